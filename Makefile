@@ -1,0 +1,36 @@
+# `make run` and `make test` do the whole set-up; both are quick the second time.
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: run test smoke lint kernels clean
+
+run: .venv/run kernels
+	$(PY) run.py --target aie --precision int
+
+test: .venv/dev kernels lint
+	$(PY) -m pytest
+
+smoke: .venv/dev kernels
+	$(PY) -m pytest tests/smoke
+
+lint: .venv/dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/clang-format --dry-run --Werror operators/csrc/*.cpp operators/csrc/*.h
+
+# Compiles the kernels, or finds them in the cache; without a compiler the Python reference serves, loudly.
+kernels: .venv/run
+	$(PY) -m operators.build
+
+.venv/run: requirements.txt
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+.venv/dev: requirements-dev.txt .venv/run
+	$(PY) -m pip install --quiet --requirement requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

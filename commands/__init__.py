@@ -1,0 +1,1 @@
+"""One file a command of run.py: read the options, call models and toolkit, print."""

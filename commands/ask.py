@@ -1,0 +1,143 @@
+"""`ask`: questions on a passage, from the options, from standard input, or at a prompt."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.common import Options, out, print_json
+from commands.graph import Ready, prepare
+from commands.prompt import converse
+from commands.story import QUESTIONS, STORY
+from models import InputError
+from models.question_answering.examples import Example, read_text
+from models.question_answering.predict import predict
+from models.question_answering.spans import Answer
+
+MAX_WORDS = 50_000  # about 300 windows of 384 tokens: half a minute on two cores
+
+
+@click.command("ask")
+@click.option("--context", "passage", help="The passage, or the file that holds it.  [default: the built-in story]")
+@click.option("--question", "questions", multiple=True, help="One-shot; repeatable.")
+@click.option(
+    "--no-answer",
+    "threshold",
+    default=0.0,
+    show_default=True,
+    help="Say 'no answer' where its logit beats the best span's by more than this; higher answers more.",
+)
+@click.option("--candidates", default=5, show_default=True, type=click.IntRange(1, 20), help="How many in the JSON.")
+@click.option("--max-length", default=384, show_default=True, type=click.IntRange(1), help="Tokens a window.")
+@click.option("--stride", default=128, show_default=True, type=click.IntRange(0), help="Tokens two windows share.")
+@click.option(
+    "--max-words",
+    default=MAX_WORDS,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Refuse a longer passage.",
+)
+@click.pass_obj
+def command(options: Options, passage: str | None, questions: tuple[str, ...], **settings: Any) -> None:  # fmt: skip
+    """Answer questions on a passage, interactively or one-shot; answers are pieces of the passage."""
+    max_words = settings.pop("max_words")
+    context = read_passage(passage, max_words) if passage is not None else STORY
+    asked = list(questions)
+    if not asked and (options.json or not sys.stdin.isatty()):
+        asked = _from_standard_input()
+    ready = prepare(options)
+    if not asked:
+        converse(
+            context,
+            read_passage=lambda text: read_passage(text, max_words),
+            answer=lambda passage, question: line(answer(ready, passage, question, **settings)),
+        )
+        return
+    show(options, ready, [answer(ready, context, question, **settings) for question in asked])
+
+
+@click.pass_obj
+def demonstrate(options: Options) -> None:
+    """The built-in questions on the built-in story."""
+    ready = prepare(options)
+    if not options.json:
+        out.print(f"\n{STORY}\n")
+    settings = {"threshold": 0.0, "candidates": 5, "max_length": 384, "stride": 128}
+    show(options, ready, [answer(ready, STORY, question, **settings) for question in QUESTIONS])
+
+
+def show(options: Options, ready: Ready, answers: list[dict[str, Any]]) -> None:
+    """Prints the answers, as lines or as one JSON object."""
+    if options.json:
+        print_json({**ready.header, "answers": answers})
+        return
+    for found in answers:
+        out.print(f"Q: {found['question']}\nA: {line(found)}")
+
+
+def answer(
+    ready: Ready, context: str, question: str, threshold: float, candidates: int, max_length: int, stride: int
+) -> dict[str, Any]:
+    """One question's JSON: text and score (probability) of the best span, its place, time, other candidates."""
+    if not question.strip():
+        raise InputError("the question is empty: give one with at least a word")
+    begun = time.perf_counter()
+    example = Example("0", "", context, question, ())
+    found = predict(ready.graph, ready.tokenizer, [example], 8, max_length, stride)[0]
+    elapsed = 1000 * (time.perf_counter() - begun)
+    pieces = _pieces(context, found)
+    null = found.is_null(threshold)
+    best = {"text": "", "score": 1.0 - sum(piece["score"] for piece in pieces), "start": None, "end": None}
+    return {
+        "question": question,
+        **(best if null else pieces[0]),
+        "no_answer": null,
+        "latency_ms": round(elapsed, 2),
+        "candidates": pieces[:candidates],
+    }
+
+
+def _pieces(context: str, found: Answer) -> list[dict[str, Any]]:
+    return [
+        {"text": context[span.start : span.end], "score": score, "start": span.start, "end": span.end}
+        for span, score in zip(found.spans, found.probabilities, strict=True)
+    ]
+
+
+def line(found: dict[str, Any]) -> str:
+    """Answer, confidence and time in one line."""
+    text = "no answer in this passage" if found["no_answer"] else " ".join(found["text"].split())
+    return f"{text}  (confidence {100 * found['score']:.0f}%, {found['latency_ms']:.0f} ms)"
+
+
+def read_passage(given: str, max_words: int = MAX_WORDS) -> str:
+    """The passage itself, or the text of the file it names. Raises InputError when it is empty or too long."""
+    text, source = given, "the passage"
+    if _names_file(given):
+        text, source = read_text(given), given
+    words = len(text.split())
+    if words == 0:
+        raise InputError(f"{source} is empty: give a passage with at least a sentence")
+    if words > max_words:
+        raise InputError(f"{source} has {words} words, at most {max_words} wanted: shorten it or raise --max-words")
+    return text
+
+
+def _names_file(given: str) -> bool:
+    """A file that exists, or a single word that ends like one and so must have been meant as one."""
+    if len(given) > 1000 or "\n" in given or not given.strip():
+        return False
+    path = Path(given)
+    return path.exists() or (len(given.split()) == 1 and (path.suffix in (".txt", ".md", ".gz") or "/" in given))
+
+
+def _from_standard_input() -> list[str]:
+    try:
+        asked = [row.strip() for row in sys.stdin.buffer.read().decode("utf-8").splitlines() if row.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not UTF-8 (byte {error.start}): convert the questions to UTF-8") from error
+    if not asked:
+        raise InputError("standard input holds no questions: give one a line, or --question")
+    return asked

@@ -1,0 +1,54 @@
+"""What every command shares: the options before the command's name, consoles, JSON, exit codes."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+FAILED, USAGE, GATE_MISSED, NOT_NATIVE = 1, 2, 3, 4
+
+out = Console(highlight=False, markup=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of run.py itself, which come before the command's name."""
+
+    target: str
+    precision: str
+    scheme: str
+    model: str
+    strict: bool
+    threads: int | None
+    json: bool
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """One JSON object on standard output, the only thing there under --json."""
+    click.echo(json.dumps(result, ensure_ascii=False, indent=2))
+
+
+def progress_bar(*columns: str) -> Progress:
+    """A bar on standard error with counts and time left; `columns` are task fields shown at its end."""
+    extra = [TextColumn(f"{{task.fields[{name}]}}") for name in columns]
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        *extra,
+        console=err,
+        disable=not err.is_terminal,
+    )

@@ -1,0 +1,86 @@
+"""`doctor`: what each target can do on this machine, and why."""
+
+import importlib.metadata
+import platform
+from typing import Any
+
+import click
+from rich.table import Table
+
+import targets
+from commands.common import Options, out, print_json
+from operators import kernels
+from targets._hardware import cpu_name
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "safetensors",
+    "onnx",
+    "onnxruntime",
+    "neural-compressor-pt",
+    "torchao",
+    "triton",
+)
+
+
+@click.command("doctor")
+@click.pass_obj
+def command(options: Options) -> None:
+    """What each target can do on this machine, and why."""
+    targets.get(options.target)
+    kernels.load()
+    status = kernels.status()
+    found = {name: targets.diagnose(name) for name in targets.names()}
+    if options.json:
+        print_json({**_header(options), "targets": found, "kernels": _kernels(status), "versions": _versions()})
+        return
+    table = Table("target", "available", "native", "why")
+    for name, entry in found.items():
+        table.add_row(name, _yes(entry["available"]), _yes(entry["native"]), entry["reason"] or "")
+    out.print(table, soft_wrap=False)
+    runnable = ", ".join(kernels.runnable()) or "none"
+    out.print(f"CPU: {cpu_name()}; kernels in use: {status.isa}; runnable here: {runnable}")
+    if status.reason:
+        out.print(f"kernels: {status.reason}")
+    out.print(", ".join(f"{name} {version or 'not installed'}" for name, version in _versions().items()))
+
+
+def _header(options: Options) -> dict[str, Any]:
+    found = targets.diagnose(options.target)
+    target = {
+        "requested": options.target,
+        "executed": None,
+        "device": cpu_name(),
+        "isa": kernels.status().isa,
+    }
+    return {
+        "target": {**target, "native": found["native"], "reason": found["reason"]},
+        "model": options.model,
+        "precision": options.precision,
+        "scheme": options.scheme,
+    }
+
+
+def _kernels(status: kernels.KernelStatus) -> dict[str, Any]:
+    return {
+        "compiled": status.compiled,
+        "isa": status.isa,
+        "built": list(status.built),
+        "runnable": list(kernels.runnable()),
+        "reason": status.reason,
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"

@@ -1,0 +1,111 @@
+"""`eval`: exact match and F1 on a SQuAD file, and the gate of a scripted accuracy regression."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
+from commands.graph import prepare
+from models import InputError
+from models.question_answering.examples import Example, read_examples, read_text
+from models.question_answering.metrics import evaluate
+from models.question_answering.predict import answer_texts, predict
+
+
+@click.command("eval")
+@click.option("--data", required=True, help="SQuAD v1.1 or v2.0 file, .gz or not.")
+@click.option("--limit", type=click.IntRange(1), help="The first N questions only.")
+@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
+@click.option("--max-length", default=384, show_default=True, type=click.IntRange(1), help="Tokens a window.")
+@click.option("--stride", default=128, show_default=True, type=click.IntRange(0), help="Tokens two windows share.")
+@click.option(
+    "--no-answer",
+    "threshold",
+    default=0.0,
+    show_default=True,
+    help="v2.0 only: 'no answer' where its logit beats the best span's by more than this.",
+)
+@click.option("--predictions", type=click.Path(path_type=Path), help="Write question id → answer as JSON.")
+@click.option("--baseline", help="A saved --json report to compare with.")
+@click.option("--max-drop", type=click.FloatRange(0), help="F1 points under --baseline that are still accepted.")
+@click.pass_obj
+def command(
+    options: Options,
+    data: str,
+    limit: int | None,
+    batch_size: int,
+    max_length: int,
+    stride: int,
+    threshold: float,
+    predictions: Path | None,
+    baseline: str | None,
+    max_drop: float | None,
+) -> None:
+    """SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them."""
+    if max_drop is not None and baseline is None:
+        raise click.UsageError("--max-drop needs the report to compare with: give --baseline FILE")
+    wanted = read_baseline(baseline) if baseline else None
+    examples = read_examples(data, limit)
+    ready = prepare(options)
+    begun = time.perf_counter()
+    with progress_bar() as bar:
+        task = bar.add_task("evaluating", total=None)
+        answers = predict(
+            ready.graph, ready.tokenizer, examples, batch_size, max_length, stride,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    seconds = time.perf_counter() - begun
+    # v1.1 has an answer to every question, so the null answer is in play on v2.0 alone.
+    texts = answer_texts(examples, answers, None if all(e.answers for e in examples) else threshold)
+    if predictions:
+        _write(predictions, texts)
+    result = {
+        **ready.header,
+        "data": Path(data).name,
+        **evaluate(examples, texts),
+        "seconds": round(seconds, 2),
+    }
+    result["samples_per_second"] = round(len(examples) / seconds, 2)
+    passed = True
+    if wanted is not None:
+        result["baseline_f1"], result["drop"] = wanted, wanted - result["f1"]
+        passed = max_drop is None or result["drop"] <= max_drop
+        result["passed"] = passed
+    print_json(result) if options.json else _print(result, examples)
+    if not passed:
+        err.print(f"opswap: F1 fell by {result['drop']:.3f}, at most {max_drop} accepted (baseline {wanted:.3f})")
+        raise click.exceptions.Exit(GATE_MISSED)
+
+
+def read_baseline(path: str) -> float:
+    """The F1 of a saved report. Raises InputError when there is none in it."""
+    try:
+        return float(json.loads(read_text(path))["f1"])
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is no report of eval (no number 'f1' in it): save one with --json eval") from error
+
+
+def _print(result: dict[str, Any], examples: list[Example]) -> None:
+    def row(title: str, prefix: str) -> str:
+        em, f1 = result[f"{prefix}exact_match"], result[f"{prefix}f1"]
+        return f"{title:<12} exact match {em:6.2f}   F1 {f1:6.2f}   questions {result[f'{prefix}total']}"
+
+    out.print(row("all", ""))
+    for title, prefix in (("answerable", "HasAns_"), ("unanswerable", "NoAns_")):
+        if f"{prefix}f1" in result:
+            out.print(row(title, prefix))
+    out.print(f"{result['seconds']:.1f} s, {result['samples_per_second']:.1f} questions a second")
+    if "drop" in result:
+        out.print(f"baseline F1 {result['baseline_f1']:.2f}, drop {result['drop']:+.3f}")
+
+
+def _write(path: Path, texts: dict[str, str]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(texts, ensure_ascii=False), "utf-8")
+    os.replace(beside, path)

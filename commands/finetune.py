@@ -1,0 +1,116 @@
+"""`finetune`: a base encoder and SQuAD files into a question-answering model folder."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+import torch.distributed as dist
+
+from commands.common import Options, err, out, print_json, progress_bar
+from commands.graph import use_threads
+from models import load
+from models.finetune import Settings, Step, save_model, train
+from models.memory import keep_freed_memory
+from models.question_answering.examples import Example, read_examples
+from models.question_answering.metrics import evaluate
+from models.question_answering.predict import answer_texts, predict
+from targets._hardware import cpu_name
+
+LINE_EVERY = 50  # steps between lines where standard error is no terminal
+
+
+@click.command("finetune")
+@click.option("--base", default="all-minilm-l6-v2", show_default=True, help="Encoder: name or folder.")
+@click.option("--train", "train_files", multiple=True, required=True, help="SQuAD file; repeatable.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--eval-data", help="SQuAD file for the evaluation after each epoch.")
+@click.option("--eval-limit", default=500, show_default=True, help="Questions of it; 0 for all.")
+@click.option("--epochs", default=3, show_default=True, type=click.IntRange(1))
+@click.option("--learning-rate", default=1e-4, show_default=True, type=click.FloatRange(0, min_open=True))
+@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Over all processes.")
+@click.option("--warmup", default=0.1, show_default=True, type=click.FloatRange(0, 1), help="Share of all steps.")
+@click.option("--dropout", default=0.1, show_default=True, type=click.FloatRange(0, 1, max_open=True))
+@click.option(
+    "--unanswerable",
+    default=0.1,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Questions on a wrong passage of their article, as a share: they teach 'no answer'.",
+)
+@click.option("--max-length", default=384, show_default=True, type=click.IntRange(1))
+@click.option("--stride", default=128, show_default=True, type=click.IntRange(0))
+@click.option("--limit", type=click.IntRange(1), help="Take the first N questions only.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--bf16/--no-bf16", default=None, help="Default: where the CPU has AVX512-BF16 or AMX.")
+@click.option("--checkpoint-every", default=250, show_default=True, type=click.IntRange(1), help="Steps.")
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on from --output's state.")
+@click.pass_obj
+def command(options: Options, base: str, train_files: tuple[str, ...], output: Path, eval_data: str | None,
+             eval_limit: int, dropout: float, limit: int | None, bf16: bool | None, checkpoint_every: int,
+             resume: bool, **numbers: Any) -> None:  # fmt: skip
+    """Fine-tune an encoder on SQuAD. Runs under torchrun on many processes."""
+    bf16 = torch.cpu._is_avx512_bf16_supported() if bf16 is None else bf16
+    settings = Settings(bf16=bf16, **numbers)
+    examples = [example for file in train_files for example in read_examples(file)][:limit]
+    held_out = read_examples(eval_data, eval_limit or None) if eval_data else []
+    keep_freed_memory()
+    use_threads(options)
+    torch.manual_seed(settings.seed)  # the new head is drawn from it
+    # Eager attention: PyTorch's fused attention has a backward on the CPU that is slower than the matmuls.
+    model, tokenizer = load(base, new_head=True, dropout=dropout, attention="eager")
+    main = _join_processes()
+    history: list[dict[str, float]] = []
+    with progress_bar("loss") as bar:
+        task = bar.add_task("fine-tuning", total=None, loss="", visible=main and err.is_terminal)
+        mean = [0.0]
+
+        def on_step(step: Step) -> None:
+            mean[0] = step.loss if not mean[0] else 0.98 * mean[0] + 0.02 * step.loss
+            bar.update(task, completed=step.number, total=step.total, loss=f"loss {mean[0]:.3f}")
+            if main and not err.is_terminal and step.number % LINE_EVERY == 0:
+                left = bar.tasks[task].time_remaining
+                err.print(f"step {step.number}/{step.total} epoch {step.epoch + 1} loss {mean[0]:.3f} left {left} s")
+
+        def on_epoch(epoch: int) -> None:
+            if main and held_out:
+                history.append({"epoch": epoch, "loss": mean[0], **_measure(model, tokenizer, held_out, settings)})
+                err.print(f"epoch {epoch}: " + json.dumps(history[-1]))
+
+        train(model, tokenizer, examples, settings, output, resume, checkpoint_every, on_step, on_epoch)
+    if main:
+        save_model(model, tokenizer, output)
+        result = {**_header(base, bf16), "output": str(output), "dropout": dropout, **asdict(settings)}
+        result["history"] = history
+        print_json(result) if options.json else out.print(f"wrote {output}")
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _header(base: str, bf16: bool) -> dict[str, Any]:
+    isa = torch.backends.cpu.get_cpu_capability()
+    target = {
+        "requested": "cpu",
+        "executed": "cpu",
+        "native": True,
+        "device": cpu_name(),
+        "isa": isa,
+        "reason": None,
+    }
+    return {"target": target, "model": base, "precision": "bf16" if bf16 else "fp", "scheme": None}
+
+
+def _measure(model: Any, tokenizer: Any, held_out: list[Example], settings: Settings) -> dict[str, float]:
+    answers = predict(model, tokenizer, held_out, 16, settings.max_length, settings.stride)
+    return evaluate(held_out, answer_texts(held_out, answers))
+
+
+def _join_processes() -> bool:
+    """Joins torchrun's other processes, if any; whether this one is the first."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        dist.init_process_group("gloo")
+        return dist.get_rank() == 0
+    return True

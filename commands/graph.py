@@ -1,0 +1,59 @@
+"""The transformed model that the options ask for, and the words and JSON that say what it is."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from transformers import PreTrainedTokenizerFast
+
+from commands.common import Options, err
+from models import load
+from models.memory import keep_freed_memory
+from toolkit import Recipe, report_of, transform
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A graph that can be called, with its tokenizer and the JSON fields that every result carries."""
+
+    graph: fx.GraphModule
+    tokenizer: PreTrainedTokenizerFast
+    header: dict[str, Any]
+
+
+def prepare(options: Options) -> Ready:
+    """Loads, captures, quantizes and lowers as the options say; one line on standard error says what ran."""
+    recipe = Recipe(precision=options.precision, scheme=options.scheme)
+    require_target(options)
+    use_threads(options)
+    keep_freed_memory()
+    model, tokenizer = load(options.model)
+    graph = transform(model, recipe, options.target, options.strict)
+    header = {"model": options.model, **report_of(graph).as_json()}
+    err.print(describe(header))
+    return Ready(graph, tokenizer, header)
+
+
+def require_target(options: Options) -> None:
+    """Raises at once, before a model is loaded, what `transform` would raise about the target."""
+    import targets
+
+    targets.require_runnable(targets.get(options.target), options.precision, options.strict)
+
+
+def use_threads(options: Options) -> None:
+    """Makes PyTorch compute on --threads threads."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+
+
+def describe(header: dict[str, Any]) -> str:
+    """One line: the model, what was asked for, what runs, how many linears were swapped and kept."""
+    target = header["target"]
+    how = "native" if target["native"] else f"not native: {target['reason']}"
+    scheme = f" {header['scheme']}" if header["precision"] == "int" else ""
+    return (
+        f"{header['model']} on {target['requested']} {header['precision']}{scheme}: runs as {target['executed']} "
+        f"({target['isa']}, {how}); {header['swapped']} linears swapped, {len(header['kept'])} kept in float"
+    )

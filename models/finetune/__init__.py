@@ -1,0 +1,6 @@
+"""Fine-tuning a float encoder for question answering."""
+
+from models.finetune.saving import save_model
+from models.finetune.training import Settings, Step, train
+
+__all__ = ["Settings", "Step", "save_model", "train"]

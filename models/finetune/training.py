@@ -1,0 +1,134 @@
+"""SQuAD fine-tuning: AdamW, linear warm-up and decay, checkpoints, the same result after a kill as without."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedTokenizerFast
+
+from models.finetune.checkpoint import load_state, save_state
+from models.finetune.sampling import TrainingWindow, epoch_batches, training_windows, unanswerable
+from models.question_answering.examples import Example
+from models.question_answering.features import collate
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a run's result. `batch_size` counts windows a step over all processes together."""
+
+    epochs: int = 3
+    learning_rate: float = 1e-4
+    batch_size: int = 16
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    max_length: int = 384
+    stride: int = 128
+    unanswerable: float = 0.1
+    bf16: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One finished step, for whoever shows progress: losses are of this process's part of the batch."""
+
+    number: int
+    total: int
+    epoch: int
+    loss: float
+
+
+def train(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerFast,
+    examples: Sequence[Example],
+    settings: Settings,
+    output: Path,
+    resume: bool = True,
+    checkpoint_every: int = 250,
+    on_step: Callable[[Step], None] = lambda step: None,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+) -> None:
+    """Fine-tunes `model` in place; state goes to `output` every `checkpoint_every` steps and epochs.
+
+    Under torchrun each process takes its share of every batch, so that the result is that of one
+    process up to rounding.
+    """
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    examples = [*examples, *unanswerable(examples, settings.unanswerable, settings.seed)]
+    data = training_windows(tokenizer, examples, settings.max_length, settings.stride)
+    lengths = [len(item.window) for item in data]
+    plan = [
+        (epoch, batch)
+        for epoch in range(settings.epochs)
+        for batch in epoch_batches(lengths, settings.batch_size, settings.seed, epoch)
+    ]
+    optimizer = _optimizer(model, settings)
+    run = {**asdict(settings), "examples": len(examples), "processes": world}
+    done = load_state(output, model, optimizer, run) if resume else 0
+    stepped = DistributedDataParallel(model) if world > 1 else model
+    model.train()
+    for number, (epoch, batch) in enumerate(plan[done:], start=done + 1):
+        rate = settings.learning_rate * schedule(number - 1, len(plan), settings.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        mine = batch[rank::world] or batch[:1]
+        # Seeded a step, not once: a resumed run draws the same dropout without a saved random state.
+        torch.manual_seed((settings.seed * world + rank) * 1_000_003 + number)
+        loss = _step(stepped, optimizer, [data[i] for i in mine], tokenizer.pad_token_id, settings)
+        on_step(Step(number, len(plan), epoch, loss))
+        epoch_ends = number == len(plan) or plan[number][0] != epoch
+        if rank == 0 and (epoch_ends or number % checkpoint_every == 0):
+            save_state(output, model, optimizer, number, run)
+        if epoch_ends:
+            model.eval()
+            on_epoch(epoch + 1)
+            model.train()
+    model.eval()
+
+
+def schedule(step: int, total: int, warmup: float) -> float:
+    """Factor on the learning rate: up from 0 over `warmup`·total steps, then down to 0, both linear."""
+    rising = max(1, round(warmup * total))
+    return (step + 1) / rising if step < rising else max(0.0, (total - step) / max(1, total - rising))
+
+
+def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """AdamW; biases and LayerNorm's weights (all one-dimensional) aren't decayed."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    items: list[TrainingWindow],
+    pad_token_id: int,
+    settings: Settings,
+) -> float:
+    batch = collate([item.window for item in items], pad_token_id)
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+        output = model(**batch)
+    loss = span_loss(output.start_logits, output.end_logits, items)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+def span_loss(start_logits: Tensor, end_logits: Tensor, items: Sequence[TrainingWindow]) -> Tensor:
+    """Mean of the cross-entropies of first and last token, in float32; logits are [batch, length]."""
+    starts = torch.tensor([item.start for item in items])
+    ends = torch.tensor([item.end for item in items])
+    cross_entropy = nn.functional.cross_entropy
+    return (cross_entropy(start_logits.float(), starts) + cross_entropy(end_logits.float(), ends)) / 2

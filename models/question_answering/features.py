@@ -1,0 +1,107 @@
+"""Questions and passages turned into windows of token ids that fit the model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from models.errors import InputError
+from models.question_answering.examples import Example
+
+MAX_QUESTION_TOKENS = 64  # as BERT's own run_squad.py cuts questions
+
+
+@dataclass(frozen=True)
+class Window:
+    """One stretch of a passage with its question in front, as the model reads it.
+
+    `offsets[i]` is the (first, past-last) character in the passage that token i covers, or None for
+    the question and the special tokens. `token_type_ids` is None where the tokenizer makes none.
+    """
+
+    example: int
+    input_ids: list[int]
+    token_type_ids: list[int] | None
+    offsets: list[tuple[int, int] | None]
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+def make_windows(
+    tokenizer: PreTrainedTokenizerFast,
+    examples: Sequence[Example],
+    max_length: int = 384,
+    stride: int = 128,
+) -> list[Window]:
+    """Windows of at most `max_length` tokens, consecutive ones overlapping by `stride` passage tokens.
+
+    Raises InputError when `max_length` leaves no room for the passage.
+    """
+    room = max_length - MAX_QUESTION_TOKENS - tokenizer.num_special_tokens_to_add(pair=True)
+    if room <= stride:
+        least = MAX_QUESTION_TOKENS + tokenizer.num_special_tokens_to_add(pair=True) + stride + 1
+        raise InputError(f"a window of {max_length} tokens can't step on by more than {stride}: wanted at least {least}")
+    if not examples:
+        return []
+    encoded = tokenizer(
+        _shortened(tokenizer, [example.question.strip() for example in examples]),
+        [example.context for example in examples],
+        truncation="only_second",
+        max_length=max_length,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        padding=False,
+    )
+    types = encoded.get("token_type_ids")
+    windows = []
+    for row, example in enumerate(encoded["overflow_to_sample_mapping"]):
+        parts = encoded.sequence_ids(row)
+        spans = encoded["offset_mapping"][row]
+        offsets = [tuple(span) if part == 1 else None for part, span in zip(parts, spans, strict=True)]
+        windows.append(Window(example, encoded["input_ids"][row], types[row] if types else None, offsets))
+    return windows
+
+
+def _shortened(tokenizer: PreTrainedTokenizerFast, questions: list[str]) -> list[str]:
+    """Questions cut after MAX_QUESTION_TOKENS tokens, at a token's end."""
+    offsets = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    return [
+        question if len(spans) <= MAX_QUESTION_TOKENS else question[: spans[MAX_QUESTION_TOKENS - 1][1]]
+        for question, spans in zip(questions, offsets, strict=True)
+    ]
+
+
+def answer_positions(window: Window, answer: tuple[str, int] | None) -> tuple[int, int]:
+    """First and last token of the answer in this window; (0, 0), the [CLS] token, where it isn't inside."""
+    if answer is None:
+        return 0, 0
+    first_character, past_last = answer[1], answer[1] + len(answer[0])
+    inside = [
+        token
+        for token, span in enumerate(window.offsets)
+        if span is not None and span[0] < past_last and span[1] > first_character
+    ]
+    if not inside:
+        return 0, 0
+    first, last = window.offsets[inside[0]], window.offsets[inside[-1]]
+    whole = first is not None and last is not None and first[0] <= first_character and last[1] >= past_last
+    return (inside[0], inside[-1]) if whole else (0, 0)
+
+
+def collate(windows: Sequence[Window], pad_token_id: int, pad_to: int | None = None) -> dict[str, Tensor]:
+    """Padded int64 tensors [batch, longest window or `pad_to`]: input_ids, attention_mask[, token_type_ids]."""
+    length = pad_to or max(len(window) for window in windows)
+    input_ids = torch.full((len(windows), length), pad_token_id)
+    batch = {"input_ids": input_ids, "attention_mask": torch.zeros_like(input_ids)}
+    if windows[0].token_type_ids is not None:
+        batch["token_type_ids"] = torch.zeros_like(input_ids)
+    for row, window in enumerate(windows):
+        input_ids[row, : len(window)] = torch.tensor(window.input_ids)
+        batch["attention_mask"][row, : len(window)] = 1
+        if window.token_type_ids is not None:
+            batch["token_type_ids"][row, : len(window)] = torch.tensor(window.token_type_ids)
+    return batch

@@ -1,0 +1,11 @@
+"""The arithmetic of OpSwap: a schema, a fake and a reference in Python for each operator; kernels in csrc/.
+
+Importing this package defines `torch.ops.opswap.*`, which the Python reference serves. Nothing is compiled
+until `kernels.load()` is called; then the compiled library answers for CPU tensors.
+"""
+
+from operators import kernels, reference
+from operators.schema import OPERATORS
+from operators.weights import quantize_weight, weight_sum
+
+__all__ = ["OPERATORS", "kernels", "quantize_weight", "reference", "weight_sum"]

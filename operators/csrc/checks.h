@@ -1,0 +1,71 @@
+// What the operators accept, for tensors on the CPU: operators/validate.py says the same for the reference.
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+#include <torch/csrc/stable/tensor.h>
+
+#include "kernels.h"
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline std::string shape_of(const Tensor &t) {
+  std::ostringstream out;
+  for (int64_t i = 0; i < t.dim(); i++)
+    out << (i ? ", " : "") << t.size(i);
+  return "[" + out.str() + "]";
+}
+
+// One line: what was wanted, what came, what to do.
+template <class T>
+void require(bool ok, const std::string &wanted, const T &got, const std::string &todo) {
+  if (ok)
+    return;
+  std::ostringstream out;
+  out << wanted << "; got " << got << "; " << todo;
+  throw std::runtime_error(out.str());
+}
+
+inline void check_tensor(const std::string &name, const Tensor &t, ScalarType type, int64_t dims) {
+  const std::string wanted = name + " must be " + torch::headeronly::toString(type) + " on the CPU with " +
+                             std::to_string(dims) + (dims == 1 ? " dimension" : " dimensions");
+  const std::string got =
+      std::string(torch::headeronly::toString(t.scalar_type())) + " of shape " + shape_of(t);
+  require(t.is_cpu() && t.scalar_type() == type && t.dim() == dims, wanted, got, "convert or reshape it");
+}
+
+inline void check_vector(const std::string &name, const Tensor &t, ScalarType type, int64_t length) {
+  check_tensor(name, t, type, 1);
+  require(t.size(0) == length, name + " must have " + std::to_string(length) + " entries", t.size(0),
+          "fix it");
+}
+
+inline void check_depth(const std::string &op, int64_t k) {
+  require(0 < k && k <= MAX_K,
+          op + ": K must lie in 1.." + std::to_string(MAX_K) + ", where int32 sums are exact", k,
+          "split the reduction");
+}
+
+inline void check_activation(const std::string &op, const Tensor &x) {
+  const std::string wanted = op + ": x must be Float on the CPU with at least 1 dimension";
+  const std::string got =
+      std::string(torch::headeronly::toString(x.scalar_type())) + " of shape " + shape_of(x);
+  require(x.is_cpu() && x.scalar_type() == ScalarType::Float && x.dim() >= 1, wanted, got,
+          "convert x with .float()");
+  check_depth(op, x.size(x.dim() - 1));
+}
+
+inline void check_packed(const std::string &op, const Tensor &packed, int64_t k, const Tensor &weight_sum) {
+  check_tensor(op + ": packed", packed, ScalarType::Char, 4);
+  check_tensor(op + ": weight_sum", weight_sum, ScalarType::Int, 1);
+  const int64_t n = weight_sum.size(0), panels = (n + PANEL - 1) / PANEL, groups = (k + GROUP - 1) / GROUP;
+  const bool ok = packed.size(0) == panels && packed.size(1) == groups && packed.size(2) == PANEL &&
+                  packed.size(3) == GROUP;
+  std::ostringstream wanted;
+  wanted << op << ": packed must have shape [" << panels << ", " << groups << ", " << PANEL << ", " << GROUP
+         << "] for K=" << k << " and N=" << n;
+  require(ok, wanted.str(), shape_of(packed), "use opswap::pack_weight");
+}

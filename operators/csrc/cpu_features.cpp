@@ -1,0 +1,45 @@
+#include "cpu_features.h"
+
+int always(void) { return 1; }
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+namespace {
+
+struct Leaf {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+};
+
+Leaf leaf(unsigned number) {
+  Leaf l;
+  __get_cpuid_count(number, 0, &l.a, &l.b, &l.c, &l.d);
+  return l;
+}
+
+bool bit(unsigned word, int at) { return word >> at & 1; }
+
+// Does the operating system save these registers when it switches threads? (XCR0; only readable with OSXSAVE)
+bool saves(unsigned mask) {
+  if (!bit(leaf(1).c, 27))
+    return false;
+  unsigned low, high;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & mask) == mask;
+}
+
+const unsigned YMM = 0x6, ZMM = 0xe6; // SSE, AVX; and the mask registers and both halves of the wide ones
+
+} // namespace
+
+int cpu_has_avx2(void) { return saves(YMM) && bit(leaf(7).b, 5); }
+
+int cpu_has_avx512vnni(void) {
+  const Leaf l = leaf(7);
+  const bool f = bit(l.b, 16), dq = bit(l.b, 17), bw = bit(l.b, 30), vl = bit(l.b, 31), vnni = bit(l.c, 11);
+  return saves(ZMM) && f && dq && bw && vl && vnni;
+}
+#else
+int cpu_has_avx2(void) { return 0; }
+int cpu_has_avx512vnni(void) { return 0; }
+#endif

@@ -1,0 +1,48 @@
+#include "dispatch.h"
+
+#include <atomic>
+
+#include "cpu_features.h"
+
+#define KERNELS(name, runs_here)                                                                             \
+  extern "C" void gemm_##name(const Strip *);                                                                \
+  extern "C" void quantize_##name(const Row *);
+#include "kernels.inc"
+#undef KERNELS
+
+namespace {
+
+const Kernels built[] = {
+#define KERNELS(name, runs_here) {#name, runs_here, gemm_##name, quantize_##name},
+#include "kernels.inc"
+#undef KERNELS
+};
+const int count = sizeof(built) / sizeof(built[0]);
+
+int best() {
+  int i = 0;
+  while (!built[i].runs_here()) // the last one always does
+    i++;
+  return i;
+}
+
+std::atomic<int> &used() {
+  static std::atomic<int> index(best());
+  return index;
+}
+
+} // namespace
+
+const Kernels &kernels_in_use() { return built[used()]; }
+
+int opswap_count(void) { return count; }
+const char *opswap_isa(int index) { return built[index].isa; }
+int opswap_runs_here(int index) { return built[index].runs_here(); }
+int opswap_used(void) { return used(); }
+
+int opswap_use(int index) {
+  if (index < 0 || index >= count || !built[index].runs_here())
+    return 0;
+  used() = index;
+  return 1;
+}

@@ -1,0 +1,71 @@
+// What a kernel is. Plain C: files for one instruction set include only this, quantize.h and <immintrin.h>.
+// Functions here are static, so that no copy compiled for one instruction set can serve another file.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+enum { PANEL = 64, GROUP = 4, MAX_K = 66311 }; // as in operators/validate.py
+
+// `rows` rows of q times one packed panel of up to 64 output channels. One of acc and y is written.
+typedef struct {
+  const uint8_t *q; // [rows, k], rows q_stride bytes apart
+  int64_t q_stride, rows, k;
+  const int32_t *zero_point; // [rows]
+  const int8_t *panel;       // [ceil(k/4), 64, 4], zero padded
+  const int32_t *weight_sum; // [columns]
+  int64_t columns;           // 1..64
+  int64_t out_stride;        // elements between rows of acc or y
+  int32_t *acc;              // [rows, columns], or null
+  float *y;                  // [rows, columns], or null; the fields below are for y
+  const float *scale;        // [rows]
+  const float *weight_scale; // [columns]
+  const float *bias;         // [columns], or null
+} Strip;
+
+// One row of activations to bytes. q has room for `padded` >= k bytes: those after k are set to 0.
+typedef struct {
+  const float *x;
+  int64_t k, padded;
+  int symmetric;
+  uint8_t *q;
+  float *scale;
+  int32_t *zero_point;
+} Row;
+
+typedef struct {
+  const char *isa;
+  int (*runs_here)(void);
+  void (*gemm)(const Strip *);
+  void (*quantize)(const Row *);
+} Kernels;
+
+// The four bytes of group g of a row of k bytes; 0 beyond the end, which is never read.
+static inline uint32_t load_group(const uint8_t *row, int64_t k, int64_t g) {
+  uint32_t word = 0;
+  int64_t left = k - g * GROUP;
+  if (left >= GROUP)
+    memcpy(&word, row + g * GROUP, GROUP);
+  else
+    for (int64_t i = 0; i < left; i++)
+      word |= (uint32_t)row[g * GROUP + i] << (8 * i);
+  return word;
+}
+
+// Writes one row of a strip from the plain sums of q * w. Unsigned arithmetic: it may wrap on the way.
+static inline void store_row(const Strip *s, int64_t row, const int32_t *sums) {
+  const uint32_t zero = (uint32_t)s->zero_point[row];
+  int32_t acc[PANEL];
+  for (int64_t n = 0; n < s->columns; n++)
+    acc[n] = (int32_t)((uint32_t)sums[n] - zero * (uint32_t)s->weight_sum[n]);
+  if (s->acc)
+    memcpy(s->acc + row * s->out_stride, acc, s->columns * sizeof(int32_t));
+  if (!s->y)
+    return;
+  float *y = s->y + row * s->out_stride;
+  for (int64_t n = 0; n < s->columns; n++)
+    y[n] = (float)acc[n] * (s->scale[row] * s->weight_scale[n]);
+  if (s->bias)
+    for (int64_t n = 0; n < s->columns; n++)
+      y[n] += s->bias[n];
+}

@@ -1,0 +1,76 @@
+// Activations to bytes, one row at a time. Each instruction set's file compiles its own copy of this; it is
+// written so that compilers vectorize it: reductions on integers only, rounding by addition, no branches in
+// loops.
+#pragma once
+
+#include "kernels.h"
+
+static inline int32_t bits_of(float f) {
+  int32_t i;
+  memcpy(&i, &f, 4);
+  return i;
+}
+
+static inline float float_of(int32_t i) {
+  float f;
+  memcpy(&f, &i, 4);
+  return f;
+}
+
+// round half to even, for |v| < 2**22: at 1.5 * 2**23 the last bit of a float is worth one
+static inline int32_t round_even(float v) { return bits_of(v + 12582912.0f) - 0x4b400000; }
+
+static inline int32_t clamp(int32_t v, int32_t low, int32_t high) {
+  v = v < low ? low : v;
+  return v > high ? high : v;
+}
+
+// The order of floats as an order of integers, and back (its own inverse).
+static inline int32_t ordered(int32_t bits) { return bits ^ ((bits >> 31) & 0x7fffffff); }
+
+static inline void range_of(const Row *r, float *amax, float *low, float *high) {
+  int32_t most = 0, least = 0, largest = 0; // ordered(+0) is 0, so that the range includes 0
+  const float *x = r->x;
+  const int64_t k = r->k;
+  if (r->symmetric) {
+    for (int64_t i = 0; i < k; i++) {
+      int32_t size = bits_of(x[i]) & 0x7fffffff;
+      most = size > most ? size : most; // NaN and infinity are the largest
+    }
+  } else {
+    for (int64_t i = 0; i < k; i++) {
+      int32_t bits = bits_of(x[i]), size = bits & 0x7fffffff, order = ordered(bits);
+      most = size > most ? size : most;
+      least = order < least ? order : least;
+      largest = order > largest ? order : largest;
+    }
+  }
+  *amax = float_of(most), *low = float_of(ordered(least)), *high = float_of(ordered(largest));
+}
+
+// Plain locals that alias nothing: a store to bytes could otherwise change the row's own description.
+static inline void scale_row(const float *__restrict x, int64_t k, float inverse, int32_t zero, int32_t least,
+                             uint8_t *__restrict q) {
+  for (int64_t i = 0; i < k; i++)
+    q[i] = (uint8_t)clamp(round_even(x[i] * inverse) + zero, least, 255);
+}
+
+static inline void quantize_row(const Row *r) {
+  float amax, low, high;
+  range_of(r, &amax, &low, &high);
+  float scale = r->symmetric ? amax / 127.0f : (high - low) / 255.0f;
+  if (scale < 0x1p-126f)
+    scale = 1.0f; // zeros, or so small that the inverse could overflow
+  const int finite = __builtin_isfinite(amax) && __builtin_isfinite(scale);
+  const float inverse = 1.0f / scale;
+  int32_t zero = 128;
+  if (!r->symmetric)
+    zero = finite ? clamp(round_even(-low * inverse), 0, 255) : 0;
+  *r->scale = finite ? scale : __builtin_nanf("");
+  *r->zero_point = zero;
+  if (finite)
+    scale_row(r->x, r->k, inverse, zero, r->symmetric ? 1 : 0, r->q);
+  else
+    memset(r->q, zero, r->k);
+  memset(r->q + r->k, 0, r->padded - r->k);
+}

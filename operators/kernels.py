@@ -1,0 +1,106 @@
+"""The compiled kernels: load them once, say what runs, force one instruction set.
+
+csrc/kernels.inc is the only list of kernels; what is said here is asked of the library that was built from it.
+"""
+
+import ctypes
+import os
+import sys
+import threading
+from dataclasses import dataclass
+
+import torch
+
+from operators import schema as _schema  # noqa: F401  the library implements what the schemas define
+
+NOT_LOADED = "the kernels are not loaded: call operators.kernels.load()"
+REFERENCE = "reference"
+
+_lock = threading.Lock()
+_library: ctypes.CDLL | None = None
+_reason: str | None = NOT_LOADED
+
+
+@dataclass(frozen=True)
+class KernelStatus:
+    """What answers torch.ops.opswap for CPU tensors now."""
+
+    compiled: bool
+    isa: str  # a name of `built`, or "reference"
+    built: tuple[str, ...]  # best first
+    reason: str | None  # why it is not the best kernel that this CPU can run; None when it is
+
+
+def load() -> None:
+    """Builds the kernels or finds an earlier build, and loads them; a second call does nothing.
+
+    When they cannot be built, one line on standard error says so, and the Python reference goes on to serve.
+    Raises ValueError when OPSWAP_ISA asks for kernels that do not exist or do not run here, and BuildError when it
+    asks for compiled ones that cannot be built.
+    """
+    from operators import build  # here, so that `python -m operators.build` finds it unimported
+
+    global _reason
+    with _lock:
+        if _reason != NOT_LOADED:
+            return
+        forced = os.environ.get("OPSWAP_ISA", "")
+        if forced == REFERENCE:
+            _reason = "OPSWAP_ISA=reference"
+            return
+        try:
+            _open(str(build.build()), forced)
+        except build.BuildError as error:
+            if forced:
+                raise build.BuildError(f"OPSWAP_ISA={forced} needs compiled kernels: {error}", error.log) from error
+            _reason = str(error)
+            print(f"opswap: SLOW: the Python reference stands in for the kernels: {error}", file=sys.stderr)
+
+
+def _open(path: str, forced: str) -> None:
+    global _library, _reason
+    library = ctypes.CDLL(path)
+    library.opswap_isa.restype = ctypes.c_char_p
+    if forced:
+        _use(library, forced, f"OPSWAP_ISA={forced}")
+    torch.ops.load_library(path)
+    _library, _reason = library, f"OPSWAP_ISA={forced}" if forced else None
+
+
+def _built(library: ctypes.CDLL) -> tuple[str, ...]:
+    return tuple(library.opswap_isa(i).decode() for i in range(library.opswap_count()))
+
+
+def _runnable(library: ctypes.CDLL) -> tuple[str, ...]:
+    return tuple(isa for i, isa in enumerate(_built(library)) if library.opswap_runs_here(i))
+
+
+def _use(library: ctypes.CDLL, isa: str, what: str) -> None:
+    built, runnable = _built(library), _runnable(library)
+    if isa not in runnable:
+        why = "this CPU cannot run it" if isa in built else "there is no such kernel"
+        raise ValueError(f"{what}: {why}; name one of {', '.join(runnable)}")
+    library.opswap_use(built.index(isa))
+
+
+def runnable() -> tuple[str, ...]:
+    """The built kernels that this CPU can run, best first; empty when none are loaded."""
+    return _runnable(_library) if _library else ()
+
+
+def use(isa: str) -> None:
+    """Makes `isa` serve all later calls in this process. Raises ValueError when it was not built, does not run
+    here, or no kernels are loaded."""
+    global _reason
+    if _library is None:
+        raise ValueError(f"kernels.use({isa!r}): no compiled kernels are loaded ({_reason}); call kernels.load()")
+    _use(_library, isa, f"kernels.use({isa!r})")
+    _reason = None if isa == runnable()[0] else f"kernels.use({isa!r})"
+
+
+def status() -> KernelStatus:
+    """What runs now, and why. It neither builds nor loads."""
+    if _library is None:
+        return KernelStatus(False, REFERENCE, (), _reason)
+    built = _built(_library)
+    return KernelStatus(True, built[_library.opswap_used()], built, _reason)

@@ -1,0 +1,61 @@
+"""torch.ops.opswap: every operator's schema, its fake (shapes and dtypes only), and the reference as its default.
+
+The reference is registered under CompositeExplicitAutograd, so it serves every device; the compiled library
+registers under CPU, which comes first there. The operators are for inference: they define no gradient.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from operators import reference, validate
+from operators.validate import GROUP, PANEL, ceil_div
+
+OPERATORS = {
+    "quantize_per_token": "(Tensor x, bool symmetric) -> (Tensor q, Tensor scale, Tensor zero_point)",
+    "pack_weight": "(Tensor weight) -> Tensor",
+    "int8_matmul": "(Tensor q, Tensor zero_point, Tensor packed, Tensor weight_sum) -> Tensor",
+    "linear_int8": "(Tensor x, Tensor packed, Tensor weight_sum, Tensor weight_scale, Tensor? bias, bool symmetric)"
+    " -> Tensor",
+}
+
+
+def _fake_quantize_per_token(x: Tensor, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
+    validate.check_activation("quantize_per_token", x)
+    m = math.prod(x.shape[:-1])
+    q = x.new_empty((m, x.shape[-1]), dtype=torch.uint8)
+    return q, x.new_empty((m,)), x.new_empty((m,), dtype=torch.int32)
+
+
+def _fake_pack_weight(weight: Tensor) -> Tensor:
+    validate.check_weight("pack_weight", weight)
+    n, k = weight.shape
+    return weight.new_empty((ceil_div(n, PANEL), ceil_div(k, GROUP), PANEL, GROUP))
+
+
+def _fake_int8_matmul(q: Tensor, zero_point: Tensor, packed: Tensor, weight_sum: Tensor) -> Tensor:
+    validate.check_matmul("int8_matmul", q, zero_point, packed, weight_sum)
+    return q.new_empty((q.shape[0], weight_sum.shape[0]), dtype=torch.int32)
+
+
+def _fake_linear_int8(
+    x: Tensor, packed: Tensor, weight_sum: Tensor, weight_scale: Tensor, bias: Tensor | None, symmetric: bool
+) -> Tensor:
+    validate.check_linear("linear_int8", x, packed, weight_sum, weight_scale, bias)
+    return x.new_empty((*x.shape[:-1], weight_sum.shape[0]))
+
+
+_FAKES: dict[str, Callable] = {
+    "quantize_per_token": _fake_quantize_per_token,
+    "pack_weight": _fake_pack_weight,
+    "int8_matmul": _fake_int8_matmul,
+    "linear_int8": _fake_linear_int8,
+}
+
+LIBRARY = torch.library.Library("opswap", "DEF")  # the module keeps it alive: its end would remove the operators
+for _name, _signature in OPERATORS.items():
+    LIBRARY.define(_name + _signature, tags=(torch.Tag.pt2_compliant_tag,))
+    LIBRARY.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
+    torch.library.register_fake(f"opswap::{_name}", _FAKES[_name], lib=LIBRARY)

@@ -1,0 +1,89 @@
+"""What the operators accept, checked in one place for the reference and the fakes (csrc/checks.h says the same)."""
+
+from torch import Tensor, dtype, float32, int8, int32, uint8
+
+MAX_K = 66_311  # 255 * 127 * K stays below 2**31: a longer sum could wrap
+PANEL = 64  # columns (output channels) of one packed panel
+GROUP = 4  # consecutive k that one 32-bit lane of a dot-product instruction takes
+
+
+def require(condition: bool, wanted: str, got: object, todo: str) -> None:
+    """Raises ValueError with one line, what was wanted, what came, what to do, unless `condition` holds."""
+    if not condition:
+        raise ValueError(f"{wanted}; got {got}; {todo}")
+
+
+def ceil_div(a: int, b: int) -> int:
+    return (a + b - 1) // b
+
+
+def _tensor(op: str, name: str, t: Tensor, kind: dtype, dims: int) -> None:
+    wanted = f"{op}: {name} must be {str(kind).removeprefix('torch.')} with {dims} dimension{'s' * (dims != 1)}"
+    todo = f"convert or reshape {name}"
+    require(t.dtype == kind and t.dim() == dims, wanted, f"{t.dtype} of shape {list(t.shape)}", todo)
+
+
+def _depth(op: str, k: int) -> None:
+    require(
+        0 < k <= MAX_K,
+        f"{op}: K must lie in 1..{MAX_K}, where int32 sums are exact",
+        k,
+        "split the reduction",
+    )
+
+
+def _length(op: str, name: str, t: Tensor, length: int, of: str) -> None:
+    require(
+        t.shape[0] == length,
+        f"{op}: {name} must have one entry for each {of}, {length}",
+        t.shape[0],
+        f"fix {name}",
+    )
+
+
+def _packed(op: str, packed: Tensor, k: int, weight_sum: Tensor) -> None:
+    _tensor(op, "packed", packed, int8, 4)
+    _tensor(op, "weight_sum", weight_sum, int32, 1)
+    want = [ceil_div(weight_sum.shape[0], PANEL), ceil_div(k, GROUP), PANEL, GROUP]
+    wanted = f"{op}: packed must have shape {want} for K={k} and N={weight_sum.shape[0]}"
+    require(list(packed.shape) == want, wanted, list(packed.shape), "use opswap::pack_weight")
+
+
+def check_activation(op: str, x: Tensor) -> None:
+    """x: float32 [..., K], 0 < K <= MAX_K."""
+    wanted = f"{op}: x must be float32 with at least 1 dimension"
+    require(
+        x.dtype == float32 and x.dim() >= 1,
+        wanted,
+        f"{x.dtype} of shape {list(x.shape)}",
+        "convert x with .float()",
+    )
+    _depth(op, x.shape[-1])
+
+
+def check_weight(op: str, weight: Tensor) -> None:
+    """weight: int8 [N, K], 0 < K <= MAX_K."""
+    _tensor(op, "weight", weight, int8, 2)
+    _depth(op, weight.shape[1])
+
+
+def check_matmul(op: str, q: Tensor, zero_point: Tensor, packed: Tensor, weight_sum: Tensor) -> None:
+    """q: uint8 [M, K]; zero_point: int32 [M]; packed: int8 [ceil(N/64), ceil(K/4), 64, 4]; weight_sum: int32 [N]."""
+    _tensor(op, "q", q, uint8, 2)
+    _depth(op, q.shape[1])
+    _tensor(op, "zero_point", zero_point, int32, 1)
+    _length(op, "zero_point", zero_point, q.shape[0], "row of q")
+    _packed(op, packed, q.shape[1], weight_sum)
+
+
+def check_linear(
+    op: str, x: Tensor, packed: Tensor, weight_sum: Tensor, weight_scale: Tensor, bias: Tensor | None
+) -> None:
+    """x: float32 [..., K]; packed and weight_sum as in check_matmul; weight_scale, bias: float32 [N]."""
+    check_activation(op, x)
+    _packed(op, packed, x.shape[-1], weight_sum)
+    _tensor(op, "weight_scale", weight_scale, float32, 1)
+    _length(op, "weight_scale", weight_scale, weight_sum.shape[0], "output channel")
+    if bias is not None:
+        _tensor(op, "bias", bias, float32, 1)
+        _length(op, "bias", bias, weight_sum.shape[0], "output channel")

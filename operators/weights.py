@@ -1,0 +1,34 @@
+"""Weights to int8: symmetric, one scale for each output channel."""
+
+import torch
+from torch import Tensor
+
+from operators.reference import safe_scale
+from operators.validate import require
+
+
+def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """weight floating [N, K] -> q int8 [N, K] in [-127, 127], scale float32 [N]; weight is close to q * scale.
+
+    A row of zeros gets scale 1. Raises ValueError for another dtype or shape, or a weight that is NaN or infinite.
+    """
+    ok = weight.is_floating_point() and weight.dim() == 2
+    wanted = "quantize_weight: weight must be floating point with 2 dimensions"
+    require(ok, wanted, f"{weight.dtype} of shape {list(weight.shape)}", "pass nn.Linear's weight")
+    w = weight.detach().to(torch.float32)
+    finite = bool(torch.isfinite(w).all())
+    require(finite, "quantize_weight: weights must be finite", "NaN or infinity", "check the checkpoint")
+    amax = w.abs().amax(1) if w.shape[1] else w.new_zeros(w.shape[0])
+    scale = safe_scale(amax, 127)
+    return (w / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def weight_sum(q: Tensor) -> Tensor:
+    """q int8 [N, K] -> int32 [N], the sum over k, which the zero points of the activations are multiplied with."""
+    require(
+        q.dtype == torch.int8 and q.dim() == 2,
+        "weight_sum: q must be int8 [N, K]",
+        q.dtype,
+        "quantize_weight",
+    )
+    return q.sum(1, dtype=torch.int32)

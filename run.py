@@ -1,0 +1,107 @@
+"""OpSwap's command line: parse, call, print."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from commands.common import FAILED, NOT_NATIVE, USAGE, Options
+
+COMMANDS = {
+    "ask": "Answer questions on a passage, interactively or one-shot.",
+    "doctor": "What each target can do on this machine, and why.",
+    "eval": "SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them.",
+    "finetune": "Fine-tune an encoder on SQuAD; runs under torchrun on many processes.",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's file when it is used, so that `--help` needs neither torch nor transformers."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return importlib.import_module(f"commands.{cmd_name}").command if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"show_default": True})
+@click.option("--target", default="cpu", help="cpu, customcpu, aie, cuda or hpu; `doctor` says what each can do here.")
+@click.option("--precision", default="fp", help="fp (float32), bf16 or int (8 bits); each target names those it has.")
+@click.option("--scheme", default="dynamic", help="How activations are quantized; dynamic is what exists today.")
+@click.option("--model", default="minilm-squad", help="A folder, a Hugging Face name, or the embedded minilm-squad.")
+@click.option("--strict", is_flag=True, help="Fail (exit code 4) rather than emulate or fall back.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: PyTorch's own choice]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else.")
+@click.pass_context
+def main(
+    context: click.Context,
+    target: str,
+    precision: str,
+    scheme: str,
+    model: str,
+    strict: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Transformers in 8 bits: quantize as an FX graph, swap the linear layers for a target's operators.
+
+    Without a COMMAND it asks and answers questions; without a terminal too, the built-in ones.
+    """
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch loads its thread pool
+    context.obj = Options(target, precision, scheme, model, strict, threads, as_json)
+    if context.invoked_subcommand is None:
+        from commands.ask import command, demonstrate
+
+        context.invoke(command if sys.stdin.isatty() else demonstrate)
+
+
+def entry() -> None:
+    """Runs the command line; every known error is one line on standard error and its exit code."""
+    try:
+        sys.exit(main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(_say("stopped", 130))
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except (ValueError, RuntimeError, OSError) as error:
+        code = _exit_code(error)
+        if code is None or os.environ.get("OPSWAP_TRACEBACK"):
+            raise
+        sys.exit(_say(str(error), code))
+
+
+def _exit_code(error: Exception) -> int | None:
+    """The exit code of an error that this project raises on purpose; None for any other, which is a bug."""
+    from models.errors import InputError
+    from operators.build import BuildError
+    from targets.base import NotNative, TargetUnavailable, UsageError
+    from toolkit.capture import CaptureError
+
+    if isinstance(error, NotNative):
+        return NOT_NATIVE
+    if isinstance(error, UsageError):
+        return USAGE
+    known = (InputError, TargetUnavailable, CaptureError, BuildError, PermissionError)
+    return FAILED if isinstance(error, known) else None
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"opswap: {' '.join(message.split())}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,103 @@
+"""aie: the NPU of AMD Ryzen AI. Its int8 matrix product is emulated on the CPU, integer for integer.
+
+The division of work is the NPU's: the host quantizes each row to signed int8, pads the operands to whole
+native tiles, the array multiplies into int32, and the host scales the result back to float.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from operators import kernels
+from targets._hardware import cpu_name, pci_ids
+from targets._linear import QuantizedLinear, swap
+from targets.base import Execution, Recipe, Target
+
+TILE_M, TILE_K, TILE_N = 4, 8, 8  # the int8 matrix shape that one instruction of XDNA takes
+NPU_IDS = {"1022:1502": "XDNA (Phoenix, Hawk Point)", "1022:17f0": "XDNA2 (Strix, Krackan)"}
+DEVICE_NODE = Path("/dev/accel/accel0")
+PROVIDER = "VitisAIExecutionProvider"
+
+
+def array_matmul(q: Tensor, packed: Tensor, weight_sum: Tensor) -> Tensor:
+    """q int8 [M, K], packed weight of [N, K], weight_sum int32 [N] → int32 [M, N], M, K and N whole tiles.
+
+    What the array computes is sum_k q·w. opswap::int8_matmul takes unsigned rows and a zero point: q + 128
+    with the zero point 128 are the same integers, (q + 128) − 128 = q, so the sums are equal bit for bit.
+    """
+    unsigned = q.view(torch.uint8).bitwise_xor(128)  # flipping the sign bit adds 128
+    zero_point = torch.full((q.shape[0],), 128, dtype=torch.int32, device=q.device)
+    return torch.ops.opswap.int8_matmul(unsigned, zero_point, packed, weight_sum)
+
+
+class AieLinear(nn.Module):
+    """QuantizedLinear as the host and the array share it: quantize, pad, multiply (emulated), crop, scale."""
+
+    packed: Tensor
+    scale: Tensor
+    weight_sum: Tensor
+    bias: Tensor | None
+
+    def __init__(self, source: QuantizedLinear) -> None:
+        super().__init__()
+        self.symmetric = source.symmetric
+        self.in_features, self.out_features = source.in_features, source.out_features
+        rows, columns = -source.out_features % TILE_N, -source.in_features % TILE_K
+        self.register_buffer(
+            "packed", torch.ops.opswap.pack_weight(F.pad(source.weight, (0, columns, 0, rows)))
+        )
+        self.register_buffer("weight_sum", F.pad(source.weight_sum, (0, rows)))
+        self.register_buffer("scale", source.scale)
+        self.register_buffer("bias", source.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x float32 [..., K] → float32 [..., N]"""
+        q, scale, zero = torch.ops.opswap.quantize_per_token(x, self.symmetric)
+        signed = q.bitwise_xor(128).view(torch.int8)  # flipping the top bit takes 128 away
+        padded = F.pad(signed, (0, -self.in_features % TILE_K, 0, -signed.shape[0] % TILE_M))
+        acc = array_matmul(padded, self.packed, self.weight_sum)[: signed.shape[0], : self.out_features]
+        if not self.symmetric:  # the host puts the zero point right, exactly
+            acc = acc - (zero - 128)[:, None] * self.weight_sum[: self.out_features]
+        y = acc.to(torch.float32) * (scale[:, None] * self.scale)
+        if self.bias is not None:
+            y = y + self.bias
+        return y.view(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, symmetric={self.symmetric}"
+
+
+def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
+    """QuantizedLinear → AieLinear"""
+    kernels.load()
+    swap(graph, AieLinear)
+
+
+def missing() -> list[str]:
+    """→ what a native run would need and this machine lacks, in words"""
+    lacks = []
+    if importlib.util.find_spec("onnxruntime") is None:
+        lacks.append("onnxruntime is not installed")
+    else:
+        providers = importlib.import_module("onnxruntime").get_available_providers()
+        if PROVIDER not in providers:
+            lacks.append(f"onnxruntime has no {PROVIDER}")
+    if not DEVICE_NODE.exists():
+        lacks.append(f"no NPU device node {DEVICE_NODE}")
+    if not pci_ids() & NPU_IDS.keys():
+        lacks.append(f"no NPU on the PCI bus ({' or '.join(NPU_IDS)})")
+    return lacks
+
+
+def execution(precision: str) -> Execution:
+    """Always emulated: even with an NPU in place, sending work to it is not written yet."""
+    kernels.load()
+    lacks = missing() or ["sending work to the NPU that is here is not written yet"]
+    why = f"the NPU's int8 products are emulated on the CPU: {', '.join(lacks)}"
+    return Execution("aie-emulated", False, cpu_name(), kernels.status().isa, why)
+
+
+TARGET = Target(name="aie", precisions=("int",), lower=lower, execution=execution)

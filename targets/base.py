@@ -1,0 +1,88 @@
+"""What a target is: which precisions it has, how a graph is lowered to it, and how it really runs here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import fx
+
+
+class UsageError(ValueError):
+    """What was asked for does not exist: an unknown target, precision, scheme or input."""
+
+
+class TargetUnavailable(RuntimeError):
+    """The target cannot run on this machine at all, not even emulated."""
+
+
+class NotNative(RuntimeError):
+    """The target would be emulated or replaced by a fallback, and strict was asked for."""
+
+
+class Recipe(Protocol):
+    """What a target may read of a recipe."""
+
+    @property
+    def precision(self) -> str: ...
+    @property
+    def symmetric(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What really runs when a target is asked for.
+
+    executed: whose code multiplies, e.g. "cpu" or "aie-emulated"; native: the target's own kernels or device;
+    device: the hardware in words; isa: the instruction set in use; reason: why it is not native, or what is
+    unusual.
+    """
+
+    executed: str
+    native: bool
+    device: str
+    isa: str
+    reason: str | None = None
+
+
+Pass = Callable[[fx.GraphModule], int]
+
+
+def _always() -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Target:
+    """One file of this folder makes one of these, as its constant TARGET.
+
+    precisions: those it has. lower(graph, recipe): replaces every QuantizedLinear, in place.
+    execution(precision): what would run, found without a graph. passes: rewrites of its own, before lower.
+    unavailable(): None, or one line that says why nothing can run here.
+    """
+
+    name: str
+    precisions: tuple[str, ...]
+    lower: Callable[[fx.GraphModule, Recipe], None]
+    execution: Callable[[str], Execution]
+    passes: tuple[Pass, ...] = ()
+    unavailable: Callable[[], str | None] = _always
+
+
+def require_runnable(target: Target, precision: str, strict: bool) -> Execution:
+    """→ how `target` runs `precision` here.
+
+    Raises TargetUnavailable (NotNative when strict) if it cannot run, UsageError for a precision that it does
+    not have, NotNative when strict and it would be emulated or fall back.
+    """
+    why = target.unavailable()
+    if why:
+        raise (NotNative if strict else TargetUnavailable)(f"target {target.name} cannot run here: {why}")
+    if precision not in target.precisions:
+        has = ", ".join(target.precisions)
+        raise UsageError(f"target {target.name} has no precision {precision!r}; choose one of: {has}")
+    execution = target.execution(precision)
+    if strict and not execution.native:
+        raise NotNative(
+            f"target {target.name} does not run natively here: {execution.reason}; leave out strict"
+        )
+    return execution

@@ -1,0 +1,107 @@
+"""cpu: stock PyTorch kernels only. Float and bfloat16 graphs run as they are; int uses torch._int_mm."""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from operators.reference import safe_scale
+from targets._hardware import cpu_name
+from targets._linear import QuantizedLinear, swap
+from targets.base import Execution, Recipe, Target
+
+SHORTEST = 4  # torch._int_mm returns wrong sums at K = 1 (torch 2.13): the operands are padded to this
+
+
+@lru_cache(maxsize=1)
+def int_mm_is_exact() -> bool:
+    """Whether torch._int_mm adds without saturation on this CPU, tried at the extremes.
+
+    Without VNNI its kernels add pairs of products in int16, and 2 · 255 · 127 does not fit.
+    """
+    signs = torch.tensor([1, 1, 1, -1], dtype=torch.int32)
+    for m, k, n in ((1, 64, 33), (2, 64, 1), (17, 100, 64)):
+        a = torch.full((m, k), 127, dtype=torch.int32)
+        b = 127 * signs.repeat(n * k // 4 + 1)[: n * k].view(n, k)
+        for left in (a, -a - 1):
+            if not torch.equal(torch._int_mm(left.to(torch.int8), b.to(torch.int8).t()), left @ b.t()):
+                return False
+    return True
+
+
+def int_mm(a: Tensor, weight: Tensor, exact: bool) -> Tensor:
+    """int8 [M, K], int8 [N, K] → int32 [M, N], exact on every CPU; K >= SHORTEST; exact: int_mm_is_exact()"""
+    if exact:
+        return torch._int_mm(a, weight.t())
+    return (a.to(torch.float64) @ weight.to(torch.float64).t()).to(torch.int32)
+
+
+def quantize_rows(x: Tensor, symmetric: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """x float32 [M, K] → q − 128 int8 [M, K], scale float32 [M, 1], zero point − 128 int32 [M, 1] (None: all
+    0).
+
+    The reference's numbers, rounding for rounding, in as few passes over x as stock kernels allow.
+    """
+    if symmetric:
+        scale = safe_scale(x.abs().amax(1, keepdim=True), 127)
+        level = (x * scale.reciprocal()).round_().nan_to_num_(0).clamp_(-127, 127)
+        return level.to(torch.int8), scale, None
+    low, high = x.amin(1, keepdim=True).clamp(max=0), x.amax(1, keepdim=True).clamp(min=0)
+    scale = safe_scale(high - low, 255)
+    zero = (-low * scale.reciprocal()).round().nan_to_num(0).clamp(0, 255) - 128
+    level = (x * scale.reciprocal()).round_().nan_to_num_(0).add_(zero).clamp_(-128, 127)
+    return level.to(torch.int8), scale, zero.to(torch.int32)
+
+
+class IntLinear(nn.Module):
+    """QuantizedLinear on stock kernels: quantize with tensor operations, torch._int_mm, scale."""
+
+    weight: Tensor
+    scale: Tensor
+    weight_sum: Tensor
+    bias: Tensor | None
+
+    def __init__(self, source: QuantizedLinear) -> None:
+        super().__init__()
+        self.symmetric, self.exact = source.symmetric, int_mm_is_exact()
+        self.in_features, self.out_features = source.in_features, source.out_features
+        self.padding = max(SHORTEST - source.in_features, 0)
+        self.register_buffer("weight", F.pad(source.weight, (0, self.padding)))
+        self.register_buffer("scale", source.scale)
+        self.register_buffer("weight_sum", source.weight_sum)
+        self.register_buffer("bias", source.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x float32 [..., K] → float32 [..., N]"""
+        q, scale, zero = quantize_rows(x.reshape(-1, self.in_features), self.symmetric)
+        if self.padding:
+            q = F.pad(q, (0, self.padding))
+        acc = int_mm(q, self.weight, self.exact)
+        if zero is not None:
+            acc = acc - zero * self.weight_sum
+        y = (scale * self.scale).mul_(acc)  # in place: fresh memory costs more than the arithmetic
+        if self.bias is not None:
+            y.add_(self.bias)
+        return y.view(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, symmetric={self.symmetric}"
+
+
+def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
+    """QuantizedLinear → IntLinear; a float graph stays as it is."""
+    swap(graph, IntLinear)
+
+
+def execution(precision: str) -> Execution:
+    isa = torch.backends.cpu.get_cpu_capability()
+    reason = None
+    if precision == "int" and not int_mm_is_exact():
+        reason = (
+            "torch._int_mm saturates on this CPU; exact float64 products are used instead, which are slower"
+        )
+    return Execution(executed="cpu", native=True, device=cpu_name(), isa=isa, reason=reason)
+
+
+TARGET = Target(name="cpu", precisions=("fp", "bf16", "int"), lower=lower, execution=execution)

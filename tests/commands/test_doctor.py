@@ -1,0 +1,34 @@
+"""`doctor` and `--help` on any machine."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import targets
+from tests.cli import Cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_doctor_names_every_target_and_why(cli: Cli) -> None:
+    found = cli("--json", "doctor").json["targets"]
+    assert set(found) == set(targets.names()) == {"cpu", "customcpu", "aie", "cuda", "hpu"}
+    for entry in found.values():
+        assert entry["native"] or entry["reason"]
+    assert found["cpu"] == {"available": True, "native": True, "reason": None}
+    assert "emulated" in found["aie"]["reason"]
+
+
+def test_doctor_prints_a_table(cli: Cli) -> None:
+    result = cli("doctor")
+    assert result.code == 0
+    for word in ("aie", "cuda", "hpu", "kernels in use", "torch"):
+        assert word in result.out
+
+
+def test_help_needs_neither_torch_nor_transformers() -> None:
+    script = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; import run; run.main(['--help'])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for command in ("ask", "doctor", "eval", "finetune"):
+        assert command in done.stdout

@@ -1,0 +1,40 @@
+"""Every kernel of csrc/kernels.inc is tested in one process, by forcing it: `kernels.use(isa)`.
+
+That is how the lesser ones run on a machine that has the best: an AVX-512 CPU runs the AVX2 kernel and the
+portable one too. What this cannot show is the choice that a CPU without AVX-512 makes.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from operators import kernels
+
+kernels.load()
+
+
+@pytest.fixture(params=kernels.status().built or ["none"])
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each built kernel in turn, in use."""
+    if not kernels.status().compiled:
+        pytest.fail(f"no kernels to test: {kernels.status().reason}")
+    if request.param not in kernels.runnable():
+        pytest.skip(f"this CPU cannot run {request.param}")
+    before = kernels.status().isa
+    kernels.use(request.param)
+    yield request.param
+    kernels.use(before)
+
+
+@pytest.fixture(params=[True, False], ids=["symmetric", "asymmetric"])
+def symmetric(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Lets a test change the number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

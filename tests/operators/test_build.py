@@ -1,0 +1,105 @@
+"""Building and choosing kernels, in processes of their own: no compiler, a broken one, two builds at once, forcing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from operators import build, kernels
+
+ROOT = Path(__file__).parents[2]
+ANSWER = """
+import torch
+from operators import kernels, reference, quantize_weight, weight_sum
+kernels.load()
+kernels.load()
+q, scale = quantize_weight(torch.randn(70, 33))
+args = torch.randn(5, 33), reference.pack_weight(q), weight_sum(q), scale, None, True
+assert torch.equal(torch.ops.opswap.linear_int8(*args), reference.linear_int8(*args))
+status = kernels.status()
+print(status.isa, status.compiled, status.reason, sep="|")
+"""
+
+
+def start(**environment: str) -> subprocess.Popen:
+    env = {**os.environ, "OPSWAP_ISA": "", **environment}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", ANSWER], env=env, cwd=ROOT, stdout=pipe, stderr=pipe, text=True)
+
+
+def run(**environment: str) -> tuple[int, str, list[str]]:
+    """Exit status, what it printed, and its lines on standard error."""
+    process = start(**environment)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out.strip(), err.strip().splitlines()
+
+
+def test_kernels_are_built() -> None:
+    status = kernels.status()
+    assert status.compiled, status.reason
+    assert status.isa in status.built and status.built[-1] == "portable"
+
+
+def test_one_list() -> None:
+    text = (build.SOURCES / "kernels.inc").read_text()
+    assert [isa for isa in kernels.status().built if f"KERNELS({isa}," not in text] == []
+
+
+def test_without_a_compiler_the_reference_serves_loudly(tmp_path: Path) -> None:
+    code, out, err = run(CXX="/nonexistent", OPSWAP_CACHE=str(tmp_path))
+    assert code == 0, err
+    assert out.startswith("reference|False|no C++ compiler: /nonexistent: ")
+    assert len(err) == 1 and err[0].startswith("opswap: SLOW: ") and "/nonexistent" in err[0]
+
+
+def test_a_broken_compiler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "false")
+    monkeypatch.setenv("OPSWAP_CACHE", str(tmp_path))
+    with pytest.raises(build.BuildError, match="^false failed: ") as error:
+        build.build()
+    assert "\n" not in str(error.value)
+
+
+def test_code_that_does_not_compile_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "csrc").mkdir()
+    (tmp_path / "csrc" / "wrong.cpp").write_text("int f( {")
+    monkeypatch.setattr(build, "SOURCES", tmp_path / "csrc")
+    monkeypatch.setenv("OPSWAP_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(build.BuildError, match="wrong.cpp:1.* error: .*; for all of it: python -m") as error:
+        build.build()
+    assert "\n" not in str(error.value) and "wrong.cpp" in error.value.log
+    assert not list((tmp_path / "cache").iterdir()), "nothing is left behind"
+
+
+def test_two_processes_build_at_once(tmp_path: Path) -> None:
+    both = [start(OPSWAP_CACHE=str(tmp_path)) for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0 and "|True|" in out and not err, err
+    assert [path.suffix for path in tmp_path.iterdir()] == [".so"]
+
+
+@pytest.mark.parametrize("isa", ["portable", "reference"])
+def test_forced(isa: str) -> None:
+    compiled = isa != "reference"
+    assert run(OPSWAP_ISA=isa) == (0, f"{isa}|{compiled}|OPSWAP_ISA={isa}", [])
+
+
+def test_forced_to_what_is_not_there(tmp_path: Path) -> None:
+    code, _, err = run(OPSWAP_ISA="abacus")
+    assert code == 1 and err[-1].startswith("ValueError: OPSWAP_ISA=abacus: there is no such kernel; name one of ")
+    code, _, err = run(OPSWAP_ISA="portable", CXX="/nonexistent", OPSWAP_CACHE=str(tmp_path))
+    assert code == 1 and "OPSWAP_ISA=portable needs compiled kernels: no C++ compiler: /nonexistent" in err[-1]
+
+
+def test_use_refuses_what_is_not_there() -> None:
+    with pytest.raises(ValueError, match="there is no such kernel; name one of .*portable"):
+        kernels.use("abacus")
+
+
+def test_files_for_one_instruction_set_include_no_library() -> None:
+    for source in build.SOURCES.glob("gemm_*.cpp"):
+        included = {line for line in source.read_text().splitlines() if line.startswith("#include")}
+        assert included <= {"#include <immintrin.h>", '#include "kernels.h"', '#include "quantize.h"'}, source.name

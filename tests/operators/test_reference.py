@@ -1,0 +1,72 @@
+"""The reference against the definition in numpy's float32, one rounding for each operation; weights and packing."""
+
+import numpy as np
+import pytest
+import torch
+
+from operators import quantize_weight, reference, weight_sum
+from tests.checks import assert_equal_bits, assert_sqnr
+
+F = np.float32
+
+
+def quantize_in_numpy(row: np.ndarray, symmetric: bool) -> tuple[np.ndarray, np.float32, int]:
+    if symmetric:
+        scale = F(np.abs(row).max() / F(127)) or F(1)
+        q = np.clip(np.rint(row * (F(1) / scale)), -127, 127) + 128
+        return q.astype(np.uint8), scale, 128
+    low, high = min(row.min(), F(0)), max(row.max(), F(0))
+    scale = F((high - low) / F(255)) or F(1)
+    inverse = F(1) / scale
+    zero = int(np.clip(np.rint(-low * inverse), 0, 255))
+    return np.clip(np.rint(row * inverse) + zero, 0, 255).astype(np.uint8), scale, zero
+
+
+def test_quantize_per_token(symmetric: bool) -> None:
+    x = torch.randn(200, 33, generator=torch.Generator().manual_seed(0)) * torch.logspace(-30, 30, 200)[:, None]
+    x[0], x[1], x[2] = 0, x[1].abs(), -x[2].abs()
+    q, scale, zero = reference.quantize_per_token(x, symmetric)
+    for i, row in enumerate(x.numpy()):
+        want_q, want_scale, want_zero = quantize_in_numpy(row, symmetric)
+        assert_equal_bits(q[i], torch.from_numpy(want_q), f"row {i}")
+        assert scale[i].item() == want_scale and zero[i].item() == want_zero, f"row {i}"
+
+
+def test_linear_rounds_the_scales_first() -> None:
+    x, w = torch.randn(9, 20), torch.randn(11, 20)
+    q, scale = quantize_weight(w)
+    bias = torch.randn(11)
+    qx, sx, zx = reference.quantize_per_token(x, True)
+    acc = ((qx.long() - zx.long()[:, None]) @ q.long().t()).numpy().astype(F)
+    want = acc * (sx.numpy()[:, None] * scale.numpy()) + bias.numpy()
+    have = reference.linear_int8(x, reference.pack_weight(q), weight_sum(q), scale, bias, True)
+    assert_equal_bits(have, torch.from_numpy(want))
+
+
+@pytest.mark.parametrize("n, k", [(1, 1), (63, 5), (64, 4), (65, 66), (130, 3), (0, 7)])
+def test_packing_and_back(n: int, k: int) -> None:
+    w = torch.randint(-127, 128, (n, k), dtype=torch.int8)
+    packed = reference.pack_weight(w)
+    assert packed.shape == (-(-n // 64), -(-k // 4), 64, 4)
+    assert_equal_bits(reference.unpack_weight(packed, n, k), w)
+    assert packed.abs().long().sum() == w.abs().long().sum(), "the padding is zero"
+    if n > 1 and k > 2:
+        assert packed[(n - 1) // 64, (k - 1) // 4, (n - 1) % 64, (k - 1) % 4] == w[n - 1, k - 1]
+
+
+def test_quantize_weight() -> None:
+    w = torch.randn(20, 300, generator=torch.Generator().manual_seed(1))
+    w[3] = 0
+    q, scale = quantize_weight(w)
+    assert scale[3] == 1 and not q[3].any()
+    assert (q.abs().amax(1)[torch.arange(20) != 3] == 127).all()
+    assert_sqnr(q * scale[:, None], w, at_least_db=38)
+    assert_equal_bits(weight_sum(q), q.long().sum(1).int())
+    assert_equal_bits(quantize_weight(w.to(torch.bfloat16))[0], quantize_weight(w.to(torch.bfloat16).float())[0])
+
+
+@pytest.mark.parametrize("weight", [torch.zeros(3), torch.zeros(2, 2, dtype=torch.int8), torch.full((2, 2), torch.nan)])
+def test_quantize_weight_refuses(weight: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="quantize_weight: .*; got .*; ") as error:
+        quantize_weight(weight)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,80 @@
+"""Every operator passes torch's own checks, refuses what it cannot do in one line, and can be exported."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from operators import OPERATORS, reference
+from operators.validate import MAX_K
+from tests.checks import assert_equal_bits
+from tests.operators.samples import integers, linear, ops
+
+LAYER = linear(70, 33)
+X = torch.randn(2, 5, 33)
+Q, ZERO, WEIGHT = integers(5, 70, 33)
+
+ARGUMENTS: dict[str, list[tuple]] = {
+    "quantize_per_token": [(X, True), (X[0, 0], False), (X[:0], True)],
+    "pack_weight": [(WEIGHT,)],
+    "int8_matmul": [(Q, ZERO, LAYER.packed, LAYER.weight_sum)],
+    "linear_int8": [(X, *LAYER.args(), True), (X, *LAYER.args()[:3], None, False)],
+}
+
+BAD: dict[str, tuple[str, tuple]] = {
+    "quantize a double": ("quantize_per_token", (X.double(), True)),
+    "quantize a scalar": ("quantize_per_token", (torch.tensor(1.0), True)),
+    "quantize no columns": ("quantize_per_token", (torch.zeros(3, 0), True)),
+    "quantize too long": ("quantize_per_token", (torch.zeros(1, MAX_K + 1), True)),
+    "pack floats": ("pack_weight", (WEIGHT.float(),)),
+    "pack 1 dimension": ("pack_weight", (WEIGHT[0],)),
+    "pack -128": ("pack_weight", (torch.full((2, 2), -128, dtype=torch.int8),)),
+    "pack too long": ("pack_weight", (torch.zeros(1, MAX_K + 1, dtype=torch.int8),)),
+    "matmul of int8": ("int8_matmul", (Q.to(torch.int8), ZERO, LAYER.packed, LAYER.weight_sum)),
+    "matmul, 3 dimensions": ("int8_matmul", (Q[None], ZERO, LAYER.packed, LAYER.weight_sum)),
+    "matmul, zero points missing": ("int8_matmul", (Q, ZERO[:-1], LAYER.packed, LAYER.weight_sum)),
+    "matmul, long zero points": ("int8_matmul", (Q, ZERO.long(), LAYER.packed, LAYER.weight_sum)),
+    "matmul of another K": ("int8_matmul", (Q[:, :-2], ZERO, LAYER.packed, LAYER.weight_sum)),
+    "matmul of another N": ("int8_matmul", (Q, ZERO, LAYER.packed, LAYER.weight_sum[:5])),
+    "linear of half": ("linear_int8", (X.half(), *LAYER.args(), True)),
+    "linear, unpacked": ("linear_int8", (X, WEIGHT, *LAYER.args()[1:], True)),
+    "linear, sums of 0 dimensions": (
+        "linear_int8",
+        (X, LAYER.packed, LAYER.weight_sum[0], *LAYER.args()[2:], True),
+    ),
+    "linear, scales missing": ("linear_int8", (X, *LAYER.args()[:2], LAYER.weight_scale[1:], None, True)),
+    "linear, double scales": ("linear_int8", (X, *LAYER.args()[:2], LAYER.weight_scale.double(), None, True)),
+    "linear, short bias": ("linear_int8", (X, *LAYER.args()[:3], torch.zeros(69), True)),
+    "linear too long": ("linear_int8", (torch.zeros(1, MAX_K + 1), *LAYER.args(), True)),
+}
+
+
+def test_all_are_tested() -> None:
+    assert set(ARGUMENTS) == set(OPERATORS)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_opcheck(name: str) -> None:
+    for args in ARGUMENTS[name]:
+        torch.library.opcheck(getattr(ops, name).default, args)
+
+
+@pytest.mark.parametrize("through", ["kernels", "reference"])
+@pytest.mark.parametrize("case", BAD)
+def test_refuses(case: str, through: str) -> None:
+    name, args = BAD[case]
+    function: Callable = getattr(ops if through == "kernels" else reference, name)
+    with pytest.raises((ValueError, RuntimeError), match=f"^{name}: .*; got .*; ") as error:
+        function(*args)
+    assert "\n" not in str(error.value)
+
+
+def test_export_keeps_sizes_free() -> None:
+    class Layer(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return ops.linear_int8(x, *LAYER.args(), True)
+
+    sizes = {"x": {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}}
+    exported = torch.export.export(Layer(), (X,), dynamic_shapes=sizes).module()
+    x = torch.randn(3, 7, 33)
+    assert_equal_bits(exported(x), ops.linear_int8(x, *LAYER.args(), True))

@@ -1,0 +1,263 @@
+"""The whole way, model to target, on every architecture: accuracy, equality between targets, the report."""
+
+import copy
+from functools import cache
+
+import pytest
+import torch
+
+import targets
+from tests import tiny
+from toolkit import NotNative, Recipe, TargetUnavailable, UsageError, report_of, transform
+from toolkit.quantize import QuantizedLinear
+
+EVERY = [*tiny.BUILDERS, tiny.TIED]
+INT_TARGETS = ["cpu", "customcpu", "aie"]
+SIZES = [(1, 1), (3, 17), (2, 64)]
+GATE_DB = 35.0  # int8 against float on these random models gives 38 to 50 dB
+LINEARS = {"bert": 13, "distilbert": 13, "roberta": 13, "electra": 14, "albert": 8, "gpt2": 9, tiny.TIED: 9}
+
+
+def sqnr(expected: torch.Tensor, got: torch.Tensor) -> float:
+    noise = (expected.double() - got.double()).square().sum()
+    return float(10 * torch.log10(expected.double().square().sum() / noise))
+
+
+@cache
+def model_and_graph(name, target):
+    """→ a model, and its int graph for the target: for tests that change neither"""
+    model = tiny.build(name)
+    return model, transform(model, Recipe("int"), target=target)
+
+
+@pytest.fixture(scope="module", params=EVERY)
+def lowered(request):
+    graphs = {target: model_and_graph(request.param, target)[1] for target in INT_TARGETS}
+    return request.param, tiny.build(request.param), graphs
+
+
+def test_int_stays_close_to_float(lowered):
+    _, model, graphs = lowered
+    calls = [tiny.inputs(model, *size) for size in SIZES]
+    with torch.no_grad():
+        expected = torch.cat([model(**call)[0].flatten() for call in calls])
+    got = torch.cat([graphs["cpu"](**call)[0].flatten() for call in calls])
+    assert sqnr(expected, got) >= GATE_DB
+
+
+@pytest.mark.parametrize("batch, sequence", SIZES)
+def test_every_target_gives_the_same_bits(lowered, batch, sequence):
+    _, model, graphs = lowered
+    given = tiny.inputs(model, batch, sequence)
+    results = {target: graph(**given) for target, graph in graphs.items()}
+    for target, result in results.items():
+        assert type(result) is type(results["cpu"])
+        for name, value in results["cpu"].items():
+            assert torch.equal(result[name], value), (target, name)
+
+
+def test_every_linear_is_swapped_or_kept(lowered):
+    name, _, graphs = lowered
+    for target, graph in graphs.items():
+        report = report_of(graph)
+        head = "lm_head" if name == tiny.TIED else "qa_outputs"
+        assert report.swapped == LINEARS[name] - 1, target
+        assert [entry["name"] for entry in report.kept] == [head], target
+
+
+def test_a_copy_and_its_state(lowered):
+    _, model, graphs = lowered
+    given = tiny.inputs(model, 2, 9)
+    for graph in graphs.values():
+        twin = copy.deepcopy(graph)
+        expected = graph(**given)[0]
+        assert report_of(twin) == report_of(graph)
+        assert torch.equal(twin(**given)[0], expected)
+        for value in twin.state_dict().values():
+            value.zero_()
+        assert torch.equal(graph(**given)[0], expected)
+        twin.load_state_dict(graph.state_dict())
+        assert torch.equal(twin(**given)[0], expected)
+
+
+@pytest.mark.parametrize("name, target", [*(("bert", target) for target in INT_TARGETS), (tiny.TIED, "cpu")])
+def test_a_lowered_graph_can_be_exported_again(name, target):
+    model, graph = model_and_graph(name, target)
+    given, other = tiny.inputs(model, 2, 12), tiny.inputs(model, 3, 7)
+    free = {key: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for key in given}
+    again = torch.export.export(graph, (), given, dynamic_shapes=free).module(check_guards=False)
+    assert torch.equal(again(**other)[0], graph(**other)[0])
+
+
+def test_asymmetric_rows():
+    model = tiny.build("bert")
+    recipe = Recipe("int", symmetric=False)
+    given = tiny.inputs(model, 3, 17)
+    with torch.no_grad():
+        expected = model(**given)[0]
+    results = [transform(model, recipe, target=target)(**given)[0] for target in INT_TARGETS]
+    assert sqnr(expected, results[0]) >= GATE_DB
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+def test_fp_is_exact_and_counts_every_linear():
+    model = tiny.build("albert")
+    given = tiny.inputs(model, 2, 10)
+    graph = transform(model)
+    with torch.no_grad():
+        assert torch.equal(graph(**given)[0], model(**given)[0])
+    report = report_of(graph)
+    assert report.swapped == 0 and len(report.kept) == LINEARS["albert"]
+    assert report.target["executed"] == "cpu" and report.target["native"] is True
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_bf16_returns_float32(name):
+    model = tiny.build(name)
+    given = tiny.inputs(model, 3, 17)
+    with torch.no_grad():
+        expected = model(**given)
+    result = transform(model, Recipe("bf16"))(**given)
+    assert {value.dtype for value in result.values()} == {torch.float32}
+    assert sqnr(expected[0], result[0]) >= 30
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_tied_embedding_is_intact():
+    model = tiny.build(tiny.TIED)
+    before = model.transformer.wte.weight.clone()
+    graph = transform(model, Recipe("int", keep=()))
+    why = {entry["name"]: entry["why"] for entry in report_of(graph).kept}
+    assert list(why) == ["lm_head"] and "embedding" in why["lm_head"]
+    assert torch.equal(model.transformer.wte.weight, before)
+    tables = [value for value in graph.state_dict().values() if value.shape == before.shape]
+    assert tables and all(torch.equal(table, before) for table in tables)
+
+
+def test_shared_layers_are_swapped_once_and_called_often():
+    graph = model_and_graph("albert", "customcpu")[1]
+    calls = [node.target for node in graph.graph.nodes if node.op == "call_module"]
+    assert len(set(calls)) == LINEARS["albert"] and len(calls) == 2 + 2 * 6
+
+
+KEYS_AND_QUERIES = [f"bert.encoder.layer.{i}.attention.self.{n}" for i in "01" for n in ("key", "query")]
+
+
+@pytest.mark.parametrize(
+    "keep, kept",
+    [
+        ((), []),
+        (("*.layer.1.output.dense",), ["bert.encoder.layer.1.output.dense"]),
+        (("*.self.[kq]*", "qa_outputs"), [*KEYS_AND_QUERIES, "qa_outputs"]),
+        (("*",), None),
+    ],
+    ids=["none", "one", "several", "all"],
+)
+def test_keep_patterns(keep, kept):
+    graph = transform(tiny.build("bert"), Recipe("int", keep=keep))
+    report = report_of(graph)
+    names = [entry["name"] for entry in report.kept]
+    assert len(names) == LINEARS["bert"] if kept is None else names == kept
+    assert report.swapped == LINEARS["bert"] - len(names)
+    assert all("the recipe keeps" in entry["why"] for entry in report.kept)
+    assert all(type(graph.get_submodule(name)) is torch.nn.Linear for name in names)
+
+
+def test_keep_must_be_a_tuple():
+    with pytest.raises(UsageError, match="keep must be a tuple"):
+        Recipe(keep="qa_outputs")  # type: ignore[arg-type]
+
+
+def test_report_as_json():
+    report = report_of(model_and_graph("bert", "aie")[1]).as_json()
+    assert report.keys() == {"target", "precision", "scheme", "swapped", "kept"}
+    assert list(report["target"]) == ["requested", "executed", "native", "device", "isa", "reason"]
+    assert report["target"]["requested"] == "aie" and report["target"]["executed"] == "aie-emulated"
+    assert report["target"]["native"] is False and "emulated" in report["target"]["reason"]
+    assert report["kept"] == [{"name": "qa_outputs", "why": "the recipe keeps 'qa_outputs'"}]
+
+
+def test_report_of_another_graph():
+    with pytest.raises(ValueError, match="transform"):
+        report_of(torch.fx.symbolic_trace(torch.nn.Linear(1, 1)))
+
+
+@pytest.mark.parametrize(
+    "recipe, target, error, line",
+    [
+        (Recipe(), "tpu", UsageError, "unknown target 'tpu'; choose one of: aie, cpu, cuda, customcpu, hpu"),
+        (Recipe("fp8"), "cpu", UsageError, "no precision 'fp8'; choose one of: fp, bf16, int"),
+        (Recipe("fp"), "aie", UsageError, "no precision 'fp'; choose one of: int"),
+        (Recipe("int", scheme="static"), "cpu", UsageError, "only the scheme dynamic exists today"),
+        (Recipe("int"), "cuda", TargetUnavailable, "not written yet"),
+        (Recipe("int"), "hpu", TargetUnavailable, "not written yet"),
+    ],
+    ids=["unknown", "fp8 on cpu", "fp on aie", "static", "cuda", "hpu"],
+)
+def test_what_cannot_be_says_so_in_one_line(recipe, target, error, line):
+    with pytest.raises(error, match=line) as caught:
+        transform(tiny.build("bert"), recipe, target=target)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "int4"}, {"scheme": "lazy"}], ids=["precision", "scheme"])
+def test_unknown_words_in_a_recipe(wrong):
+    with pytest.raises(UsageError, match="choose one of"):
+        Recipe(**wrong)
+
+
+@pytest.mark.parametrize(
+    "target, precision", [("aie", "int"), ("customcpu", "fp"), ("cuda", "int"), ("hpu", "int")]
+)
+def test_strict_refuses_what_is_not_native(target, precision):
+    with pytest.raises(NotNative, match=target):
+        transform(tiny.build("bert"), Recipe(precision), target=target, strict=True)
+
+
+def test_strict_customcpu_depends_on_the_compiled_kernels():
+    execution = targets.get("customcpu").execution("int")
+    model = tiny.build("bert")
+    if execution.native:
+        graph = transform(model, Recipe("int"), target="customcpu", strict=True)
+        assert report_of(graph).target["executed"] == "customcpu"
+    else:
+        assert execution.executed == execution.isa == "reference" and execution.reason
+        with pytest.raises(NotNative, match="customcpu"):
+            transform(model, Recipe("int"), target="customcpu", strict=True)
+
+
+def test_strict_runs_what_is_native():
+    assert report_of(transform(tiny.build("bert"), strict=True)).target["native"] is True
+
+
+def test_a_weight_that_is_not_finite_is_named():
+    model = tiny.build("bert")
+    with torch.no_grad():
+        model.bert.encoder.layer[1].output.dense.weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"bert\.encoder\.layer\.1\.output\.dense.*finite"):
+        transform(model, Recipe("int"))
+
+
+def test_a_target_must_not_leave_anything_behind(monkeypatch):
+    forgetful = targets.Target("cpu", ("int",), lambda graph, recipe: None, targets.get("cpu").execution)
+    monkeypatch.setattr("targets.cpu.TARGET", forgetful)
+    with pytest.raises(RuntimeError, match="it left bert"):
+        transform(tiny.build("bert"), Recipe("int"))
+
+
+def test_the_quantized_graph_runs_before_it_is_lowered(monkeypatch):
+    """QuantizedLinear, the reference, gives the same bits as what replaces it."""
+    model, given = tiny.build("bert"), None
+    given = tiny.inputs(model, 3, 17)
+    seen = []
+
+    def look(graph: torch.fx.GraphModule) -> int:
+        seen.append(sum(type(module) is QuantizedLinear for module in graph.modules()))
+        seen.append(graph(**given)[0])
+        return 0
+
+    cpu = targets.get("cpu")
+    watching = targets.Target("cpu", cpu.precisions, cpu.lower, cpu.execution, passes=(look,))
+    monkeypatch.setattr("targets.cpu.TARGET", watching)
+    result = transform(model, Recipe("int"))(**given)[0]
+    assert seen[0] == LINEARS["bert"] - 1 and torch.equal(seen[1], result)

@@ -1,0 +1,119 @@
+"""What a captured graph is called with: example inputs to capture it, and the check of every later call."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from targets.base import UsageError
+
+KEY = "opswap_inputs"
+TYPES = "token_type_ids"
+DEFAULTS = {"attention_mask": 1, TYPES: 0}
+EXAMPLE_BATCH, EXAMPLE_SEQUENCE = (
+    2,
+    16,
+)  # different, and above 1: equal sizes and ones would be taken for constants
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """names: the graph's arguments, in order; ignored: those that the model takes and that change nothing;
+    longest: the most tokens that there are positions for (None: no bound)."""
+
+    names: tuple[str, ...]
+    ignored: tuple[str, ...]
+    longest: int | None
+
+
+def inputs_of(model: nn.Module) -> Inputs:
+    """Token types are an input where the model has more than one; elsewhere zeros are all they can be."""
+    takes = inspect.signature(model.forward).parameters
+    config = getattr(model, "config", None)
+    types = getattr(config, "type_vocab_size", None)
+    names = [name for name in ("input_ids", "attention_mask") if name in takes]
+    typed = TYPES in takes and types is not None and types > 1
+    ignorable = TYPES not in takes or (types is not None and types <= 1)
+    if "input_ids" not in names:
+        raise UsageError(
+            f"a model that takes input_ids was wanted; {type(model).__name__} takes {', '.join(takes)}"
+        )
+    return Inputs(tuple(names + [TYPES] * typed), (TYPES,) * ignorable, _longest(model))
+
+
+def _longest(model: nn.Module) -> int | None:
+    """→ the most tokens that have a position; those up to the padding index, where there is one, are lost"""
+    for module in model.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+            return table.num_embeddings - table.padding_idx - 1
+    return getattr(getattr(model, "config", None), "max_position_embeddings", None)
+
+
+def example(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+    """→ int64 tensors [EXAMPLE_BATCH, EXAMPLE_SEQUENCE] (shorter with few positions), with padding"""
+    length = min(EXAMPLE_SEQUENCE, inputs.longest or EXAMPLE_SEQUENCE)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    ids = torch.zeros(EXAMPLE_BATCH, length, dtype=torch.int64, device=device)
+    mask = torch.ones_like(ids)
+    mask[0, -1] = 0
+    values = {"input_ids": ids, "attention_mask": mask, TYPES: torch.zeros_like(ids)}
+    return {name: values[name] for name in inputs.names}
+
+
+def guard(graph: fx.GraphModule, inputs: Inputs) -> None:
+    """Makes every call of `graph`, and of its deep copies, go through `complete`."""
+    graph.meta[KEY] = inputs
+    _install(graph)
+    graph._register_deepcopy_hook(_install)
+
+
+def _install(graph: fx.GraphModule) -> None:
+    graph.register_forward_pre_hook(complete, with_kwargs=True)
+
+
+def complete(
+    graph: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[()], dict[str, Tensor]]:
+    """A forward pre-hook: the arguments as the model takes them → all of the graph's, by name, in order.
+
+    A mask that is left out is all ones, token types are all zeros. Raises UsageError for an argument that the
+    graph has no use for, for sizes that differ or are empty, and for more tokens than there are positions.
+    """
+    inputs: Inputs = graph.meta[KEY]
+    given = _by_name(inputs, args, kwargs)
+    if "input_ids" not in given:
+        raise UsageError("the graph was called without input_ids; pass int64 [batch, sequence]")
+    ids = given["input_ids"]
+    if ids.dim() != 2 or ids.shape[0] < 1 or ids.shape[1] < 1:
+        got = list(ids.shape)
+        raise UsageError(f"input_ids must be [batch, sequence], neither of them 0; got {got}; reshape them")
+    if inputs.longest is not None and ids.shape[1] > inputs.longest:
+        raise UsageError(
+            f"at most {inputs.longest} tokens have positions; got {ids.shape[1]}; split the text"
+        )
+    for name in inputs.names:
+        if name not in given:
+            given[name] = torch.full_like(ids, DEFAULTS[name])
+        elif given[name].shape != ids.shape:
+            got = list(given[name].shape)
+            raise UsageError(
+                f"{name} must have the shape of input_ids, {list(ids.shape)}; got {got}; pad both alike"
+            )
+    return (), {name: given[name] for name in inputs.names}
+
+
+def _by_name(inputs: Inputs, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
+    """→ what was given, by name, without what is None, ignored, or asks for the output that there is"""
+    positional = dict(zip(inputs.names, args, strict=False))
+    given = {name: value for name, value in {**positional, **kwargs}.items() if value is not None}
+    given = {name: value for name, value in given.items() if name not in inputs.ignored}
+    if given.get("return_dict") is True:
+        del given["return_dict"]
+    extra = sorted(given.keys() - set(inputs.names)) + ["more by position"] * (len(args) > len(inputs.names))
+    if extra:
+        takes = ", ".join(inputs.names)
+        raise UsageError(f"the graph takes {takes}; got also {', '.join(extra)}; leave that out")
+    return given

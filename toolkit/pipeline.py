@@ -1,0 +1,80 @@
+"""The story in one function: capture, passes, quantize, lower. The order of passes is decided here alone."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import fx, nn
+
+import targets
+from targets.base import Pass
+from toolkit import passes
+from toolkit.capture import capture
+from toolkit.lower import lower
+from toolkit.quantize import keep_float, quantize
+from toolkit.recipe import Recipe
+from toolkit.report import attach
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # everything else is captured in float32
+
+PASSES: tuple[Pass, ...] = (
+    passes.drop_assertions,  # first: they hold on to values that nothing else uses
+    passes.drop_dropout,
+    passes.drop_conversions,
+    passes.drop_whole_slices,
+    passes.outputs_to_float32,
+    passes.raise_linear,
+)
+
+
+def transform(
+    model: nn.Module, recipe: Recipe | None = None, target: str = "cpu", strict: bool = False
+) -> fx.GraphModule:
+    """model: float, as Hugging Face made it → a graph for `target`, called as the model was, any batch and
+    sequence length; report_of(graph) says what ran and what stayed in float. The model itself is not changed.
+
+    Raises UsageError for an unknown target, a precision that it does not have, or a scheme that does not
+    exist yet; TargetUnavailable when the target cannot run here; NotNative when strict and it would not run
+    natively; CaptureError when the model cannot be captured.
+    """
+    recipe = recipe or Recipe()
+    chosen = targets.get(target)
+    execution = targets.require_runnable(chosen, recipe.precision, strict)
+    _require_dynamic(recipe)
+    graph = capture(model, DTYPES.get(recipe.precision, torch.float32))
+    run(graph, PASSES)
+    swapped = 0
+    if recipe.precision == "int":
+        swapped = quantize(graph, recipe)
+    else:
+        keep_float(graph, f"precision {recipe.precision} has no operator to swap it for")
+    run(graph, chosen.passes)
+    lower(graph, chosen, recipe)
+    attach(graph, recipe, chosen, execution, swapped)
+    return graph
+
+
+def run(graph: fx.GraphModule, order: Sequence[Pass]) -> None:
+    """Runs the passes in order; after each that rewrote something it cleans, lints and recompiles."""
+    for rewrite in order:
+        count = rewrite(graph)
+        log.debug("%s: %d", getattr(rewrite, "__name__", rewrite), count)
+        if count:
+            clean(graph)
+
+
+def clean(graph: fx.GraphModule) -> None:
+    """Removes nodes and submodules that nothing uses; checks the graph; makes its code anew."""
+    graph.graph.eliminate_dead_code()
+    graph.delete_all_unused_submodules()
+    graph.graph.lint()
+    graph.recompile()
+
+
+def _require_dynamic(recipe: Recipe) -> None:
+    if recipe.scheme != "dynamic":
+        raise targets.UsageError(
+            f"only the scheme dynamic exists today; got {recipe.scheme!r}; leave it at dynamic"
+        )

@@ -1,0 +1,54 @@
+"""Float linears → quantized linears, the same for every target."""
+
+from torch import fx, nn
+
+from operators.validate import MAX_K
+from targets._linear import QuantizedLinear
+from toolkit.recipe import Recipe
+from toolkit.report import keep
+
+__all__ = ["QuantizedLinear", "keep_float", "linears_of", "quantize"]
+
+
+def linears_of(graph: fx.GraphModule) -> dict[str, nn.Linear]:
+    """→ the raised linears by their names, each once however often it is called"""
+    return {name: module for name, module in graph.named_modules() if isinstance(module, nn.Linear)}
+
+
+def quantize(graph: fx.GraphModule, recipe: Recipe) -> int:
+    """nn.Linear → QuantizedLinear under the same name, unless the recipe keeps it or int32 could not hold its
+    sums.
+
+    Weights are rounded here, int8 with one scale for each output channel. → how many, by unique name.
+    Raises ValueError, with the layer's name, for a weight that is not finite.
+    """
+    swapped = 0
+    for name, linear in linears_of(graph).items():
+        why = _why_not(name, linear, recipe)
+        if why:
+            keep(graph, name, why)
+            continue
+        try:
+            quantized = QuantizedLinear.from_linear(linear, recipe.symmetric)
+        except ValueError as error:
+            raise ValueError(f"linear {name} cannot be quantized: {error}") from error
+        graph.set_submodule(name, quantized.eval())
+        swapped += 1
+    return swapped
+
+
+def keep_float(graph: fx.GraphModule, why: str) -> None:
+    """Notes every raised linear as kept."""
+    for name in linears_of(graph):
+        keep(graph, name, why)
+
+
+def _why_not(name: str, linear: nn.Linear, recipe: Recipe) -> str | None:
+    pattern = recipe.keeps(name)
+    if pattern:
+        return f"the recipe keeps {pattern!r}"
+    if linear.in_features > MAX_K:
+        return f"int32 holds the sums of at most {MAX_K} products; it has {linear.in_features}"
+    if not linear.in_features or not linear.out_features:
+        return "it is empty"
+    return None
