@@ -34,6 +34,11 @@ class Options:
     json: bool
 
 
+def print_passage(passage: str) -> None:
+    """A passage between empty lines, broken between words where a terminal's line ends."""
+    out.print(f"\n{passage}\n", soft_wrap=not out.is_terminal)
+
+
 def print_json(result: dict[str, Any]) -> None:
     """One JSON object on standard output, the only thing there under --json."""
     click.echo(json.dumps(result, ensure_ascii=False, indent=2))

@@ -37,7 +37,7 @@ def command(options: Options) -> None:
         return
     table = Table("target", "available", "native", "why")
     for name, entry in found.items():
-        table.add_row(name, _yes(entry["available"]), _yes(entry["native"]), entry["reason"] or "")
+        table.add_row(name, _yes(entry["available"]), _yes(entry["native"]), str(entry["reason"] or ""))
     out.print(table, soft_wrap=False)
     runnable = ", ".join(kernels.runnable()) or "none"
     out.print(f"CPU: {cpu_name()}; kernels in use: {status.isa}; runnable here: {runnable}")

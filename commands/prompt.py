@@ -9,7 +9,7 @@ import click
 from prompt_toolkit import PromptSession
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-from commands.common import out
+from commands.common import out, print_passage
 from models import InputError
 
 HELP = (
@@ -25,7 +25,8 @@ HELP = (
 def converse(passage: str, read_passage: Callable[[str], str], answer: Callable[[str, str], str]) -> None:
     """Questions until :quit or the end of the input; an unusable passage or question is said and asked again."""
     session: PromptSession[str] = PromptSession(history=_history())
-    out.print(f"\n{passage}\n\n{HELP}\n")
+    print_passage(passage)
+    out.print(f"{HELP}\n")
     while True:
         try:
             typed = session.prompt("question> ").strip()
@@ -40,7 +41,7 @@ def converse(passage: str, read_passage: Callable[[str], str], answer: Callable[
             elif word == ":help":
                 out.print(HELP)
             elif word == ":show":
-                out.print(passage)
+                print_passage(passage)
             elif word == ":passage":
                 passage = read_passage(rest.strip() or _typed_passage(session))
                 out.print(f"Passage of {len(passage.split())} words.")

@@ -34,9 +34,7 @@ def get(name: str) -> Target:
         raise UsageError(f"unknown target {name!r}; choose one of: {', '.join(names())}")
     target = importlib.import_module(f"targets.{name}").TARGET
     if not isinstance(target, Target):
-        raise TypeError(
-            f"targets/{name}.py: TARGET must be a Target; got {type(target).__name__}; see targets/base.py"
-        )
+        raise TypeError(f"targets/{name}.py: TARGET must be a Target; got {type(target).__name__}; see targets/base.py")
     return target
 
 

@@ -46,9 +46,7 @@ class AieLinear(nn.Module):
         self.symmetric = source.symmetric
         self.in_features, self.out_features = source.in_features, source.out_features
         rows, columns = -source.out_features % TILE_N, -source.in_features % TILE_K
-        self.register_buffer(
-            "packed", torch.ops.opswap.pack_weight(F.pad(source.weight, (0, columns, 0, rows)))
-        )
+        self.register_buffer("packed", torch.ops.opswap.pack_weight(F.pad(source.weight, (0, columns, 0, rows))))
         self.register_buffer("weight_sum", F.pad(source.weight_sum, (0, rows)))
         self.register_buffer("scale", source.scale)
         self.register_buffer("bias", source.bias)

@@ -82,7 +82,5 @@ def require_runnable(target: Target, precision: str, strict: bool) -> Execution:
         raise UsageError(f"target {target.name} has no precision {precision!r}; choose one of: {has}")
     execution = target.execution(precision)
     if strict and not execution.native:
-        raise NotNative(
-            f"target {target.name} does not run natively here: {execution.reason}; leave out strict"
-        )
+        raise NotNative(f"target {target.name} does not run natively here: {execution.reason}; leave out strict")
     return execution

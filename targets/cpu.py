@@ -38,8 +38,7 @@ def int_mm(a: Tensor, weight: Tensor, exact: bool) -> Tensor:
 
 
 def quantize_rows(x: Tensor, symmetric: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """x float32 [M, K] → q − 128 int8 [M, K], scale float32 [M, 1], zero point − 128 int32 [M, 1] (None: all
-    0).
+    """x float32 [M, K] → q − 128 int8 [M, K], scale float32 [M, 1], zero point − 128 int32 [M, 1] (None: zeros)
 
     The reference's numbers, rounding for rounding, in as few passes over x as stock kernels allow.
     """
@@ -98,9 +97,7 @@ def execution(precision: str) -> Execution:
     isa = torch.backends.cpu.get_cpu_capability()
     reason = None
     if precision == "int" and not int_mm_is_exact():
-        reason = (
-            "torch._int_mm saturates on this CPU; exact float64 products are used instead, which are slower"
-        )
+        reason = "torch._int_mm saturates on this CPU; exact float64 products are used instead, which are slower"
     return Execution(executed="cpu", native=True, device=cpu_name(), isa=isa, reason=reason)
 
 

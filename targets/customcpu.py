@@ -28,9 +28,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x float32 [..., K] → float32 [..., N]"""
-        return torch.ops.opswap.linear_int8(
-            x, self.packed, self.weight_sum, self.scale, self.bias, self.symmetric
-        )
+        return torch.ops.opswap.linear_int8(x, self.packed, self.weight_sum, self.scale, self.bias, self.symmetric)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, symmetric={self.symmetric}"

@@ -12,10 +12,8 @@ from targets.base import UsageError
 KEY = "opswap_inputs"
 TYPES = "token_type_ids"
 DEFAULTS = {"attention_mask": 1, TYPES: 0}
-EXAMPLE_BATCH, EXAMPLE_SEQUENCE = (
-    2,
-    16,
-)  # different, and above 1: equal sizes and ones would be taken for constants
+# different, and above 1: equal sizes and ones would be taken for constants
+EXAMPLE_BATCH, EXAMPLE_SEQUENCE = 2, 16
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,7 @@ def inputs_of(model: nn.Module) -> Inputs:
     typed = TYPES in takes and types is not None and types > 1
     ignorable = TYPES not in takes or (types is not None and types <= 1)
     if "input_ids" not in names:
-        raise UsageError(
-            f"a model that takes input_ids was wanted; {type(model).__name__} takes {', '.join(takes)}"
-        )
+        raise UsageError(f"a model that takes input_ids was wanted; {type(model).__name__} takes {', '.join(takes)}")
     return Inputs(tuple(names + [TYPES] * typed), (TYPES,) * ignorable, _longest(model))
 
 
@@ -91,17 +87,13 @@ def complete(
         got = list(ids.shape)
         raise UsageError(f"input_ids must be [batch, sequence], neither of them 0; got {got}; reshape them")
     if inputs.longest is not None and ids.shape[1] > inputs.longest:
-        raise UsageError(
-            f"at most {inputs.longest} tokens have positions; got {ids.shape[1]}; split the text"
-        )
+        raise UsageError(f"at most {inputs.longest} tokens have positions; got {ids.shape[1]}; split the text")
     for name in inputs.names:
         if name not in given:
             given[name] = torch.full_like(ids, DEFAULTS[name])
         elif given[name].shape != ids.shape:
             got = list(given[name].shape)
-            raise UsageError(
-                f"{name} must have the shape of input_ids, {list(ids.shape)}; got {got}; pad both alike"
-            )
+            raise UsageError(f"{name} must have the shape of input_ids, {list(ids.shape)}; got {got}; pad both alike")
     return (), {name: given[name] for name in inputs.names}
 
 

@@ -13,7 +13,5 @@ def lower(graph: fx.GraphModule, target: Target, recipe: Recipe) -> None:
     left = [name for name, module in graph.named_modules() if type(module) is QuantizedLinear]
     if left:
         names = ", ".join(left)
-        raise RuntimeError(
-            f"target {target.name} was to swap every quantized linear; it left {names}; fix it"
-        )
+        raise RuntimeError(f"target {target.name} was to swap every quantized linear; it left {names}; fix it")
     graph.recompile()

@@ -1,5 +1,4 @@
-"""The rewrites of a captured graph: plain functions (GraphModule) → number of rewrites, the docstring is the
-rewrite.
+"""The rewrites of a captured graph: plain functions (GraphModule) → how many. Each docstring is the rewrite.
 
 The order is decided in pipeline.py, and the runner there cleans up after each.
 """
@@ -18,7 +17,6 @@ CONVERSIONS = (
     aten.to.dtype_layout,
     aten.to.dtype,
     aten.to.device,
-    aten._to_copy.default,
     aten.type_as.default,
 )
 LINEAR = aten.linear.default
@@ -34,17 +32,13 @@ def drop_assertions(gm: fx.GraphModule) -> int:
 
 def drop_dropout(gm: fx.GraphModule) -> int:
     """dropout(x, p, train=False) → x"""
-    found = [
-        n for n in gm.graph.find_nodes(op="call_function", target=aten.dropout.default) if n.args[2] is False
-    ]
+    found = [n for n in gm.graph.find_nodes(op="call_function", target=aten.dropout.default) if n.args[2] is False]
     return _bypass(gm, found)
 
 
 def drop_conversions(gm: fx.GraphModule) -> int:
     """to(x, dtype and device that x has) → x"""
-    found = [
-        node for target in CONVERSIONS for node in gm.graph.find_nodes(op="call_function", target=target)
-    ]
+    found = [node for target in CONVERSIONS for node in gm.graph.find_nodes(op="call_function", target=target)]
     return _bypass(gm, [node for node in found if _same_kind(node)])
 
 

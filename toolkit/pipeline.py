@@ -75,6 +75,4 @@ def clean(graph: fx.GraphModule) -> None:
 
 def _require_dynamic(recipe: Recipe) -> None:
     if recipe.scheme != "dynamic":
-        raise targets.UsageError(
-            f"only the scheme dynamic exists today; got {recipe.scheme!r}; leave it at dynamic"
-        )
+        raise targets.UsageError(f"only the scheme dynamic exists today; got {recipe.scheme!r}; leave it at dynamic")

@@ -34,9 +34,7 @@ class Recipe:
         if self.scheme not in SCHEMES:
             raise UsageError(f"unknown scheme {self.scheme!r}; choose one of: {', '.join(SCHEMES)}")
         if isinstance(self.keep, str):
-            raise UsageError(
-                f"keep must be a tuple of patterns; got the string {self.keep!r}; write ({self.keep!r},)"
-            )
+            raise UsageError(f"keep must be a tuple of patterns; got the string {self.keep!r}; write ({self.keep!r},)")
         object.__setattr__(self, "keep", tuple(self.keep))
 
     def keeps(self, name: str) -> str | None:

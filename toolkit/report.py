@@ -33,9 +33,7 @@ def keep(graph: fx.GraphModule, name: str, why: str) -> None:
     kept.setdefault(name, why)
 
 
-def attach(
-    graph: fx.GraphModule, recipe: Recipe, target: Target, execution: Execution, swapped: int
-) -> Report:
+def attach(graph: fx.GraphModule, recipe: Recipe, target: Target, execution: Execution, swapped: int) -> Report:
     """Makes the report from what the stages noted on the graph, and puts it there."""
     kept = tuple({"name": name, "why": why} for name, why in sorted(graph.meta.pop(KEPT, {}).items()))
     described: dict[str, object] = {"requested": target.name, **asdict(execution)}
@@ -48,7 +46,5 @@ def report_of(graph: fx.GraphModule) -> Report:
     """→ the report of a graph that `transform` returned. Raises ValueError for any other graph."""
     report = graph.meta.get(KEY)
     if not isinstance(report, Report):
-        raise ValueError(
-            "report_of wants a graph that transform returned; this one carries no report; transform it"
-        )
+        raise ValueError("report_of wants a graph that transform returned; this one carries no report; transform it")
     return report

@@ -94,9 +94,7 @@ def test_cpu_quantizes_rows_as_the_reference_does(symmetric):
     expected_q, expected_scale, expected_zero = reference.quantize_per_token(x, symmetric)
     assert torch.equal(q.to(torch.int32) + 128, expected_q.to(torch.int32))
     assert same(scale[:, 0], expected_scale)
-    assert torch.equal(
-        expected_zero, torch.full_like(expected_zero, 128) if zero is None else zero[:, 0] + 128
-    )
+    assert torch.equal(expected_zero, torch.full_like(expected_zero, 128) if zero is None else zero[:, 0] + 128)
 
 
 def test_aie_multiplies_whole_tiles(monkeypatch):

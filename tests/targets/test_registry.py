@@ -60,9 +60,7 @@ def test_require_runnable():
         require_runnable(made(False), "int", strict=True)
 
 
-@pytest.mark.parametrize(
-    "status, executed, native", [("avx2", "customcpu", True), ("reference", "reference", False)]
-)
+@pytest.mark.parametrize("status, executed, native", [("avx2", "customcpu", True), ("reference", "reference", False)])
 def test_customcpu_says_what_its_kernels_are(monkeypatch, status, executed, native):
     from operators import kernels
     from targets import customcpu

@@ -99,8 +99,6 @@ def test_raise_linear(bias):
 
 
 class Shared(nn.Module):
-    """one layer, called twice"""
-
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(6, 6)
