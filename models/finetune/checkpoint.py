@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.errors import InputError
 
 FILE = "training-state.safetensors"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 
 def save_state(
@@ -24,33 +25,50 @@ def save_state(
         for key, value in moments.items():
             tensors[f"{key}.{names[id(parameter)]}"] = value
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{FILE}.{os.getpid()}"
+    beside = folder / f".{FILE}"  # one name: what a kill leaves of it goes with the next state
+    beside.unlink(missing_ok=True)
+    beside.touch()
+    mode = beside.stat().st_mode
     copies = {name: value.detach().contiguous() for name, value in tensors.items()}
     save_file(copies, beside, metadata={"step": str(step), "run": json.dumps(run, sort_keys=True)})
+    beside.chmod(mode)  # save_file's files are the owner's alone
     os.replace(beside, folder / FILE)
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: dict[str, object]) -> int:
     """Puts a saved state back in place and returns its step; 0 where there is none.
 
-    Raises InputError when the state is damaged or belongs to a run with other settings.
+    Raises InputError when the state is damaged or belongs to another model or a run with other settings; the
+    model is then as it was.
     """
     path = folder / FILE
     if not path.exists():
         return 0
     try:
         with safe_open(path, framework="pt") as file:
-            notes = file.metadata()
-            saved = json.loads(notes["run"])
-            _check_same_run(path, saved, run)
-            for name, parameter in model.named_parameters():
-                parameter.data.copy_(file.get_tensor(f"model.{name}"))
-                optimizer.state[parameter] = {
-                    key: file.get_tensor(f"{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")
-                }
-            return int(notes["step"])
-    except (SafetensorError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it to start again") from error
+            notes = file.metadata() or {}
+            step, saved = int(notes["step"]), json.loads(notes["run"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}): delete it to start again") from error
+    _check_same_run(path, saved, run)
+    _put_back(path, tensors, model, optimizer)
+    return step
+
+
+def _put_back(path: Path, tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    for name, parameter in model.named_parameters():
+        for key in ("model", *MOMENTS):
+            shape = tuple(tensors[f"{key}.{name}"].shape) if f"{key}.{name}" in tensors else None
+            if shape != (() if key == "step" else tuple(parameter.shape)):
+                raise InputError(
+                    f"{path} is of another model: {key}.{name} is {shape or 'missing'}, "
+                    f"wanted {tuple(parameter.shape)}: use the same --base, another --output, or --no-resume"
+                )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model.{name}"])
+            optimizer.state[parameter] = {key: tensors[f"{key}.{name}"] for key in MOMENTS}
 
 
 def _check_same_run(path: Path, saved: dict[str, object], run: dict[str, object]) -> None:

@@ -1,6 +1,7 @@
 """Which windows a training run sees, and in which order: a function of the seed alone."""
 
 import random
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,20 +24,30 @@ class TrainingWindow:
 
 
 def unanswerable(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
-    """`share`·len(examples) questions, each on another passage of its article that lacks its answers."""
-    contexts: dict[str, list[str]] = defaultdict(list)
+    """At most `share`·len(examples) questions, each on another passage of its article that lacks its answers."""
+    passages: dict[str, dict[str, None]] = defaultdict(dict)  # a set that keeps the order
     for example in examples:
-        if example.context not in contexts[example.title]:
-            contexts[example.title].append(example.context)
+        passages[example.title][example.context] = None
+    contexts = {title: list(found) for title, found in passages.items()}
     draw = random.Random(seed)
-    wanted, found = round(share * len(examples)), []
+    wanted = round(share * len(examples))
+    found: list[Example] = []
     for example in draw.sample(list(examples), len(examples)):
         if len(found) == wanted:
             break
         context = draw.choice(contexts[example.title])
-        if all(text.lower() not in context.lower() for text, _ in example.answers):
+        held = any(text.lower() in context.lower() for text, _ in example.answers)
+        if example.answers and context != example.context and not held:
             found.append(Example(f"{example.id}-none", example.title, context, example.question, ()))
     return found
+
+
+def checksum(examples: Sequence[Example]) -> int:
+    """A number that other questions, passages or answers, or another order of them, would hardly have."""
+    total = 0
+    for example in examples:
+        total = zlib.crc32(repr(example).encode(), total)
+    return total
 
 
 def training_windows(

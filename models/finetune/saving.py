@@ -5,16 +5,18 @@ import os
 import tempfile
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output: Path) -> None:
     """Writes float16 weights, config.json and the tokenizer's files; each is renamed into place when whole."""
     output.mkdir(parents=True, exist_ok=True)
-    half = copy.deepcopy(model).to(torch.float16)
+    half = copy.deepcopy(model).half()
     with tempfile.TemporaryDirectory(dir=output, prefix=".saving-") as beside:
         half.save_pretrained(beside, safe_serialization=True)
         tokenizer.save_pretrained(beside)
+        # The weights' file is the owner's alone; it gets the rights that any new file gets.
+        mode = (Path(beside) / "config.json").stat().st_mode
         for path in sorted(Path(beside).iterdir()):
+            path.chmod(mode)
             os.replace(path, output / path.name)

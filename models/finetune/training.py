@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedTokenizerFast
 
+from models.errors import InputError
 from models.finetune.checkpoint import load_state, save_state
-from models.finetune.sampling import TrainingWindow, epoch_batches, training_windows, unanswerable
+from models.finetune.sampling import TrainingWindow, checksum, epoch_batches, training_windows, unanswerable
 from models.question_answering.examples import Example
 from models.question_answering.features import collate
 
@@ -35,7 +36,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Step:
-    """One finished step, for whoever shows progress: losses are of this process's part of the batch."""
+    """One finished step, for whoever shows progress: the loss is of this process's part of the batch."""
 
     number: int
     total: int
@@ -57,30 +58,36 @@ def train(
     """Fine-tunes `model` in place; state goes to `output` every `checkpoint_every` steps and epochs.
 
     Under torchrun each process takes its share of every batch, so that the result is that of one
-    process up to rounding.
+    process up to rounding. Raises InputError when the state in `output` can't be resumed or a window is
+    longer than the model's positions.
     """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     examples = [*examples, *unanswerable(examples, settings.unanswerable, settings.seed)]
     data = training_windows(tokenizer, examples, settings.max_length, settings.stride)
     lengths = [len(item.window) for item in data]
+    _check_positions(model, max(lengths))
     plan = [
         (epoch, batch)
         for epoch in range(settings.epochs)
         for batch in epoch_batches(lengths, settings.batch_size, settings.seed, epoch)
     ]
     optimizer = _optimizer(model, settings)
-    run = {**asdict(settings), "examples": len(examples), "processes": world}
+    dropout = sorted({module.p for module in model.modules() if isinstance(module, nn.Dropout)})
+    run = {**asdict(settings), "dropout": dropout, "data": checksum(examples), "processes": world}
     done = load_state(output, model, optimizer, run) if resume else 0
+    _check_same_step(done, world)
     stepped = DistributedDataParallel(model) if world > 1 else model
     model.train()
     for number, (epoch, batch) in enumerate(plan[done:], start=done + 1):
         rate = settings.learning_rate * schedule(number - 1, len(plan), settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        mine = batch[rank::world] or batch[:1]
+        mine = batch[rank::world] or batch[:1]  # a process without a part still has to take its step
         # Seeded a step, not once: a resumed run draws the same dropout without a saved random state.
         torch.manual_seed((settings.seed * world + rank) * 1_000_003 + number)
-        loss = _step(stepped, optimizer, [data[i] for i in mine], tokenizer.pad_token_id, settings)
+        # DDP takes the plain mean over the processes: this makes it the mean over the batch.
+        weight = len(batch[rank::world]) * world / len(batch)
+        loss = _step(stepped, optimizer, [data[i] for i in mine], weight, tokenizer.pad_token_id, settings)
         on_step(Step(number, len(plan), epoch, loss))
         epoch_ends = number == len(plan) or plan[number][0] != epoch
         if rank == 0 and (epoch_ends or number % checkpoint_every == 0):
@@ -98,6 +105,21 @@ def schedule(step: int, total: int, warmup: float) -> float:
     return (step + 1) / rising if step < rising else max(0.0, (total - step) / max(1, total - rising))
 
 
+def _check_positions(model: nn.Module, longest: int) -> None:
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise InputError(f"a window has {longest} tokens, the model positions for {positions}: lower --max-length")
+
+
+def _check_same_step(done: int, world: int) -> None:
+    if world == 1:
+        return
+    steps: list[int] = [0] * world
+    dist.all_gather_object(steps, done)
+    if len(set(steps)) > 1:
+        raise InputError(f"the processes resume at different steps {steps}: give an --output that all of them share")
+
+
 def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     """AdamW; biases and LayerNorm's weights (all one-dimensional) aren't decayed."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -112,6 +134,7 @@ def _step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     items: list[TrainingWindow],
+    weight: float,
     pad_token_id: int,
     settings: Settings,
 ) -> float:
@@ -119,7 +142,7 @@ def _step(
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
         output = model(**batch)
     loss = span_loss(output.start_logits, output.end_logits, items)
-    loss.backward()
+    (loss * weight).backward()
     nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -127,8 +150,15 @@ def _step(
 
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, items: Sequence[TrainingWindow]) -> Tensor:
-    """Mean of the cross-entropies of first and last token, in float32; logits are [batch, length]."""
-    starts = torch.tensor([item.start for item in items])
-    ends = torch.tensor([item.end for item in items])
-    cross_entropy = nn.functional.cross_entropy
-    return (cross_entropy(start_logits.float(), starts) + cross_entropy(end_logits.float(), ends)) / 2
+    """Mean of the cross-entropies of first and last token, in float32; logits are [batch, length].
+
+    Padding takes no part: how far a batch is padded must not change the result.
+    """
+    lengths = torch.tensor([len(item.window) for item in items])
+    padding = torch.arange(start_logits.shape[1]) >= lengths[:, None]
+
+    def cross_entropy(logits: Tensor, tokens: list[int]) -> Tensor:
+        return nn.functional.cross_entropy(logits.float().masked_fill(padding, float("-inf")), torch.tensor(tokens))
+
+    starts = cross_entropy(start_logits, [item.start for item in items])
+    return (starts + cross_entropy(end_logits, [item.end for item in items])) / 2

@@ -3,6 +3,7 @@
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ class Example:
 
 
 def read_text(path: str | Path) -> str:
-    """The UTF-8 text of a plain or gzip-compressed file. Raises InputError when it can't be read."""
+    """The UTF-8 text of a plain or gzip-compressed (`.gz`) file. Raises InputError when it can't be read."""
     path = Path(path)
     try:
         raw = path.read_bytes()
         if path.suffix == ".gz":
             raw = gzip.decompress(raw)
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")  # a byte order mark, as some editors write, is no text
     except FileNotFoundError as error:
         raise InputError(f"no file at {path}: give the path of an existing file") from error
     except UnicodeDecodeError as error:
@@ -45,6 +46,8 @@ def read_text(path: str | Path) -> str:
 def read_examples(path: str | Path, limit: int | None = None) -> list[Example]:
     """Questions of a SQuAD file (v1.1, v2.0, or one JSON object a line; `.gz` or not), at most `limit`.
 
+    In a file of one object a line the answers may also stand as two lists, `text` and `answer_start`.
+
     Raises InputError when the file is missing, damaged or of another layout.
     """
     text = read_text(path)
@@ -52,7 +55,7 @@ def read_examples(path: str | Path, limit: int | None = None) -> list[Example]:
         examples = _parse(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON (line {error.lineno}: {error.msg}): give a SQuAD file") from error
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"{path} is not laid out as SQuAD ({type(error).__name__}: {error}): "
             "wanted data[].paragraphs[].qas[] or one question a line"
@@ -63,30 +66,39 @@ def read_examples(path: str | Path, limit: int | None = None) -> list[Example]:
 
 
 def _parse(text: str) -> list[Example]:
-    lines = text.split("\n", 1)
-    first = json.loads(lines[0]) if len(lines) > 1 and lines[0].strip() not in ("{", "[", "") else None
-    if isinstance(first, dict) and "context" in first:
-        return [_from_row(json.loads(line)) for line in text.splitlines() if line.strip()]
-    document = json.loads(text)
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg != "Extra data":  # which is what a second object is
+            raise
+        return [_example(row, row["context"], row.get("title")) for row in _rows(text)]
     if "context" in document:
-        return [_from_row(document)]
+        return [_example(document, document["context"], document.get("title"))]
     return [
-        Example(
-            str(question["id"]),
-            article.get("title", ""),
-            paragraph["context"],
-            question["question"],
-            _answers(question["answers"]),
-        )
+        _example(question, paragraph["context"], article.get("title"))
         for article in document["data"]
         for paragraph in article["paragraphs"]
         for question in paragraph["qas"]
     ]
 
 
-def _from_row(row: dict[str, Any]) -> Example:
-    return Example(str(row["id"]), row.get("title", ""), row["context"], row["question"], _answers(row["answers"]))
+def _rows(text: str) -> Iterator[dict[str, Any]]:
+    # Not splitlines(): it would also break at the U+2028 and U+0085 that JSON strings may hold as they are.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise json.JSONDecodeError(error.msg, "\n" * (number - 1) + line, number - 1 + error.pos) from error
 
 
-def _answers(answers: list[dict[str, Any]]) -> tuple[tuple[str, int], ...]:
-    return tuple((answer["text"], int(answer["answer_start"])) for answer in answers)
+def _example(question: dict[str, Any], context: str, title: str | None) -> Example:
+    for name, value in (("context", context), ("question", question["question"])):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {type(value).__name__}, not text")
+    answers = question["answers"]
+    if isinstance(answers, dict):
+        rows = zip(answers["text"], answers["answer_start"], strict=True)
+        answers = [{"text": text, "answer_start": start} for text, start in rows]
+    found = tuple((str(answer["text"]), int(answer["answer_start"])) for answer in answers)
+    return Example(str(question["id"]), title or "", context, question["question"], found)

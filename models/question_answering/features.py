@@ -17,8 +17,8 @@ MAX_QUESTION_TOKENS = 64  # as BERT's own run_squad.py cuts questions
 class Window:
     """One stretch of a passage with its question in front, as the model reads it.
 
-    `offsets[i]` is the (first, past-last) character in the passage that token i covers, or None for
-    the question and the special tokens. `token_type_ids` is None where the tokenizer makes none.
+    `offsets[i]` is the (first, past-last) character in the passage that token i covers, without spaces
+    around it, or None for the question and the special tokens. `token_type_ids` is None where the tokenizer makes none.
     """
 
     example: int
@@ -43,7 +43,7 @@ def make_windows(
     room = max_length - MAX_QUESTION_TOKENS - tokenizer.num_special_tokens_to_add(pair=True)
     if room <= stride:
         least = MAX_QUESTION_TOKENS + tokenizer.num_special_tokens_to_add(pair=True) + stride + 1
-        raise InputError(f"a window of {max_length} tokens can't step on by more than {stride}: wanted at least {least}")
+        raise InputError(f"windows of {max_length} tokens can't overlap by {stride}: wanted at least {least} tokens")
     if not examples:
         return []
     encoded = tokenizer(
@@ -61,9 +61,19 @@ def make_windows(
     for row, example in enumerate(encoded["overflow_to_sample_mapping"]):
         parts = encoded.sequence_ids(row)
         spans = encoded["offset_mapping"][row]
-        offsets = [tuple(span) if part == 1 else None for part, span in zip(parts, spans, strict=True)]
+        context = examples[example].context
+        offsets = [
+            _without_spaces(context, *span) if part == 1 else None for part, span in zip(parts, spans, strict=True)
+        ]
         windows.append(Window(example, encoded["input_ids"][row], types[row] if types else None, offsets))
     return windows
+
+
+def _without_spaces(context: str, start: int, end: int) -> tuple[int, int]:
+    """Byte-level and SentencePiece tokenizers count the space before a word to its token."""
+    piece = context[start:end]
+    start += len(piece) - len(piece.lstrip())
+    return start, start + len(piece.strip())
 
 
 def _shortened(tokenizer: PreTrainedTokenizerFast, questions: list[str]) -> list[str]:
@@ -79,7 +89,9 @@ def answer_positions(window: Window, answer: tuple[str, int] | None) -> tuple[in
     """First and last token of the answer in this window; (0, 0), the [CLS] token, where it isn't inside."""
     if answer is None:
         return 0, 0
-    first_character, past_last = answer[1], answer[1] + len(answer[0])
+    text = answer[0].strip()
+    first_character = answer[1] + answer[0].find(text)
+    past_last = first_character + len(text)
     inside = [
         token
         for token, span in enumerate(window.offsets)

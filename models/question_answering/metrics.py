@@ -25,10 +25,8 @@ def exact_match(prediction: str, answer: str) -> float:
 
 
 def f1(prediction: str, answer: str) -> float:
-    """Harmonic mean of the words' precision and recall, 0 to 1; two empty texts agree (v2.0's rule)."""
+    """Harmonic mean of the words' precision and recall, 0 to 1; two texts without words score 0 (v1.1's rule)."""
     predicted, wanted = normalize(prediction).split(), normalize(answer).split()
-    if not predicted or not wanted:
-        return float(predicted == wanted)
     common = sum((Counter(predicted) & Counter(wanted)).values())
     if common == 0:
         return 0.0
@@ -36,28 +34,39 @@ def f1(prediction: str, answer: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def scores(example: Example, prediction: str) -> tuple[float, float]:
-    """Best (exact match, F1) of a prediction over the question's reference answers, each 0 to 1."""
-    answers = [text for text, _ in example.answers if normalize(text)] or [""]
+def scores(example: Example, prediction: str, version_2: bool) -> tuple[float, float]:
+    """Best (exact match, F1) of a prediction over the question's reference answers, each 0 to 1.
+
+    The two scripts differ only in texts without words, such as "" and "The": v2.0 leaves such reference
+    answers out, takes "" for an unanswerable question, and gives F1 = 1 where both texts are without words.
+    """
+    answers = [text for text, _ in example.answers]
+    if version_2:
+        answers = [text for text in answers if normalize(text)] or [""]
+        if not normalize(prediction):
+            both = float("" in answers)
+            return both, both
     return (
-        max(exact_match(prediction, answer) for answer in answers),
-        max(f1(prediction, answer) for answer in answers),
+        max((exact_match(prediction, answer) for answer in answers), default=0.0),
+        max((f1(prediction, answer) for answer in answers), default=0.0),
     )
 
 
 def evaluate(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict[str, float]:
-    """Means in percent over all questions; with unanswerable questions among them also v2.0's split.
+    """Means in percent over all questions: by v2.0's rules and with its split where some are unanswerable.
 
-    A question without a prediction counts as wrong, as the v1.1 script has it. Keys: exact_match, f1,
+    Without unanswerable questions v1.1's rules hold. A question without a prediction counts as wrong, as
+    the v1.1 script has it (v2.0's wants a prediction for each). Keys: exact_match, f1,
     total, and where there are unanswerable questions HasAns_* and NoAns_* of the same three.
     """
     groups: dict[str, list[tuple[float, float]]] = {"": [], "HasAns_": [], "NoAns_": []}
+    version_2 = any(not example.answers for example in examples)
     for example in examples:
         found = predictions.get(example.id)
-        score = (0.0, 0.0) if found is None else scores(example, found)
+        score = (0.0, 0.0) if found is None else scores(example, found, version_2)
         groups[""].append(score)
         groups["HasAns_" if example.answers else "NoAns_"].append(score)
-    shown = groups if groups["NoAns_"] else {"": groups[""]}
+    shown = groups if version_2 else {"": groups[""]}
     result: dict[str, float] = {}
     for prefix, group in shown.items():
         count = len(group)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from models.errors import InputError
 from models.question_answering.examples import Example
 from models.question_answering.features import Window, collate, make_windows
 from models.question_answering.spans import Answer, Span, merge, window_spans
@@ -26,7 +27,10 @@ def predict(
     stride: int = 128,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Answer]:
-    """One Answer a question, in order. `progress` is told (windows done, windows in all) after each batch."""
+    """One Answer a question, in order. `progress` is told (windows done, windows in all) after each batch.
+
+    Raises InputError when `max_length` is too small and when the model gives NaN.
+    """
     windows = make_windows(tokenizer, examples, max_length, stride)
     found: list[list[tuple[int, list[Span], float]]] = [[] for _ in examples]
     done = 0
@@ -45,6 +49,8 @@ def _run(
 ) -> list[tuple[list[Span], float]]:
     output = model(**collate(windows, tokenizer.pad_token_id))
     starts, ends = output.start_logits, output.end_logits
+    if starts.isnan().any() or ends.isnan().any():
+        raise InputError("the model's logits are not numbers (NaN): its weights are broken, give another checkpoint")
     nulls = (starts[:, 0] + ends[:, 0]).float().tolist()
     return [
         (window_spans(window, starts[row, : len(window)], ends[row, : len(window)]), nulls[row])

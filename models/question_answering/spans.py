@@ -42,20 +42,27 @@ class Answer:
 
 
 def window_spans(window: Window, start_logits: Tensor, end_logits: Tensor, count: int = BEST_PER_WINDOW) -> list[Span]:
-    """The `count` best spans of at most MAX_ANSWER_TOKENS tokens inside the passage; logits are [length]."""
+    """The `count` best spans of at most MAX_ANSWER_TOKENS tokens inside the passage; logits are [length].
+
+    Best first; ties go to the earlier span, by first and then by last token.
+    """
     passage = [token for token, span in enumerate(window.offsets) if span is not None and span[1] > span[0]]
     if not passage:
         return []
-    first, past = passage[0], passage[-1] + 1
-    starts, ends = start_logits[first:past].float(), end_logits[first:past].float()
-    table = starts[:, None] + ends[None, :]
-    allowed = torch.ones_like(table, dtype=torch.bool).triu().tril(MAX_ANSWER_TOKENS - 1)
-    table = table.masked_fill(~allowed, float("-inf"))
-    best = table.flatten().topk(min(count, int(allowed.sum())))
+    # Tokens between them without text of their own, such as a lone space, neither begin nor end a span.
+    tokens = torch.tensor(passage)
+    table = start_logits[tokens].float()[:, None] + end_logits[tokens].float()[None, :]
+    steps = tokens[None, :] - tokens[:, None]
+    allowed = (steps >= 0) & (steps < MAX_ANSWER_TOKENS)
+    flat = table.masked_fill(~allowed, float("-inf")).flatten()
+    least = flat.topk(min(count, int(allowed.sum()))).values[-1]
+    # topk picks any of those that tie for the last place: take them all and let a stable sort decide.
+    candidates = ((flat >= least) & allowed.flatten()).nonzero().flatten()
+    best = candidates[flat[candidates].sort(descending=True, stable=True).indices[:count]]
     spans = []
-    for logit, position in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-        start, end = window.offsets[first + position // len(ends)], window.offsets[first + position % len(ends)]
-        if start is not None and end is not None and end[1] > start[0]:
+    for logit, position in zip(flat[best].tolist(), best.tolist(), strict=True):
+        start, end = window.offsets[passage[position // len(passage)]], window.offsets[passage[position % len(passage)]]
+        if start is not None and end is not None:
             spans.append(Span(start[0], end[1], logit))
     return spans
 
