@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,7 @@ def _measure(model: Any, tokenizer: Any, held_out: list[Example], settings: Sett
 def _join_processes() -> bool:
     """Joins torchrun's other processes, if any; whether this one is the first."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        dist.init_process_group("gloo")
+        # The others wait while the first one evaluates: longer than gloo's half hour.
+        dist.init_process_group("gloo", timeout=timedelta(days=1))
         return dist.get_rank() == 0
     return True
