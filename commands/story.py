@@ -12,8 +12,8 @@ STORY = (
 
 QUESTIONS = (
     "Who repaired the lamp of the lighthouse?",
-    "What did she use to repair the lamp?",
-    "How often did she wind the spring?",
+    "What was the name of the captain?",
+    "For how long did she wind the spring?",
     "How many emigrants did the Aurora carry?",
     "What did the captain send her?",
     "Where did she study engineering?",
