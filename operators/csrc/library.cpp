@@ -57,16 +57,20 @@ Quantized quantize(const Tensor &x, int64_t k, int64_t stride, bool symmetric) {
 }
 
 // `whole` describes the whole product, [rows, columns]; tasks are blocks of rows of one panel. Consecutive
-// tasks share a panel, so each thread keeps to its own panels.
+// tasks share what is larger to fetch again: the panel where the weights outweigh the rows, so that each
+// thread keeps to its own panels; else the rows, so that the weights stay in the cache and whole rows are
+// written.
 void multiply(const Strip &whole) {
   const auto kernel = kernels_in_use().gemm;
   const int64_t panels = ceil_div(whole.columns, PANEL), blocks = ceil_div(whole.rows, BLOCK);
   const int64_t panel_bytes = ceil_div(whole.k, GROUP) * GROUP * PANEL;
   const int64_t task_macs = std::min(BLOCK, whole.rows) * panel_bytes;
+  const bool share_panel = panels * panel_bytes >= whole.rows * whole.k;
   const int64_t grain = std::max<int64_t>(1, ENOUGH_MACS / std::max<int64_t>(1, task_macs));
   torch::stable::parallel_for(0, panels * blocks, grain, [&](int64_t first, int64_t last) {
     for (int64_t t = first; t < last; t++) {
-      const int64_t panel = t / blocks, row = t % blocks * BLOCK, n = panel * PANEL;
+      const int64_t panel = share_panel ? t / blocks : t % panels;
+      const int64_t row = (share_panel ? t % blocks : t / panels) * BLOCK, n = panel * PANEL;
       Strip s = whole;
       s.rows = std::min(BLOCK, whole.rows - row);
       s.columns = std::min<int64_t>(PANEL, whole.columns - n);
