@@ -15,6 +15,7 @@ from commands.common import Options, err, out, print_json, progress_bar
 from commands.graph import use_threads
 from models import load
 from models.finetune import Settings, Step, save_model, train
+from models.finetune.dropout import ATTENTION, replace_dropout
 from models.memory import keep_freed_memory
 from models.question_answering.examples import Example, read_examples
 from models.question_answering.metrics import evaluate
@@ -35,6 +36,8 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Over all processes.")
 @click.option("--warmup", default=0.1, show_default=True, type=click.FloatRange(0, 1), help="Share of all steps.")
 @click.option("--dropout", default=0.1, show_default=True, type=click.FloatRange(0, 1, max_open=True))
+@click.option("--average", default=0.0, show_default=True, type=click.FloatRange(0, 1),
+              help="Mean of the weights over the last share of the steps.")  # fmt: skip
 @click.option(
     "--unanswerable",
     default=0.1,
@@ -62,7 +65,8 @@ def command(options: Options, base: str, train_files: tuple[str, ...], output: P
     use_threads(options)
     torch.manual_seed(settings.seed)  # the new head is drawn from it
     # Eager attention: PyTorch's fused attention has a backward on the CPU that is slower than the matmuls.
-    model, tokenizer = load(base, new_head=True, dropout=dropout, attention="eager")
+    model, tokenizer = load(base, new_head=True, dropout=dropout, attention=ATTENTION)
+    replace_dropout(model)
     main = _join_processes()
     history: list[dict[str, float]] = []
     with progress_bar("loss") as bar:

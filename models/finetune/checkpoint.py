@@ -10,32 +10,37 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.errors import InputError
+from models.finetune.averaging import WeightMean
 
 FILE = "training-state.safetensors"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 
 def save_state(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, run: dict[str, object]
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mean: WeightMean, step: int, run: dict[str, object]
 ) -> None:
-    """Weights and AdamW moments after `step` steps; `run` says which run they belong to."""
+    """Weights, AdamW moments and the mean so far after `step` steps; `run` says which run they belong to."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.named_parameters()}
     for parameter, moments in optimizer.state.items():
         for key, value in moments.items():
             tensors[f"{key}.{names[id(parameter)]}"] = value
+    tensors |= {f"mean.{name}": value for name, value in mean.mean.items()}
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder / f".{FILE}"  # one name: what a kill leaves of it goes with the next state
     beside.unlink(missing_ok=True)
     beside.touch()
     mode = beside.stat().st_mode
     copies = {name: value.detach().contiguous() for name, value in tensors.items()}
-    save_file(copies, beside, metadata={"step": str(step), "run": json.dumps(run, sort_keys=True)})
+    notes = {"step": str(step), "averaged": str(mean.count), "run": json.dumps(run, sort_keys=True)}
+    save_file(copies, beside, metadata=notes)
     beside.chmod(mode)  # save_file's files are the owner's alone
     os.replace(beside, folder / FILE)
 
 
-def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, run: dict[str, object]) -> int:
+def load_state(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mean: WeightMean, run: dict[str, object]
+) -> int:
     """Puts a saved state back in place and returns its step; 0 where there is none.
 
     Raises InputError when the state is damaged or belongs to another model or a run with other settings; the
@@ -47,28 +52,31 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer,
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}
-            step, saved = int(notes["step"]), json.loads(notes["run"])
+            step, averaged, saved = int(notes["step"]), int(notes["averaged"]), json.loads(notes["run"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
     except (SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"{path} is damaged ({' '.join(str(error).split())}): delete it to start again") from error
     _check_same_run(path, saved, run)
-    _put_back(path, tensors, model, optimizer)
+    parts = ("model", *MOMENTS, "mean") if averaged else ("model", *MOMENTS)
+    _check_shapes(path, tensors, model, parts)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model.{name}"])
+            optimizer.state[parameter] = {key: tensors[f"{key}.{name}"] for key in MOMENTS}
+    mean.count = averaged
+    mean.mean = {name: tensors[f"mean.{name}"] for name, _ in model.named_parameters()} if averaged else {}
     return step
 
 
-def _put_back(path: Path, tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _check_shapes(path: Path, tensors: dict[str, Tensor], model: nn.Module, parts: tuple[str, ...]) -> None:
     for name, parameter in model.named_parameters():
-        for key in ("model", *MOMENTS):
+        for key in parts:
             shape = tuple(tensors[f"{key}.{name}"].shape) if f"{key}.{name}" in tensors else None
             if shape != (() if key == "step" else tuple(parameter.shape)):
                 raise InputError(
                     f"{path} is of another model: {key}.{name} is {shape or 'missing'}, "
                     f"wanted {tuple(parameter.shape)}: use the same --base, another --output, or --no-resume"
                 )
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"model.{name}"])
-            optimizer.state[parameter] = {key: tensors[f"{key}.{name}"] for key in MOMENTS}
 
 
 def _check_same_run(path: Path, saved: dict[str, object], run: dict[str, object]) -> None:

@@ -11,7 +11,9 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import InputError
+from models.finetune.averaging import WeightMean, takes
 from models.finetune.checkpoint import load_state, save_state
+from models.finetune.dropout import Dropout
 from models.finetune.sampling import TrainingWindow, checksum, epoch_batches, training_windows, unanswerable
 from models.question_answering.examples import Example
 from models.question_answering.features import collate
@@ -19,7 +21,11 @@ from models.question_answering.features import collate
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a run's result. `batch_size` counts windows a step over all processes together."""
+    """What decides a run's result.
+
+    `batch_size` counts windows a step over all processes together; `average` is the share of the steps, the last
+    ones, over which the result is the mean of the weights (0: the last weights as they are).
+    """
 
     epochs: int = 3
     learning_rate: float = 1e-4
@@ -30,6 +36,7 @@ class Settings:
     max_length: int = 384
     stride: int = 128
     unanswerable: float = 0.1
+    average: float = 0.0
     bf16: bool = True
     seed: int = 0
 
@@ -72,9 +79,10 @@ def train(
         for batch in epoch_batches(lengths, settings.batch_size, settings.seed, epoch)
     ]
     optimizer = _optimizer(model, settings)
-    dropout = sorted({module.p for module in model.modules() if isinstance(module, nn.Dropout)})
+    dropout = sorted({module.p for module in model.modules() if isinstance(module, (nn.Dropout, Dropout))})
     run = {**asdict(settings), "dropout": dropout, "data": checksum(examples), "processes": world}
-    done = load_state(output, model, optimizer, run) if resume else 0
+    mean = WeightMean()
+    done = load_state(output, model, optimizer, mean, run) if resume else 0
     _check_same_step(done, world)
     stepped = DistributedDataParallel(model) if world > 1 else model
     model.train()
@@ -88,14 +96,20 @@ def train(
         # DDP takes the plain mean over the processes: this makes it the mean over the batch.
         weight = len(batch[rank::world]) * world / len(batch)
         loss = _step(stepped, optimizer, [data[i] for i in mine], weight, tokenizer.pad_token_id, settings)
+        if takes(number, len(plan), settings.average):
+            mean.add(model)
         on_step(Step(number, len(plan), epoch, loss))
         epoch_ends = number == len(plan) or plan[number][0] != epoch
         if rank == 0 and (epoch_ends or number % checkpoint_every == 0):
-            save_state(output, model, optimizer, number, run)
+            save_state(output, model, optimizer, mean, number, run)
+        if number == len(plan):
+            mean.put_into(model)
         if epoch_ends:
             model.eval()
             on_epoch(epoch + 1)
             model.train()
+    if done == len(plan):
+        mean.put_into(model)
     model.eval()
 
 
