@@ -1,11 +1,15 @@
 """customcpu: this project's own kernels for x86, chosen at run time by instruction set."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, fx, nn
 
 from operators import kernels
+from targets._fused import swap_modules
 from targets._hardware import cpu_name
-from targets._linear import QuantizedLinear, swap
+from targets._linear import QuantizedLinear
 from targets.base import Execution, Recipe, Target
 
 
@@ -34,10 +38,14 @@ class PackedLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, symmetric={self.symmetric}"
 
 
+MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {QuantizedLinear: PackedLinear}
+FUSIONS = ("attention", "qkv", "rows", "packing", "quantize", "gelu", "add_norm", "embeddings", "attention_rows")
+
+
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
-    """QuantizedLinear → PackedLinear; a float graph stays as it is."""
+    """Each module that MODULES names → what it makes of it; a float graph stays as it is."""
     kernels.load()
-    swap(graph, PackedLinear)
+    swap_modules(graph, MODULES)
 
 
 def execution(precision: str) -> Execution:
@@ -54,4 +62,6 @@ def execution(precision: str) -> Execution:
     return Execution(executed, native, cpu_name(), status.isa, status.reason if native else why_not)
 
 
-TARGET = Target(name="customcpu", precisions=("fp", "int"), lower=lower, execution=execution)
+TARGET = Target(
+    name="customcpu", precisions=("fp", "int"), lower=lower, execution=execution, fusions=frozenset(FUSIONS)
+)
