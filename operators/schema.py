@@ -58,11 +58,12 @@ LIBRARY = torch.library.Library("opswap", "DEF")  # the module keeps it alive: i
 
 
 def define(name: str, signature: str, implementation: Callable, fake: Callable) -> None:
-    """Adds torch.ops.opswap.`name`: its signature, the reference that serves every device, and its fake."""
+    """Makes torch.ops.opswap.<name>, served by `implementation` on every device that has nothing of its own."""
     LIBRARY.define(name + signature, tags=(torch.Tag.pt2_compliant_tag,))
     LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
     torch.library.register_fake(f"opswap::{name}", fake, lib=LIBRARY)
+    OPERATORS[name] = signature
 
 
-for _name, _signature in OPERATORS.items():
+for _name, _signature in list(OPERATORS.items()):
     define(_name, _signature, getattr(reference, _name), _FAKES[_name])
