@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from targets._fused import Attention, AttentionRows, NormRows, Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._fused import NormRows, Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import QuantizedLinear
 
 
