@@ -21,22 +21,15 @@ static inline void dot(__m256i &sum, __m256i a, __m256i b) {
   asm("vpmaddwd %3, %2, %0\n\tvpaddd %0, %1, %1" : "=&x"(product), "+x"(sum) : "x"(a), "x"(b));
 }
 
-// Groups of ROWS rows as 16 bits, group after group, the rows side by side.
-template <int ROWS>
-static inline void widen(const Strip *s, int64_t row, int64_t group, int groups, int16_t *wide) {
-  for (int i = 0; i < ROWS; i++) {
-    const uint8_t *q = s->q + (row + i) * s->q_stride;
-    for (int g = 0; g < groups; g++) {
-      const int64_t at = group + g;
-      int32_t word;
-      if (at < s->k / GROUP)
-        memcpy(&word, q + at * GROUP, GROUP);
-      else
-        word = (int32_t)load_group(q, s->k, at);
-      _mm_storel_epi64((__m128i *)(wide + (g * ROWS + i) * GROUP),
-                       _mm_cvtepu8_epi16(_mm_cvtsi32_si128(word)));
-    }
-  }
+// `groups` groups of one row from `group` on as 16 bits; zeros beyond the row's end.
+static inline void widen(const uint8_t *q, int64_t k, int64_t group, int groups, int16_t *wide) {
+  const int64_t from = group * GROUP, have = k - from < groups * GROUP ? k - from : groups * GROUP;
+  int64_t at = 0;
+  for (; at + 16 <= have; at += 16)
+    _mm256_storeu_si256((__m256i *)(wide + at),
+                        _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(q + from + at))));
+  for (; at < groups * GROUP; at++)
+    wide[at] = at < have ? q[from + at] : 0;
 }
 
 // Each register of sums holds two halves for each of 4 columns; two registers give columns 0..7 in order.
@@ -45,14 +38,15 @@ static inline __m256i join(__m256i left, __m256i right) {
 }
 
 template <int ROWS, int VECTORS>
-static inline void part(const int8_t *w, int groups, const int16_t *wide, int32_t (*sums)[PANEL], int first) {
+static inline void part(const int8_t *w, int groups, const int16_t (*wide)[DEPTH * GROUP],
+                        int32_t (*sums)[PANEL], int first) {
   __m256i c[ROWS][VECTORS];
   UNROLL
   for (int i = 0; i < ROWS; i++)
     UNROLL
   for (int j = 0; j < VECTORS; j++)
     c[i][j] = _mm256_setzero_si256();
-  for (int g = 0; g < groups; g++, w += PANEL * GROUP, wide += ROWS * GROUP) {
+  for (int g = 0; g < groups; g++, w += PANEL * GROUP) {
     __m256i b[VECTORS];
     UNROLL
     for (int j = 0; j < VECTORS; j++)
@@ -60,7 +54,7 @@ static inline void part(const int8_t *w, int groups, const int16_t *wide, int32_
     UNROLL
     for (int i = 0; i < ROWS; i++) {
       int64_t four;
-      memcpy(&four, wide + i * GROUP, sizeof(four));
+      memcpy(&four, wide[i] + g * GROUP, sizeof(four));
       const __m256i a = _mm256_set1_epi64x(four);
       UNROLL
       for (int j = 0; j < VECTORS; j++)
@@ -79,11 +73,12 @@ static inline void part(const int8_t *w, int groups, const int16_t *wide, int32_
 template <int ROWS, int VECTORS>
 static void tile(const Strip *s, int64_t row) {
   int32_t sums[ROWS][PANEL] = {};
-  int16_t wide[DEPTH * ROWS * GROUP];
+  int16_t wide[ROWS][DEPTH * GROUP];
   const int64_t groups = (s->k + GROUP - 1) / GROUP;
   for (int64_t group = 0; group < groups; group += DEPTH) {
     const int depth = groups - group < DEPTH ? (int)(groups - group) : DEPTH;
-    widen<ROWS>(s, row, group, depth, wide);
+    for (int i = 0; i < ROWS; i++)
+      widen(s->q + (row + i) * s->q_stride, s->k, group, depth, wide[i]);
     for (int first = 0; first < s->columns; first += LANES * VECTORS)
       part<ROWS, VECTORS>(s->panel + (group * PANEL + first) * GROUP, depth, wide, sums, first);
   }
