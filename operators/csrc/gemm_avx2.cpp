@@ -1,62 +1,99 @@
 // build: x86_64 -mavx2 -mfma
 // AVX2, exact: bytes are widened to 16 bits and multiplied with vpmaddwd. vpmaddubsw would need half of the
-// instructions, but saturates its 16-bit sums.
+// instructions, but saturates its 16-bit sums. Tiles of 6 rows by 8 columns; the rows are widened once for
+// all columns, the weights on the fly.
 #include <immintrin.h>
 
 #include "kernels.h"
 #include "rows.h"
 
-enum { STEP = 16 }; // columns at a time: 4 registers of sums for each row
+#define UNROLL _Pragma("GCC unroll 8")
 
-// Each register of sums holds two halves for each of 4 columns: [c0 c0 c1 c1 | c2 c2 c3 c3].
+enum {
+  LANES = 4, // columns of one register of sums, each in two halves: [c0 c0 c1 c1 | c2 c2 c3 c3]
+  MOST_ROWS = 6,
+  DEPTH = 128 // groups whose rows are widened at a time: 6 KB
+};
+
+// Left to itself, g++ 12 multiplies all pairs before it adds any, and keeps the sums in memory.
+static inline void dot(__m256i &sum, __m256i a, __m256i b) {
+  __m256i product;
+  asm("vpmaddwd %3, %2, %0\n\tvpaddd %0, %1, %1" : "=&x"(product), "+x"(sum) : "x"(a), "x"(b));
+}
+
+// `groups` groups of one row from `group` on as 16 bits; zeros beyond the row's end.
+static inline void widen(const uint8_t *q, int64_t k, int64_t group, int groups, int16_t *wide) {
+  const int64_t from = group * GROUP, have = k - from < groups * GROUP ? k - from : groups * GROUP;
+  int64_t at = 0;
+  for (; at + 16 <= have; at += 16)
+    _mm256_storeu_si256((__m256i *)(wide + at),
+                        _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(q + from + at))));
+  for (; at < groups * GROUP; at++)
+    wide[at] = at < have ? q[from + at] : 0;
+}
+
+// Each register of sums holds two halves for each of 4 columns; two registers give columns 0..7 in order.
 static inline __m256i join(__m256i left, __m256i right) {
-  return _mm256_permute4x64_epi64(_mm256_hadd_epi32(left, right), 0xd8); // columns 0..7 in order
+  return _mm256_permute4x64_epi64(_mm256_hadd_epi32(left, right), 0xd8);
 }
 
-template <int ROWS>
-static inline void step(const Strip *s, int64_t row, int first, int32_t (*sums)[PANEL]) {
-  const int64_t groups = (s->k + GROUP - 1) / GROUP, whole = s->k / GROUP;
-  __m256i c[ROWS][4];
+template <int ROWS, int VECTORS>
+static inline void part(const int8_t *w, int groups, const int16_t (*wide)[DEPTH * GROUP],
+                        int32_t (*sums)[PANEL], int first) {
+  __m256i c[ROWS][VECTORS];
+  UNROLL
   for (int i = 0; i < ROWS; i++)
-    for (int j = 0; j < 4; j++)
-      c[i][j] = _mm256_setzero_si256();
-  for (int64_t g = 0; g < groups; g++) {
-    const int8_t *w = s->panel + (g * PANEL + first) * GROUP;
-    __m256i a[ROWS]; // four bytes of a row as 16 bits, four times over
+    UNROLL
+  for (int j = 0; j < VECTORS; j++)
+    c[i][j] = _mm256_setzero_si256();
+  for (int g = 0; g < groups; g++, w += PANEL * GROUP) {
+    __m256i b[VECTORS];
+    UNROLL
+    for (int j = 0; j < VECTORS; j++)
+      b[j] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(w + j * LANES * GROUP)));
+    UNROLL
     for (int i = 0; i < ROWS; i++) {
-      const uint8_t *q = s->q + (row + i) * s->q_stride;
-      const uint32_t word = g < whole
-                                ? *(const uint32_t __attribute__((aligned(1), may_alias)) *)(q + g * GROUP)
-                                : load_group(q, s->k, g);
-      a[i] = _mm256_cvtepu8_epi16(_mm_set1_epi32((int)word));
-    }
-    for (int j = 0; j < 4; j++) {
-      const __m256i b = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(w + 16 * j)));
-      for (int i = 0; i < ROWS; i++)
-        c[i][j] = _mm256_add_epi32(c[i][j], _mm256_madd_epi16(a[i], b));
+      int64_t four;
+      memcpy(&four, wide[i] + g * GROUP, sizeof(four));
+      const __m256i a = _mm256_set1_epi64x(four);
+      UNROLL
+      for (int j = 0; j < VECTORS; j++)
+        dot(c[i][j], a, b[j]);
     }
   }
-  for (int i = 0; i < ROWS; i++) {
-    _mm256_storeu_si256((__m256i *)(sums[i] + first), join(c[i][0], c[i][1]));
-    _mm256_storeu_si256((__m256i *)(sums[i] + first + 8), join(c[i][2], c[i][3]));
+  UNROLL
+  for (int i = 0; i < ROWS; i++)
+    UNROLL
+  for (int j = 0; j < VECTORS; j += 2) {
+    __m256i *to = (__m256i *)(sums[i] + first + j * LANES);
+    _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), join(c[i][j], c[i][j + 1])));
   }
 }
 
-template <int ROWS>
+template <int ROWS, int VECTORS>
 static void tile(const Strip *s, int64_t row) {
-  int32_t sums[ROWS][PANEL];
-  for (int first = 0; first < s->columns; first += STEP)
-    step<ROWS>(s, row, first, sums);
+  int32_t sums[ROWS][PANEL] = {};
+  int16_t wide[ROWS][DEPTH * GROUP];
+  const int64_t groups = (s->k + GROUP - 1) / GROUP;
+  for (int64_t group = 0; group < groups; group += DEPTH) {
+    const int depth = groups - group < DEPTH ? (int)(groups - group) : DEPTH;
+    for (int i = 0; i < ROWS; i++)
+      widen(s->q + (row + i) * s->q_stride, s->k, group, depth, wide[i]);
+    for (int first = 0; first < s->columns; first += LANES * VECTORS)
+      part<ROWS, VECTORS>(s->panel + (group * PANEL + first) * GROUP, depth, wide, sums, first);
+  }
   for (int i = 0; i < ROWS; i++)
     store_row(s, row + i, sums[i]);
 }
 
 extern "C" void gemm_avx2(const Strip *s) {
+  static void (*const remainder[MOST_ROWS])(const Strip *, int64_t) = {nullptr,    tile<1, 8>, tile<2, 4>,
+                                                                       tile<3, 2>, tile<4, 2>, tile<5, 2>};
   int64_t row = 0;
-  for (; row + 2 <= s->rows; row += 2)
-    tile<2>(s, row);
+  for (; row + MOST_ROWS <= s->rows; row += MOST_ROWS)
+    tile<MOST_ROWS, 2>(s, row);
   if (row < s->rows)
-    tile<1>(s, row);
+    remainder[s->rows - row](s, row);
 }
 
 ROW_KERNELS(avx2)

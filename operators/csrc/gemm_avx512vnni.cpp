@@ -62,14 +62,36 @@ __attribute__((noinline)) static void store(const Strip *s, int64_t row, int row
   }
 }
 
+// The sums start from what the zero points take away, sum - zero * weight_sum, in wrapping arithmetic.
 template <int ROWS>
-static void tile(const Strip *s, int64_t row) {
-  __m512i c[ROWS][VECTORS];
+static inline void start(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row) {
   UNROLL
-  for (int i = 0; i < ROWS; i++)
+  for (int j = 0; j < VECTORS; j++) {
+    const __m512i weight_sum = _mm512_loadu_si512(s->weight_sum + j * LANES);
     UNROLL
-  for (int j = 0; j < VECTORS; j++)
-    c[i][j] = _mm512_setzero_si512();
+    for (int i = 0; i < ROWS; i++)
+      c[i][j] = _mm512_mullo_epi32(_mm512_set1_epi32(-s->zero_point[row + i]), weight_sum);
+  }
+}
+
+// y of a whole panel, straight from the registers.
+template <int ROWS>
+static inline void store_whole(const __m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row) {
+  UNROLL
+  for (int j = 0; j < VECTORS; j++) {
+    const __m512 weight_scale = _mm512_loadu_ps(s->weight_scale + j * LANES);
+    const __m512 bias = _mm512_loadu_ps(s->bias + j * LANES);
+    UNROLL
+    for (int i = 0; i < ROWS; i++) {
+      const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(s->scale[row + i]), weight_scale);
+      const __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(c[i][j]), scale), bias);
+      _mm512_storeu_ps(s->y + (row + i) * s->out_stride + j * LANES, y);
+    }
+  }
+}
+
+template <int ROWS>
+static inline void add_all(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row) {
   const int64_t whole = s->k / GROUP;
   const uint8_t *q = s->q + row * s->q_stride;
   const int8_t *w = s->panel;
@@ -82,6 +104,26 @@ static void tile(const Strip *s, int64_t row) {
       last[i] = load_group(s->q + (row + i) * s->q_stride, s->k, whole);
     add_group<ROWS>(c, w, (const uint8_t *)last, GROUP);
   }
+}
+
+template <int ROWS>
+static void whole_tile(const Strip *s, int64_t row) {
+  __m512i c[ROWS][VECTORS];
+  start<ROWS>(c, s, row);
+  add_all<ROWS>(c, s, row);
+  store_whole<ROWS>(c, s, row);
+}
+
+// Any number of columns, sums as well as y, with or without bias.
+template <int ROWS>
+static void tile(const Strip *s, int64_t row) {
+  __m512i c[ROWS][VECTORS];
+  UNROLL
+  for (int i = 0; i < ROWS; i++)
+    UNROLL
+  for (int j = 0; j < VECTORS; j++)
+    c[i][j] = _mm512_setzero_si512();
+  add_all<ROWS>(c, s, row);
   int32_t sums[ROWS][PANEL];
   UNROLL
   for (int i = 0; i < ROWS; i++)
@@ -92,13 +134,16 @@ static void tile(const Strip *s, int64_t row) {
 }
 
 extern "C" void gemm_avx512vnni(const Strip *s) {
-  static void (*const remainder[MOST_ROWS])(const Strip *, int64_t) = {nullptr, tile<1>, tile<2>,
-                                                                       tile<3>, tile<4>, tile<5>};
+  static void (*const any[])(const Strip *, int64_t) = {nullptr, tile<1>, tile<2>, tile<3>,
+                                                        tile<4>, tile<5>, tile<6>};
+  static void (*const full[])(const Strip *, int64_t) = {
+      nullptr, whole_tile<1>, whole_tile<2>, whole_tile<3>, whole_tile<4>, whole_tile<5>, whole_tile<6>};
+  const auto tiles = s->columns == PANEL && s->y && s->bias && !s->acc ? full : any;
   int64_t row = 0;
   for (; row + MOST_ROWS <= s->rows; row += MOST_ROWS)
-    tile<MOST_ROWS>(s, row);
+    tiles[MOST_ROWS](s, row);
   if (row < s->rows)
-    remainder[s->rows - row](s, row);
+    tiles[s->rows - row](s, row);
 }
 
 ROW_KERNELS(avx512vnni)
