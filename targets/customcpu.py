@@ -1,44 +1,14 @@
 """customcpu: this project's own kernels for x86, chosen at run time by instruction set."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
-from torch import Tensor, fx, nn
+from torch import fx
 
 from operators import kernels
 from targets._fused import swap_modules
 from targets._hardware import cpu_name
-from targets._linear import QuantizedLinear
+from targets._packed import MODULES
 from targets.base import Execution, Recipe, Target
 
-
-class PackedLinear(nn.Module):
-    """QuantizedLinear as one operator, opswap::linear_int8, over weights packed once."""
-
-    packed: Tensor
-    scale: Tensor
-    weight_sum: Tensor
-    bias: Tensor | None
-
-    def __init__(self, source: QuantizedLinear) -> None:
-        super().__init__()
-        self.symmetric = source.symmetric
-        self.in_features, self.out_features = source.in_features, source.out_features
-        self.register_buffer("packed", torch.ops.opswap.pack_weight(source.weight))
-        self.register_buffer("scale", source.scale)
-        self.register_buffer("weight_sum", source.weight_sum)
-        self.register_buffer("bias", source.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x float32 [..., K] → float32 [..., N]"""
-        return torch.ops.opswap.linear_int8(x, self.packed, self.weight_sum, self.scale, self.bias, self.symmetric)
-
-    def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, symmetric={self.symmetric}"
-
-
-MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {QuantizedLinear: PackedLinear}
 FUSIONS = ("attention", "qkv", "rows", "packing", "quantize", "gelu", "add_norm", "embeddings", "attention_rows")
 
 

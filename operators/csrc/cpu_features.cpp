@@ -32,7 +32,7 @@ const unsigned YMM = 0x6, ZMM = 0xe6; // SSE, AVX; and the mask registers and bo
 
 } // namespace
 
-int cpu_has_avx2(void) { return saves(YMM) && bit(leaf(7).b, 5); }
+int cpu_has_avx2(void) { return saves(YMM) && bit(leaf(7).b, 5) && bit(leaf(1).c, 12); } // and FMA
 
 int cpu_has_avx512vnni(void) {
   const Leaf l = leaf(7);

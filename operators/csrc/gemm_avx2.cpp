@@ -1,10 +1,10 @@
-// build: x86_64 -mavx2
+// build: x86_64 -mavx2 -mfma
 // AVX2, exact: bytes are widened to 16 bits and multiplied with vpmaddwd. vpmaddubsw would need half of the
 // instructions, but saturates its 16-bit sums.
 #include <immintrin.h>
 
 #include "kernels.h"
-#include "quantize.h"
+#include "rows.h"
 
 enum { STEP = 16 }; // columns at a time: 4 registers of sums for each row
 
@@ -59,4 +59,4 @@ extern "C" void gemm_avx2(const Strip *s) {
     tile<1>(s, row);
 }
 
-extern "C" void quantize_avx2(const Row *r) { quantize_row(r); }
+ROW_KERNELS(avx2)

@@ -1,6 +1,6 @@
 // Plain C++ for any CPU: what the others are measured against, and what runs where they cannot.
 #include "kernels.h"
-#include "quantize.h"
+#include "rows.h"
 
 extern "C" void gemm_portable(const Strip *s) {
   const int64_t groups = (s->k + GROUP - 1) / GROUP;
@@ -17,4 +17,4 @@ extern "C" void gemm_portable(const Strip *s) {
   }
 }
 
-extern "C" void quantize_portable(const Row *r) { quantize_row(r); }
+ROW_KERNELS(portable)

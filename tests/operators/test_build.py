@@ -102,4 +102,4 @@ def test_use_refuses_what_is_not_there() -> None:
 def test_files_for_one_instruction_set_include_no_library() -> None:
     for source in build.SOURCES.glob("gemm_*.cpp"):
         included = {line for line in source.read_text().splitlines() if line.startswith("#include")}
-        assert included <= {"#include <immintrin.h>", '#include "kernels.h"', '#include "quantize.h"'}, source.name
+        assert included <= {"#include <immintrin.h>", '#include "kernels.h"', '#include "rows.h"'}, source.name
