@@ -13,12 +13,15 @@ from tests.operators.samples import integers, linear, ops
 LAYER = linear(70, 33)
 X = torch.randn(2, 5, 33)
 Q, ZERO, WEIGHT = integers(5, 70, 33)
+MASK = torch.tensor([[1, 0], [1, 1]])
 
 ARGUMENTS: dict[str, list[tuple]] = {
     "quantize_per_token": [(X, True), (X[0, 0], False), (X[:0], True)],
     "pack_weight": [(WEIGHT,)],
     "int8_matmul": [(Q, ZERO, LAYER.packed, LAYER.weight_sum)],
     "linear_int8": [(X, *LAYER.args(), True), (X, *LAYER.args()[:3], None, False)],
+    "pack_tokens": [(MASK,), (MASK.bool(),), (0 * MASK,)],
+    "unpack_tokens": [(X[0, :3], MASK.flatten().nonzero().flatten(), 2, 2)],
 }
 
 BAD: dict[str, tuple[str, tuple]] = {
