@@ -11,9 +11,9 @@ struct Leaf {
   unsigned a = 0, b = 0, c = 0, d = 0;
 };
 
-Leaf leaf(unsigned number) {
+Leaf leaf(unsigned number, unsigned part = 0) {
   Leaf l;
-  __get_cpuid_count(number, 0, &l.a, &l.b, &l.c, &l.d);
+  __get_cpuid_count(number, part, &l.a, &l.b, &l.c, &l.d);
   return l;
 }
 
@@ -34,12 +34,18 @@ const unsigned YMM = 0x6, ZMM = 0xe6; // SSE, AVX; and the mask registers and bo
 
 int cpu_has_avx2(void) { return saves(YMM) && bit(leaf(7).b, 5); }
 
+int cpu_has_avx2_fma(void) { return cpu_has_avx2() && bit(leaf(1).c, 12); }
+
 int cpu_has_avx512vnni(void) {
   const Leaf l = leaf(7);
   const bool f = bit(l.b, 16), dq = bit(l.b, 17), bw = bit(l.b, 30), vl = bit(l.b, 31), vnni = bit(l.c, 11);
   return saves(ZMM) && f && dq && bw && vl && vnni;
 }
+
+int cpu_has_avx512bf16(void) { return cpu_has_avx512vnni() && bit(leaf(7, 1).a, 5); }
 #else
 int cpu_has_avx2(void) { return 0; }
+int cpu_has_avx2_fma(void) { return 0; }
 int cpu_has_avx512vnni(void) { return 0; }
+int cpu_has_avx512bf16(void) { return 0; }
 #endif

@@ -3,4 +3,6 @@
 
 int always(void);
 int cpu_has_avx2(void);
+int cpu_has_avx2_fma(void);
 int cpu_has_avx512vnni(void);
+int cpu_has_avx512bf16(void);

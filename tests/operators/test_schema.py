@@ -14,11 +14,16 @@ LAYER = linear(70, 33)
 X = torch.randn(2, 5, 33)
 Q, ZERO, WEIGHT = integers(5, 70, 33)
 
+QKV, STARTS = torch.randn(7, 3 * 8), torch.tensor([0, 3, 3, 7], dtype=torch.int32)
+KEEP = torch.tensor([1, 0, 1, 1, 1, 0, 1], dtype=torch.bool)
+
 ARGUMENTS: dict[str, list[tuple]] = {
     "quantize_per_token": [(X, True), (X[0, 0], False), (X[:0], True)],
     "pack_weight": [(WEIGHT,)],
     "int8_matmul": [(Q, ZERO, LAYER.packed, LAYER.weight_sum)],
     "linear_int8": [(X, *LAYER.args(), True), (X, *LAYER.args()[:3], None, False)],
+    "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5)],
+    "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, False)],
 }
 
 BAD: dict[str, tuple[str, tuple]] = {
