@@ -4,8 +4,18 @@ Importing this package defines `torch.ops.opswap.*`, which the Python reference 
 until `kernels.load()` is called; then the compiled library answers for CPU tensors.
 """
 
-from operators import fused, kernels, packing, reference
+from operators import attention, attention_kernels, fused, kernels, packing, reference
 from operators.schema import OPERATORS
 from operators.weights import quantize_weight, weight_sum
 
-__all__ = ["OPERATORS", "fused", "kernels", "packing", "quantize_weight", "reference", "weight_sum"]
+__all__ = [
+    "OPERATORS",
+    "attention",
+    "attention_kernels",
+    "fused",
+    "kernels",
+    "packing",
+    "quantize_weight",
+    "reference",
+    "weight_sum",
+]

@@ -83,6 +83,11 @@ def _use(library: ctypes.CDLL, isa: str, what: str) -> None:
     library.opswap_use(built.index(isa))
 
 
+def library() -> ctypes.CDLL | None:
+    """The loaded library; None when there is none."""
+    return _library
+
+
 def runnable() -> tuple[str, ...]:
     """The built kernels that this CPU can run, best first; empty when none are loaded."""
     return _runnable(_library) if _library else ()
