@@ -4,7 +4,7 @@ Importing this package defines `torch.ops.opswap.*`, which the Python reference 
 until `kernels.load()` is called; then the compiled library answers for CPU tensors.
 """
 
-from operators import attention, attention_kernels, fused, kernels, packing, reference
+from operators import attention, attention_kernels, embedding, fused, kernels, packing, reference
 from operators.schema import OPERATORS
 from operators.weights import quantize_weight, weight_sum
 
@@ -12,6 +12,7 @@ __all__ = [
     "OPERATORS",
     "attention",
     "attention_kernels",
+    "embedding",
     "fused",
     "kernels",
     "packing",

@@ -1,6 +1,7 @@
 """What the operators accept, checked in one place for the reference and the fakes (csrc/checks.h says the same)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, dtype, float32, int8, int32, uint8
@@ -138,3 +139,12 @@ def check_starts(op: str, starts: list[int], rows: int) -> None:
     ok = bool(starts) and starts[0] == 0 and starts[-1] == rows and starts == sorted(starts)
     wanted = f"{op}: starts must rise from 0 to {rows}, the rows of qkv"
     require(ok, wanted, f"{starts[0]}..{starts[-1]}" if starts else "nothing", "use the running sum of the lengths")
+
+
+def check_lookup(op: str, ids: Tensor, table: Tensor, rows: Sequence[int], columns: Sequence[int]) -> None:
+    """ids: int64 [rows]; table: float32 [V, columns]."""
+    _tensor(op, "ids", ids, torch.int64, 1)
+    _tensor(op, "table", table, float32, 2)
+    fits = list(ids.shape) == list(rows) and list(table.shape[1:]) == list(columns)
+    wanted = f"{op}: ids must be {list(rows)}, and tables have {list(columns)} columns"
+    require(fits, wanted, f"{list(ids.shape)} and {list(table.shape)}", "pass as many ids for each table")

@@ -4,7 +4,7 @@ Each forward is the reference, in plain torch. Rows: the tuple (q uint8 [T, K], 
 [T]) that opswap::quantize_per_token returns, for T tokens; it is one value of the graph.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -78,6 +78,25 @@ class NormRows(nn.Module):
         return f"{self.gamma.shape[0]}, eps={self.eps}, quantize={self.quantize}, symmetric={self.symmetric}"
 
 
+class EmbedNorm(NormRows):
+    """ids int64 [T] for each table → NormRows(the sum of what the tables hold there, from left to right)
+
+    tables: two or three, float32 [V, N].
+    """
+
+    def __init__(self, tables: Sequence[Tensor], norm: NormRows) -> None:
+        super().__init__(norm.gamma, norm.beta, norm.eps, norm.quantize, norm.symmetric)
+        for number, table in enumerate(tables):
+            self.register_buffer(f"table{number}", table.detach())
+
+    def tables(self) -> list[Tensor]:
+        return [buffer for name, buffer in self.named_buffers() if name.startswith("table")]
+
+    def forward(self, *ids: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
+        found = [F.embedding(places, table) for places, table in zip(ids, self.tables(), strict=True)]
+        return super().forward(sum(found[1:], found[0]))
+
+
 class RowsLinearAddNorm(NormRows):
     """rows [T, K], residual float32 [T, N] → y = layer_norm(linear(rows) + residual), and with `quantize` (y, rows)"""
 
@@ -123,7 +142,7 @@ class AttentionRows(nn.Module):
         return f"heads={self.heads}, scale={self.scale}, symmetric={self.symmetric}"
 
 
-FUSED = (Quantize, RowsLinear, RowsLinearGelu, NormRows, RowsLinearAddNorm, Attention, AttentionRows)
+FUSED = (Quantize, RowsLinear, RowsLinearGelu, NormRows, EmbedNorm, RowsLinearAddNorm, Attention, AttentionRows)
 
 
 def multiply(rows: Rows, linear: QuantizedLinear) -> Tensor:

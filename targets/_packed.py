@@ -6,7 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from targets._fused import Attention, AttentionRows, NormRows, Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._fused import (
+    Attention,
+    AttentionRows,
+    EmbedNorm,
+    NormRows,
+    Rows,
+    RowsLinear,
+    RowsLinearAddNorm,
+    RowsLinearGelu,
+)
 from targets._linear import QuantizedLinear
 
 
@@ -70,6 +79,20 @@ class PackedNorm(NormRows):
         return (y, tuple(rows)) if self.quantize else y
 
 
+class PackedEmbedNorm(EmbedNorm):
+    """EmbedNorm as opswap::embed_norm: ids int64 [T] for each table → y, or with `quantize` (y, rows of y)"""
+
+    def __init__(self, source: EmbedNorm) -> None:
+        super().__init__(source.tables(), source)
+
+    def forward(self, *ids: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
+        pairs = [part for pair in zip(ids, self.tables(), strict=True) for part in pair]
+        missing = [None] * (6 - len(pairs))
+        norm = (self.gamma, self.beta, self.eps, self.quantize, self.symmetric)
+        y, *rows = torch.ops.opswap.embed_norm(*pairs, *missing, *norm)
+        return (y, tuple(rows)) if self.quantize else y
+
+
 class PackedRowsLinearAddNorm(PackedNorm):
     """RowsLinearAddNorm as opswap::linear_int8_add_norm: rows [T, K], residual [T, N] → y, or (y, rows of y)"""
 
@@ -108,6 +131,7 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     RowsLinear: PackedRowsLinear,
     RowsLinearGelu: PackedRowsLinearGelu,
     NormRows: PackedNorm,
+    EmbedNorm: PackedEmbedNorm,
     RowsLinearAddNorm: PackedRowsLinearAddNorm,
     Attention: PackedAttention,
     AttentionRows: PackedAttentionRows,

@@ -9,7 +9,18 @@ from targets._hardware import cpu_name
 from targets._packed import MODULES
 from targets.base import Execution, Recipe, Target
 
-FUSIONS = ("attention", "qkv", "rows", "packing", "quantize", "gelu", "add_norm", "embeddings", "attention_rows")
+FUSIONS = (
+    "attention",
+    "qkv",
+    "rows",
+    "packing",
+    "quantize",
+    "gelu",
+    "add_norm",
+    "embeddings",
+    "lookups",
+    "attention_rows",
+)
 
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:

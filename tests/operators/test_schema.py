@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from operators import OPERATORS, fused, reference
+from operators import OPERATORS, embedding, fused, reference
 from operators.validate import MAX_K
 from tests.checks import assert_equal_bits
 from tests.operators.samples import integers, linear, ops
@@ -20,6 +20,7 @@ KEEP = torch.tensor([1, 0, 1, 1, 1, 0, 1], dtype=torch.bool)
 
 ROWS = (Q, torch.rand(5), ZERO)
 NORM = (torch.rand(70), torch.rand(70), 1e-5)
+IDS, TABLE = torch.tensor([3, 0, 3, 10]), torch.randn(11, 70)
 RESIDUAL = torch.randn(5, 70)
 
 ARGUMENTS: dict[str, list[tuple]] = {
@@ -31,6 +32,10 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "linear_int8_gelu": [(*ROWS, *LAYER.args(), True), (*ROWS, *LAYER.args()[:3], None, False)],
     "linear_int8_add_norm": [(*ROWS, *LAYER.args(), RESIDUAL, *NORM, quantize, True) for quantize in (True, False)],
     "norm_rows": [(RESIDUAL, *NORM, quantize, False) for quantize in (True, False)],
+    "embed_norm": [
+        (IDS, TABLE, IDS, TABLE, IDS, TABLE, *NORM, True, True),
+        (IDS, TABLE, IDS, TABLE, None, None, *NORM, False, False),
+    ],
     "pack_tokens": [(MASK,), (MASK.bool(),), (0 * MASK,)],
     "unpack_tokens": [(X[0, :3], MASK.flatten().nonzero().flatten(), 2, 2)],
     "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5)],
@@ -73,6 +78,9 @@ BAD: dict[str, tuple[str, tuple]] = {
         "linear_int8_add_norm",
         (*ROWS, *LAYER.args(), RESIDUAL[:, :-1], *NORM, True, True),
     ),
+    "one table without ids": ("embed_norm", (IDS, TABLE, IDS, TABLE, None, TABLE, *NORM, True, True)),
+    "tables of two widths": ("embed_norm", (IDS, TABLE, IDS, TABLE[:, 1:], None, None, *NORM, True, True)),
+    "ids of two lengths": ("embed_norm", (IDS, TABLE, IDS[1:], TABLE, None, None, *NORM, True, True)),
     "norm, short gamma": ("norm_rows", (RESIDUAL, NORM[0][1:], *NORM[1:], True, True)),
     "norm of a double": ("norm_rows", (RESIDUAL.double(), *NORM, True, True)),
 }
@@ -92,7 +100,7 @@ def test_opcheck(name: str) -> None:
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case: str, through: str) -> None:
     name, args = BAD[case]
-    python = reference if hasattr(reference, name) else fused
+    python = next(module for module in (reference, fused, embedding) if hasattr(module, name))
     function: Callable = getattr(ops if through == "kernels" else python, name)
     with pytest.raises((ValueError, RuntimeError), match=f"^{name}: .*; got .*; ") as error:
         function(*args)

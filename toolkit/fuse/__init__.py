@@ -2,6 +2,7 @@
 
 from targets.base import Pass
 from toolkit.fuse.attention import fuse_attention, fuse_attention_rows, fuse_qkv
+from toolkit.fuse.embeddings import fuse_lookups
 from toolkit.fuse.linears import fuse_add_norm, fuse_gelu, fuse_norm, share_quantize
 from toolkit.fuse.packing import drop_padding
 from toolkit.fuse.rows import to_rows
@@ -15,6 +16,7 @@ FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("gelu", fuse_gelu),
     ("add_norm", fuse_add_norm),
     ("embeddings", fuse_norm),  # after add_norm: it takes the norms that are left
+    ("lookups", fuse_lookups),
     ("attention_rows", fuse_attention_rows),
 )
 NAMES = tuple(name for name, _ in FUSIONS)

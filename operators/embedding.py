@@ -1,0 +1,75 @@
+"""The sum of a token's embeddings, normalized and quantized: schema, fake and reference."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from operators import validate
+from operators.fused import Normed, norm_rows
+from operators.schema import define
+
+
+def embed_norm(
+    ids1: Tensor,
+    table1: Tensor,
+    ids2: Tensor,
+    table2: Tensor,
+    ids3: Tensor | None,
+    table3: Tensor | None,
+    gamma: Tensor,
+    beta: Tensor,
+    eps: float,
+    quantize: bool,
+    symmetric: bool,
+) -> Normed:
+    """ids int64 [T], tables float32 [V, N] → norm_rows(table1[ids1] + table2[ids2] (+ table3[ids3]))
+
+    → y float32 [T, N] and y's rows (of 0 rows without `quantize`); summed from left to right. Raises ValueError,
+    and IndexError (the kernel: RuntimeError) for an id that its table does not have.
+    """
+    pairs = _check(ids1, table1, ids2, table2, ids3, table3, gamma)
+    total = F.embedding(*pairs[0])
+    for ids, table in pairs[1:]:
+        total = total + F.embedding(ids, table)
+    return norm_rows(total, gamma, beta, eps, quantize, symmetric)
+
+
+def _check(
+    ids1: Tensor,
+    table1: Tensor,
+    ids2: Tensor,
+    table2: Tensor,
+    ids3: Tensor | None,
+    table3: Tensor | None,
+    gamma: Tensor,
+) -> list[tuple[Tensor, Tensor]]:
+    validate.require(
+        (ids3 is None) == (table3 is None),
+        "embed_norm: a third table and its ids must come together",
+        "one of them",
+        "pass both or none",
+    )
+    pairs = [(ids1, table1), (ids2, table2)]
+    if ids3 is not None and table3 is not None:
+        pairs.append((ids3, table3))
+    for ids, table in pairs:
+        validate.check_lookup("embed_norm", ids, table, ids1.shape[:1], gamma.shape[:1])
+    return pairs
+
+
+def _fake(ids1: Tensor, table1: Tensor, ids2: Tensor, table2: Tensor, ids3: Tensor | None, table3: Tensor | None,
+          gamma: Tensor, beta: Tensor, eps: float, quantize: bool, symmetric: bool) -> Normed:  # fmt: skip
+    _check(ids1, table1, ids2, table2, ids3, table3, gamma)
+    m, n = ids1.shape[0], gamma.shape[0]
+    y, rows = table1.new_empty((m, n)), m if quantize else 0
+    whole = y.new_empty((rows, n), dtype=torch.uint8)
+    return y, whole, y.new_empty((rows,)), y.new_empty((rows,), dtype=torch.int32)
+
+
+define(
+    "embed_norm",
+    "(Tensor ids1, Tensor table1, Tensor ids2, Tensor table2, Tensor? ids3, Tensor? table3, "
+    "Tensor gamma, Tensor beta, float eps, bool quantize, bool symmetric) -> (Tensor, Tensor, Tensor, Tensor)",
+    embed_norm,
+    _fake,
+)
