@@ -8,7 +8,14 @@
 // Sums live in registers only if no loop indexes them at run time.
 #define UNROLL _Pragma("GCC unroll 8")
 
-enum { LANES = 16, VECTORS = PANEL / LANES, MOST_ROWS = 6 };
+enum {
+  LANES = 16,
+  VECTORS = PANEL / LANES,
+  MOST_ROWS = 6,
+  FEW = 18,    // rows up to which the weights may come from memory more slowly than they are multiplied
+  CHUNK = 32,  // groups that stay in the L1 cache until all of these rows have had them
+  AHEAD = 8192 // bytes ahead of their use that weights are asked for
+};
 
 // _mm512_dpbusd_epi32 in a tile of this size makes g++ 12 spill sums to the stack; with "+v" they stay put.
 static inline void dot(__m512i &sum, __m512i a, __m512i b) {
@@ -62,43 +69,84 @@ __attribute__((noinline)) static void store(const Strip *s, int64_t row, int row
   }
 }
 
-template <int ROWS>
-static void tile(const Strip *s, int64_t row) {
+static inline void fetch(const int8_t *w) { // one group; beyond the end it does nothing
+  UNROLL
+  for (int j = 0; j < VECTORS; j++)
+    _mm_prefetch((const char *)w + j * LANES * GROUP, _MM_HINT_T0);
+}
+
+// Adds groups from .. to of ROWS rows to sums. FETCH: the weights come from memory, so they are asked for
+// early.
+template <int ROWS, bool FETCH>
+static void part(const Strip *s, int64_t row, int64_t from, int64_t to, int32_t (*sums)[PANEL]) {
   __m512i c[ROWS][VECTORS];
   UNROLL
   for (int i = 0; i < ROWS; i++)
     UNROLL
   for (int j = 0; j < VECTORS; j++)
-    c[i][j] = _mm512_setzero_si512();
-  const int64_t whole = s->k / GROUP;
-  const uint8_t *q = s->q + row * s->q_stride;
-  const int8_t *w = s->panel;
-  for (int64_t g = 0; g < whole; g++, q += GROUP, w += PANEL * GROUP)
+    c[i][j] = _mm512_loadu_si512(sums[i] + j * LANES);
+  const int64_t all = s->k / GROUP, whole = to < all ? to : all;
+  const uint8_t *q = s->q + row * s->q_stride + from * GROUP;
+  const int8_t *w = s->panel + from * PANEL * GROUP;
+  for (int64_t g = from; g < whole; g++, q += GROUP, w += PANEL * GROUP) {
+    if (FETCH)
+      fetch(w + AHEAD);
     add_group<ROWS>(c, w, q, s->q_stride);
-  if (s->k % GROUP) { // the last group from a padded copy: nothing beyond a row is read
+  }
+  if (whole < to) { // the last group from a padded copy: nothing beyond a row is read
     uint32_t last[ROWS];
     UNROLL
     for (int i = 0; i < ROWS; i++)
       last[i] = load_group(s->q + (row + i) * s->q_stride, s->k, whole);
     add_group<ROWS>(c, w, (const uint8_t *)last, GROUP);
   }
-  int32_t sums[ROWS][PANEL];
   UNROLL
   for (int i = 0; i < ROWS; i++)
     UNROLL
   for (int j = 0; j < VECTORS; j++)
     _mm512_storeu_si512(sums[i] + j * LANES, c[i][j]);
-  store(s, row, ROWS, sums);
+}
+
+typedef void (*Part)(const Strip *, int64_t, int64_t, int64_t, int32_t (*)[PANEL]);
+
+template <bool FETCH>
+static inline void add(const Strip *s, int64_t row, int rows, int64_t from, int64_t to,
+                       int32_t (*sums)[PANEL]) {
+  static const Part parts[] = {nullptr,        part<1, FETCH>, part<2, FETCH>, part<3, FETCH>,
+                               part<4, FETCH>, part<5, FETCH>, part<6, FETCH>};
+  parts[rows](s, row, from, to, sums);
+}
+
+// Up to FEW rows, in tiles as equal as can be. The weights of a chunk of groups are read once, for all rows:
+// reading goes on while they are multiplied, since a CPU looks further ahead than one chunk.
+static void few(const Strip *s, int64_t groups) {
+  const int rows = (int)s->rows, tiles = (rows + MOST_ROWS - 1) / MOST_ROWS;
+  const int64_t chunk = tiles == 1 ? groups : CHUNK;
+  int32_t sums[FEW][PANEL];
+  memset(sums, 0, rows * sizeof(sums[0]));
+  for (int64_t from = 0; from < groups; from += chunk) {
+    const int64_t to = groups - from < chunk ? groups : from + chunk;
+    for (int t = 0, row = 0, next; t < tiles; t++, row = next) {
+      next = rows * (t + 1) / tiles;
+      if (t == 0)
+        add<true>(s, row, next - row, from, to, sums + row);
+      else
+        add<false>(s, row, next - row, from, to, sums + row);
+    }
+  }
+  store(s, 0, rows, sums);
 }
 
 extern "C" void gemm_avx512vnni(const Strip *s) {
-  static void (*const remainder[MOST_ROWS])(const Strip *, int64_t) = {nullptr, tile<1>, tile<2>,
-                                                                       tile<3>, tile<4>, tile<5>};
-  int64_t row = 0;
-  for (; row + MOST_ROWS <= s->rows; row += MOST_ROWS)
-    tile<MOST_ROWS>(s, row);
-  if (row < s->rows)
-    remainder[s->rows - row](s, row);
+  const int64_t groups = (s->k + GROUP - 1) / GROUP;
+  if (s->rows <= FEW)
+    return few(s, groups);
+  for (int64_t row = 0; row < s->rows; row += MOST_ROWS) {
+    const int rows = s->rows - row < MOST_ROWS ? (int)(s->rows - row) : MOST_ROWS;
+    int32_t sums[MOST_ROWS][PANEL] = {};
+    add<false>(s, row, rows, 0, groups, sums);
+    store(s, row, rows, sums);
+  }
 }
 
 extern "C" void quantize_avx512vnni(const Row *r) { quantize_row(r); }
