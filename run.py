@@ -35,6 +35,9 @@ class LazyGroup(click.Group):
 @click.option("--precision", default="fp", help="fp (float32), bf16 or int (8 bits); each target names those it has.")
 @click.option("--scheme", default="dynamic", help="How activations are quantized; dynamic is what exists today.")
 @click.option("--model", default="minilm-squad", help="A folder, a Hugging Face name, or the embedded minilm-squad.")
+@click.option(
+    "--without", multiple=True, metavar="NAME", help="Leave out one fusion of the graph, by name; repeatable."
+)
 @click.option("--strict", is_flag=True, help="Fail (exit code 4) rather than emulate or fall back.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: PyTorch's own choice]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else.")
@@ -45,6 +48,7 @@ def main(
     precision: str,
     scheme: str,
     model: str,
+    without: tuple[str, ...],
     strict: bool,
     threads: int | None,
     as_json: bool,
@@ -55,7 +59,7 @@ def main(
     """
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch loads its thread pool
-    context.obj = Options(target, precision, scheme, model, strict, threads, as_json)
+    context.obj = Options(target, precision, scheme, model, strict, threads, as_json, without)
     if context.invoked_subcommand is None:
         from commands.ask import command, demonstrate
 

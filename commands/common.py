@@ -32,6 +32,7 @@ class Options:
     strict: bool
     threads: int | None
     json: bool
+    without: tuple[str, ...] = ()
 
 
 def print_passage(passage: str) -> None:

@@ -24,7 +24,7 @@ class Ready:
 
 def prepare(options: Options) -> Ready:
     """Loads, captures, quantizes and lowers as the options say; one line on standard error says what ran."""
-    recipe = Recipe(precision=options.precision, scheme=options.scheme)
+    recipe = Recipe(precision=options.precision, scheme=options.scheme, without=options.without)
     require_target(options)
     use_threads(options)
     keep_freed_memory()

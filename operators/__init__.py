@@ -4,8 +4,8 @@ Importing this package defines `torch.ops.opswap.*`, which the Python reference 
 until `kernels.load()` is called; then the compiled library answers for CPU tensors.
 """
 
-from operators import kernels, reference
+from operators import floating, fused, kernels, packing, reference
 from operators.schema import OPERATORS
 from operators.weights import quantize_weight, weight_sum
 
-__all__ = ["OPERATORS", "kernels", "quantize_weight", "reference", "weight_sum"]
+__all__ = ["OPERATORS", "floating", "fused", "kernels", "packing", "quantize_weight", "reference", "weight_sum"]

@@ -55,7 +55,15 @@ _FAKES: dict[str, Callable] = {
 }
 
 LIBRARY = torch.library.Library("opswap", "DEF")  # the module keeps it alive: its end would remove the operators
-for _name, _signature in OPERATORS.items():
-    LIBRARY.define(_name + _signature, tags=(torch.Tag.pt2_compliant_tag,))
-    LIBRARY.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
-    torch.library.register_fake(f"opswap::{_name}", _FAKES[_name], lib=LIBRARY)
+
+
+def define(name: str, signature: str, implementation: Callable, fake: Callable) -> None:
+    """Makes torch.ops.opswap.<name>, served by `implementation` on every device that has nothing of its own."""
+    LIBRARY.define(name + signature, tags=(torch.Tag.pt2_compliant_tag,))
+    LIBRARY.impl(name, implementation, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"opswap::{name}", fake, lib=LIBRARY)
+    OPERATORS[name] = signature
+
+
+for _name, _signature in list(OPERATORS.items()):
+    define(_name, _signature, getattr(reference, _name), _FAKES[_name])

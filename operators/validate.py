@@ -81,9 +81,33 @@ def check_linear(
 ) -> None:
     """x: float32 [..., K]; packed and weight_sum as in check_matmul; weight_scale, bias: float32 [N]."""
     check_activation(op, x)
-    _packed(op, packed, x.shape[-1], weight_sum)
-    _tensor(op, "weight_scale", weight_scale, float32, 1)
-    _length(op, "weight_scale", weight_scale, weight_sum.shape[0], "output channel")
-    if bias is not None:
-        _tensor(op, "bias", bias, float32, 1)
-        _length(op, "bias", bias, weight_sum.shape[0], "output channel")
+    check_weights(op, packed, weight_sum, weight_scale, bias, x.shape[-1])
+
+
+def check_rows(op: str, q: Tensor, scale: Tensor, zero_point: Tensor) -> None:
+    """q: uint8 [M, K]; scale: float32 [M]; zero_point: int32 [M]."""
+    _tensor(op, "q", q, uint8, 2)
+    _depth(op, q.shape[1])
+    for name, t, kind in (("scale", scale, float32), ("zero_point", zero_point, int32)):
+        _tensor(op, name, t, kind, 1)
+        _length(op, name, t, q.shape[0], "row of q")
+
+
+def check_weights(
+    op: str, packed: Tensor, weight_sum: Tensor, weight_scale: Tensor, bias: Tensor | None, k: int
+) -> None:
+    """packed and weight_sum as in check_matmul; weight_scale, bias: float32 [N]."""
+    _packed(op, packed, k, weight_sum)
+    for name, t in (("weight_scale", weight_scale), ("bias", bias)):
+        if t is not None:
+            _tensor(op, name, t, float32, 1)
+            _length(op, name, t, weight_sum.shape[0], "output channel")
+
+
+def check_norm(op: str, x: Tensor, of: str, rows: int, gamma: Tensor, beta: Tensor) -> None:
+    """x: float32 [rows, N]; gamma, beta: float32 [N]."""
+    _tensor(op, of, x, float32, 2)
+    _length(op, of, x, rows, "row")
+    for name, t in (("gamma", gamma), ("beta", beta)):
+        _tensor(op, name, t, float32, 1)
+        _length(op, name, t, x.shape[1], "column")

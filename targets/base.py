@@ -57,6 +57,7 @@ class Target:
 
     precisions: those it has. lower(graph, recipe): replaces every QuantizedLinear, in place.
     execution(precision): what would run, found without a graph. passes: rewrites of its own, before lower.
+    fusions: the names of those in toolkit/fuse whose modules (targets/_fused.py) it has operators for.
     unavailable(): None, or one line that says why nothing can run here.
     """
 
@@ -65,6 +66,7 @@ class Target:
     lower: Callable[[fx.GraphModule, Recipe], None]
     execution: Callable[[str], Execution]
     passes: tuple[Pass, ...] = ()
+    fusions: frozenset[str] = frozenset()
     unavailable: Callable[[], str | None] = _always
 
 

@@ -1,7 +1,7 @@
-"""The story in one function: capture, passes, quantize, lower. The order of passes is decided here alone."""
+"""The story in one function: capture, passes, quantize, fuse, lower. PASSES and FUSIONS alone decide the order."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import fx, nn
@@ -10,6 +10,7 @@ import targets
 from targets.base import Pass
 from toolkit import passes
 from toolkit.capture import capture
+from toolkit.fuse import FUSIONS
 from toolkit.lower import lower
 from toolkit.quantize import keep_float, quantize
 from toolkit.recipe import Recipe
@@ -45,24 +46,33 @@ def transform(
     _require_dynamic(recipe)
     graph = capture(model, DTYPES.get(recipe.precision, torch.float32))
     run(graph, PASSES)
-    swapped = 0
+    swapped, fused = 0, {}
     if recipe.precision == "int":
         swapped = quantize(graph, recipe)
+        fused = fuse(graph, chosen.fusions - set(recipe.without))
     else:
         keep_float(graph, f"precision {recipe.precision} has no operator to swap it for")
     run(graph, chosen.passes)
     lower(graph, chosen, recipe)
-    attach(graph, recipe, chosen, execution, swapped)
+    attach(graph, recipe, chosen, execution, swapped, fused)
     return graph
 
 
-def run(graph: fx.GraphModule, order: Sequence[Pass]) -> None:
-    """Runs the passes in order; after each that rewrote something it cleans, lints and recompiles."""
+def run(graph: fx.GraphModule, order: Sequence[Pass]) -> list[int]:
+    """Runs the passes in order; after each that rewrote something it cleans, lints and recompiles. → their counts"""
+    counts = []
     for rewrite in order:
-        count = rewrite(graph)
-        log.debug("%s: %d", getattr(rewrite, "__name__", rewrite), count)
-        if count:
+        counts.append(rewrite(graph))
+        log.debug("%s: %d", getattr(rewrite, "__name__", rewrite), counts[-1])
+        if counts[-1]:
             clean(graph)
+    return counts
+
+
+def fuse(graph: fx.GraphModule, names: Collection[str]) -> dict[str, int]:
+    """Runs the fusions called `names` on a quantized graph, in the order of FUSIONS. → how often each was applied"""
+    chosen = [(name, rewrite) for name, rewrite in FUSIONS if name in names]
+    return dict(zip([name for name, _ in chosen], run(graph, [rewrite for _, rewrite in chosen]), strict=True))
 
 
 def clean(graph: fx.GraphModule) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from targets.base import UsageError
+from toolkit.fuse import NAMES
 
 PRECISIONS = ("fp", "bf16", "fp16", "int", "fp8")
 SCHEMES = ("dynamic", "static")
@@ -18,24 +19,32 @@ KEEP = (
 @dataclass(frozen=True)
 class Recipe:
     """precision: one of PRECISIONS; scheme: how activations are quantized; symmetric: whether their zero
-    point is fixed in the middle; keep: shell patterns of the linears' names that stay in float.
+    point is fixed in the middle; keep: shell patterns of the linears' names that stay in float; without: the
+    fusions to leave out, names of toolkit.fuse.NAMES.
 
-    Raises UsageError for a precision or scheme that does not exist, or a keep that is a single string.
+    Raises UsageError for a precision, scheme or fusion that does not exist, or a keep or without that is a single
+    string.
     """
 
     precision: str = "fp"
     scheme: str = "dynamic"
     symmetric: bool = True
     keep: tuple[str, ...] = KEEP
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"unknown precision {self.precision!r}; choose one of: {', '.join(PRECISIONS)}")
         if self.scheme not in SCHEMES:
             raise UsageError(f"unknown scheme {self.scheme!r}; choose one of: {', '.join(SCHEMES)}")
-        if isinstance(self.keep, str):
-            raise UsageError(f"keep must be a tuple of patterns; got the string {self.keep!r}; write ({self.keep!r},)")
-        object.__setattr__(self, "keep", tuple(self.keep))
+        for name, of in (("keep", "patterns"), ("without", "names")):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise UsageError(f"{name} must be a tuple of {of}; got the string {value!r}; write ({value!r},)")
+            object.__setattr__(self, name, tuple(value))
+        unknown = sorted(set(self.without) - set(NAMES))
+        if unknown:
+            raise UsageError(f"unknown fusion {unknown[0]!r}; choose one of: {', '.join(NAMES)}")
 
     def keeps(self, name: str) -> str | None:
         """→ the first pattern that keeps the linear called `name` in float, or None"""

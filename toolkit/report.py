@@ -14,13 +14,15 @@ KEPT = "opswap_kept"
 @dataclass(frozen=True)
 class Report:
     """target: requested, executed, native, device, isa, reason. swapped: linears swapped, by unique name.
-    kept: {"name", "why"} of each linear that stays in float; swapped + len(kept) is the number of linears."""
+    kept: {"name", "why"} of each linear that stays in float; swapped + len(kept) is the number of linears.
+    fused: how often each fusion was applied."""
 
     target: dict[str, object]
     precision: str
     scheme: str
     swapped: int
     kept: tuple[dict[str, str], ...]
+    fused: dict[str, int]
 
     def as_json(self) -> dict[str, object]:
         """→ plain dicts, lists, strings, numbers and booleans"""
@@ -33,11 +35,13 @@ def keep(graph: fx.GraphModule, name: str, why: str) -> None:
     kept.setdefault(name, why)
 
 
-def attach(graph: fx.GraphModule, recipe: Recipe, target: Target, execution: Execution, swapped: int) -> Report:
+def attach(
+    graph: fx.GraphModule, recipe: Recipe, target: Target, execution: Execution, swapped: int, fused: dict[str, int]
+) -> Report:
     """Makes the report from what the stages noted on the graph, and puts it there."""
     kept = tuple({"name": name, "why": why} for name, why in sorted(graph.meta.pop(KEPT, {}).items()))
     described: dict[str, object] = {"requested": target.name, **asdict(execution)}
-    report = Report(described, recipe.precision, recipe.scheme, swapped, kept)
+    report = Report(described, recipe.precision, recipe.scheme, swapped, kept, fused)
     graph.meta[KEY] = report
     return report
 

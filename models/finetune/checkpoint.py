@@ -17,7 +17,12 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 
 def save_state(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, mean: WeightMean, step: int, run: dict[str, object]
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    mean: WeightMean,
+    step: int,
+    run: dict[str, object],
 ) -> None:
     """Weights, AdamW moments and the mean so far after `step` steps; `run` says which run they belong to."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}

@@ -1,5 +1,6 @@
-// What a float kernel is. Plain C, as kernels.h. Both formats of packed weights advance by 4 bytes for each row of x
-// and by 256 bytes of the panel at a time: one float32, or a pair of bfloat16, for each of the 64 columns.
+// What a float kernel is. Plain C, as kernels.h. Both formats of packed weights advance by 4 bytes for each
+// row of x and by 256 bytes of the panel at a time: one float32, or a pair of bfloat16, for each of the 64
+// columns.
 #pragma once
 
 #include "kernels.h"
@@ -8,7 +9,7 @@ enum { UNIT = 4, LINE_BYTES = PANEL * UNIT };
 
 // `rows` rows of x times one packed panel of up to 64 output channels.
 typedef struct {
-  const void *x;                 // float32, or pairs of bfloat16 (the last one padded with 0), as the weights are
+  const void *x; // float32, or pairs of bfloat16 (the last one padded with 0), as the weights are
   int64_t x_stride, rows, steps; // in units of 4 bytes: from row to row; of each row
   const void *panel;             // float32 [steps, 64], or bfloat16 [steps, 64, 2]
   int64_t columns, out_stride;   // 1..64; elements between rows of y
@@ -74,12 +75,12 @@ static inline void convert_rows(const Convert *c) {
   }
 }
 
-// GELU(x) = x * (1/2 + t * P(v)), t = x within +-5, v = 2 * t * t / 25 - 1. P is a least squares fit of (Phi(x) - 1/2)
-// / x at 4,000 Chebyshev nodes of v, reweighted towards the smallest largest error (Lawson), which is 1.6e-7 in Phi;
-// beyond +-5, Phi is 0 or 1.
+// GELU(x) = x * (1/2 + t * P(v)), t = x within +-5, v = 2 * t * t / 25 - 1. P is a least squares fit of
+// (Phi(x) - 1/2) / x at 4,000 Chebyshev nodes of v, reweighted towards the smallest largest error (Lawson),
+// which is 1.6e-7 in Phi; beyond +-5, Phi is 0 or 1.
 static inline float gelu_precise(float x) {
-  const float p[] = {0x1.218356p-3f,  -0x1.1feefep-4f, 0x1.a60e5ep-5f,  -0x1.4b4e4ap-5f, 0x1.0192fep-5f,
-                     -0x1.7d3bd8p-6f, 0x1.0cbbe2p-6f,  -0x1.6dd50cp-7f, 0x1.a41d12p-8f,  -0x1.6001eep-9f,
+  const float p[] = {0x1.218356p-3f,  -0x1.1feefep-4f,  0x1.a60e5ep-5f,  -0x1.4b4e4ap-5f, 0x1.0192fep-5f,
+                     -0x1.7d3bd8p-6f, 0x1.0cbbe2p-6f,   -0x1.6dd50cp-7f, 0x1.a41d12p-8f,  -0x1.6001eep-9f,
                      0x1.c3a4a6p-10f, -0x1.a6e79cp-10f, 0x1.3f220cp-11f};
   const float t = x > 5 ? 5 : x < -5 ? -5 : x, v = t * t * 0.08f - 1;
   float sum = p[12];

@@ -1,5 +1,5 @@
-// The float kernels in use: the best of float.inc that runs here and belongs to no better entry of kernels.inc than
-// the one in use, until opswap_use_float says another.
+// The float kernels in use: the best of float.inc that runs here and belongs to no better entry of
+// kernels.inc than the one in use, until opswap_use_float says another.
 #pragma once
 
 #include "float.h"

@@ -1,5 +1,6 @@
-// The loops that the vector kernels for floats share. A is one instruction set's arithmetic: Vec, LANES, MOST_ROWS,
-// zero(), add(float *to, Vec), and step(c, w, x, stride), which adds one step of all rows to the sums c.
+// The loops that the vector kernels for floats share. A is one instruction set's arithmetic: Vec, LANES,
+// MOST_ROWS, zero(), add(float *to, Vec), and step(c, w, x, stride), which adds one step of all rows to the
+// sums c.
 #pragma once
 
 #include "float.h"
@@ -8,8 +9,8 @@
 
 enum {
   BLOCK_ROWS = 48, // rows whose sums are in memory at a time
-  DEPTH = 256      // steps whose weights stay in the L2 cache for all of these rows; and sums of at most so many terms
-                   // are added up before they meet the others: shorter chains, smaller errors
+  DEPTH = 256 // steps whose weights stay in the L2 cache for all of these rows; and sums of at most so many
+              // terms are added up before they meet the others: shorter chains, smaller errors
 };
 
 // Columns first .. first + VECTORS * LANES.

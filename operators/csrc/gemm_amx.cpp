@@ -17,7 +17,7 @@
 #endif
 
 #include "kernels.h"
-#include "quantize.h"
+#include "rows.h"
 
 enum {
   ROWS = 16,
@@ -105,4 +105,4 @@ extern "C" void gemm_amx(const Strip *s) {
   amx_release();
 }
 
-extern "C" void quantize_amx(const Row *r) { quantize_row(r); }
+ROW_KERNELS(amx)

@@ -1,11 +1,11 @@
-// build: x86_64 -mavx2
+// build: x86_64 -mavx2 -mfma
 // AVX2, exact: bytes are widened to 16 bits and multiplied with vpmaddwd. vpmaddubsw would need half of the
 // instructions, but saturates its 16-bit sums. Tiles of 6 rows by 8 columns; the rows are widened once for
 // all columns, the weights on the fly.
 #include <immintrin.h>
 
 #include "kernels.h"
-#include "quantize.h"
+#include "rows.h"
 
 #define UNROLL _Pragma("GCC unroll 8")
 
@@ -96,4 +96,4 @@ extern "C" void gemm_avx2(const Strip *s) {
     remainder[s->rows - row](s, row);
 }
 
-extern "C" void quantize_avx2(const Row *r) { quantize_row(r); }
+ROW_KERNELS(avx2)

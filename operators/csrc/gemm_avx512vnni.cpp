@@ -3,7 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels.h"
-#include "quantize.h"
+#include "rows.h"
 
 // Sums live in registers only if no loop indexes them at run time.
 #define UNROLL _Pragma("GCC unroll 8")
@@ -149,4 +149,4 @@ extern "C" void gemm_avx512vnni(const Strip *s) {
   }
 }
 
-extern "C" void quantize_avx512vnni(const Row *r) { quantize_row(r); }
+ROW_KERNELS(avx512vnni)

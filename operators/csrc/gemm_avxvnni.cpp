@@ -1,11 +1,11 @@
-// build: x86_64 -mavx2 -mavxvnni
+// build: x86_64 -mavx2 -mfma -mavxvnni
 // AVX-VNNI: dot products of bytes in 256-bit registers, for CPUs without AVX-512. Twelve registers of sums: 6
 // rows by 16 columns, and wider with fewer rows, so that there are always enough sums to hide the latency of
 // one.
 #include <immintrin.h>
 
 #include "kernels.h"
-#include "quantize.h"
+#include "rows.h"
 
 #define UNROLL _Pragma("GCC unroll 8")
 
@@ -79,4 +79,4 @@ extern "C" void gemm_avxvnni(const Strip *s) {
     remainder[s->rows - row](s, row);
 }
 
-extern "C" void quantize_avxvnni(const Row *r) { quantize_row(r); }
+ROW_KERNELS(avxvnni)

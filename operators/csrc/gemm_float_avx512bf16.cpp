@@ -1,6 +1,6 @@
 // build: x86_64 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mprefer-vector-width=512
-// AVX-512 with BF16: vdpbf16ps multiplies pairs of bfloat16 and adds them in float32 (it takes subnormal numbers for
-// zeros). float32 is multiplied as everywhere with AVX-512.
+// AVX-512 with BF16: vdpbf16ps multiplies pairs of bfloat16 and adds them in float32 (it takes subnormal
+// numbers for zeros). float32 is multiplied as everywhere with AVX-512.
 #include <immintrin.h>
 
 #include "float_avx512.h"

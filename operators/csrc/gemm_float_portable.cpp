@@ -2,7 +2,11 @@
 #include "float.h"
 #include "portable.h"
 
-enum { DEPTH = 256, ROWS = 2, BLOCK = 48 }; // steps at a time; rows of a tile; rows for which weights are widened once
+enum {
+  DEPTH = 256,
+  ROWS = 2,
+  BLOCK = 48
+}; // steps at a time; rows of a tile; rows for which weights are widened once
 
 static void widen(const uint16_t *pairs, int64_t steps, float *w) { // [steps, 64, 2] -> [2 * steps, 64]
   for (int64_t at = 0; at < steps; at++)
@@ -11,8 +15,8 @@ static void widen(const uint16_t *pairs, int64_t steps, float *w) { // [steps, 6
         w[(2 * at + half) * PANEL + n] = widened(pairs[(at * PANEL + n) * 2 + half]);
 }
 
-static void add_rows(const FloatStrip *s, int64_t rows, const float *x, int64_t stride, const float *w, int64_t k,
-                     float (*sums)[PANEL]) {
+static void add_rows(const FloatStrip *s, int64_t rows, const float *x, int64_t stride, const float *w,
+                     int64_t k, float (*sums)[PANEL]) {
   float part[BLOCK][PANEL];
   memset(part, 0, rows * sizeof(part[0]));
   int64_t i = 0;

@@ -3,7 +3,7 @@
 // below 2**24.
 #include "kernels.h"
 #include "portable.h"
-#include "quantize.h"
+#include "rows.h"
 
 enum {
   DEPTH = 512,
@@ -61,4 +61,4 @@ extern "C" void gemm_portable(const Strip *s) {
     block(s, row, s->rows - row < BLOCK ? s->rows - row : BLOCK);
 }
 
-extern "C" void quantize_portable(const Row *r) { quantize_row(r); }
+ROW_KERNELS(portable)

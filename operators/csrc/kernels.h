@@ -1,5 +1,6 @@
-// What a kernel is. Plain C: files for one instruction set include only this, quantize.h and <immintrin.h>.
-// Functions here are static, so that no copy compiled for one instruction set can serve another file.
+// What a kernel is. Plain C: files for one instruction set include only this, rows.h, quantize.h and
+// <immintrin.h>. Functions here are static, so that no copy compiled for one instruction set can serve
+// another file.
 #pragma once
 
 #include <stdint.h>
@@ -23,9 +24,16 @@ typedef struct {
   const float *bias;         // [columns], or null
 } Strip;
 
+// What a row's values span, as integers in the order of the floats (see quantize.h): the largest size, the
+// least and the largest value. All zero: only zeros were seen.
+typedef struct {
+  int32_t most, least, largest;
+} Range;
+
 // One row of activations to bytes. q has room for `padded` >= k bytes: those after k are set to 0.
 typedef struct {
   const float *x;
+  const Range *range; // of x, or null: it is looked for
   int64_t k, padded;
   int symmetric;
   uint8_t *q;
@@ -33,11 +41,22 @@ typedef struct {
   int32_t *zero_point;
 } Row;
 
+// Layer normalization of one row of n values, x plus the residual if there is one.
+typedef struct {
+  const float *x, *residual, *gamma, *beta;
+  float eps;
+  int64_t n;
+  float *y; // may be x
+} Norm;
+
 typedef struct {
   const char *isa;
   int (*runs_here)(void);
   void (*gemm)(const Strip *);
   void (*quantize)(const Row *);
+  void (*gelu)(float *y, int64_t stride, int64_t rows, int64_t columns, Range *ranges); // in place
+  void (*norm)(const Norm *, Range *range);
+  void (*narrow)(const float *x, int64_t n, uint16_t *y); // to bfloat16
 } Kernels;
 
 // The four bytes of group g of a row of k bytes; 0 beyond the end, which is never read.

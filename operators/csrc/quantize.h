@@ -28,24 +28,16 @@ static inline int32_t clamp(int32_t v, int32_t low, int32_t high) {
 // The order of floats as an order of integers, and back (its own inverse).
 static inline int32_t ordered(int32_t bits) { return bits ^ ((bits >> 31) & 0x7fffffff); }
 
-static inline void range_of(const Row *r, float *amax, float *low, float *high) {
-  int32_t most = 0, least = 0, largest = 0; // ordered(+0) is 0, so that the range includes 0
-  const float *x = r->x;
-  const int64_t k = r->k;
-  if (r->symmetric) {
-    for (int64_t i = 0; i < k; i++) {
-      int32_t size = bits_of(x[i]) & 0x7fffffff;
-      most = size > most ? size : most; // NaN and infinity are the largest
-    }
-  } else {
-    for (int64_t i = 0; i < k; i++) {
-      int32_t bits = bits_of(x[i]), size = bits & 0x7fffffff, order = ordered(bits);
-      most = size > most ? size : most;
-      least = order < least ? order : least;
-      largest = order > largest ? order : largest;
-    }
+// The widest of what was seen: 0 is in every range.
+static inline void widen(Range *range, const float *__restrict x, int64_t k) {
+  int32_t most = range->most, least = range->least, largest = range->largest;
+  for (int64_t i = 0; i < k; i++) {
+    const int32_t bits = bits_of(x[i]), size = bits & 0x7fffffff, order = ordered(bits);
+    most = size > most ? size : most; // NaN and infinity are the largest
+    least = order < least ? order : least;
+    largest = order > largest ? order : largest;
   }
-  *amax = float_of(most), *low = float_of(ordered(least)), *high = float_of(ordered(largest));
+  range->most = most, range->least = least, range->largest = largest;
 }
 
 // Plain locals that alias nothing: a store to bytes could otherwise change the row's own description.
@@ -56,8 +48,13 @@ static inline void scale_row(const float *__restrict x, int64_t k, float inverse
 }
 
 static inline void quantize_row(const Row *r) {
-  float amax, low, high;
-  range_of(r, &amax, &low, &high);
+  Range range = {0, 0, 0};
+  if (r->range)
+    range = *r->range;
+  else
+    widen(&range, r->x, r->k);
+  const float amax = float_of(range.most), low = float_of(ordered(range.least)),
+              high = float_of(ordered(range.largest));
   float scale = r->symmetric ? amax / 127.0f : (high - low) / 255.0f;
   if (scale < 0x1p-126f)
     scale = 1.0f; // zeros, or so small that the inverse could overflow

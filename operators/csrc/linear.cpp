@@ -1,0 +1,139 @@
+#include "linear.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "checks.h"
+#include "dispatch.h"
+#include "pool.h"
+
+namespace {
+
+const int64_t BLOCK = 48;              // rows of a block, a multiple of the tile heights
+const int64_t FEW = 12;                // fewer rows than this for each thread: the panels are split instead
+const int64_t STRIP_BYTES = 512 << 10; // a block's floats should leave room for a panel in a core's own cache
+
+int64_t block_rows(int64_t m, int64_t n) {
+  const int64_t fits = std::max<int64_t>(6, STRIP_BYTES / (4 * std::max<int64_t>(1, n)) / 6 * 6);
+  const int64_t most = std::min(BLOCK, fits), share = ceil_div(m, threads());
+  return ceil_div(share, ceil_div(share, most)); // as many blocks for each thread, of like size
+}
+
+} // namespace
+
+Rows checked_rows(const std::string &op, const Tensor &q, const Tensor &scale, const Tensor &zero_point) {
+  check_tensor(op + ": q", q, ScalarType::Byte, 2);
+  check_depth(op, q.size(1));
+  check_vector(op + ": scale", scale, ScalarType::Float, q.size(0));
+  check_vector(op + ": zero_point", zero_point, ScalarType::Int, q.size(0));
+  return {dense(q), dense(scale), dense(zero_point), q.size(0), q.size(1)};
+}
+
+Linear checked_linear(const std::string &op, const Tensor &packed, const Tensor &weight_sum,
+                      const Tensor &weight_scale, const std::optional<Tensor> &bias, int64_t k) {
+  check_packed(op, packed, k, weight_sum);
+  const int64_t n = weight_sum.size(0);
+  check_vector(op + ": weight_scale", weight_scale, ScalarType::Float, n);
+  if (bias)
+    check_vector(op + ": bias", *bias, ScalarType::Float, n);
+  return {dense(packed), dense(weight_sum), dense(weight_scale), dense(bias), n, k};
+}
+
+Strip whole_product(const Rows &a, const Linear &w, float *y) {
+  return Strip{data<uint8_t>(a.q),
+               a.k,
+               a.m,
+               a.k,
+               data<int32_t>(a.zero_point),
+               data<int8_t>(w.packed),
+               data<int32_t>(w.weight_sum),
+               w.n,
+               w.n,
+               nullptr,
+               y,
+               data<float>(a.scale),
+               data<float>(w.weight_scale),
+               data<float>(w.bias)};
+}
+
+Strip rows_of(const Strip &whole, int64_t first, int64_t rows) {
+  Strip s = whole;
+  s.rows = rows;
+  s.q += first * s.q_stride;
+  s.zero_point += first;
+  if (s.acc)
+    s.acc += first * s.out_stride;
+  if (s.y) {
+    s.y += first * s.out_stride;
+    s.scale += first;
+  }
+  return s;
+}
+
+Strip panel_of(const Strip &strip, int64_t panel) {
+  Strip s = strip;
+  const int64_t n = panel * PANEL;
+  s.columns = std::min<int64_t>(PANEL, s.columns - n);
+  s.panel += panel * ceil_div(s.k, GROUP) * GROUP * PANEL;
+  s.weight_sum += n;
+  if (s.acc)
+    s.acc += n;
+  if (s.y) {
+    s.y += n;
+    s.weight_scale += n;
+    s.bias = s.bias ? s.bias + n : nullptr;
+  }
+  return s;
+}
+
+Rows empty_rows(int64_t m, int64_t k) {
+  return {empty({m, k}, ScalarType::Byte), empty({m}, ScalarType::Float), empty({m}, ScalarType::Int), m, k};
+}
+
+void quantize_into(const Rows &r, int64_t first, int64_t rows, const float *x, int64_t stride,
+                   const Range *ranges, bool symmetric) {
+  const auto kernel = kernels_in_use().quantize;
+  for (int64_t i = 0; i < rows; i++) {
+    const int64_t to = first + i;
+    const Row row{x + i * stride,
+                  ranges ? ranges + i : nullptr,
+                  r.k,
+                  r.k,
+                  symmetric,
+                  out<uint8_t>(r.q) + to * r.k,
+                  out<float>(r.scale) + to,
+                  out<int32_t>(r.zero_point) + to};
+    kernel(&row);
+  }
+}
+
+void in_blocks(const Rows &a, const Linear &w,
+               const std::function<void(float *, int64_t, int64_t, int64_t, Range *)> &panel,
+               const std::function<void(const Block &)> &block) {
+  const auto gemm = kernels_in_use().gemm;
+  const int64_t panels = ceil_div(w.n, PANEL);
+  const Strip whole = whole_product(a, w, nullptr);
+  const auto multiply = [&](Strip s, int64_t p, float *y, const float *scale, Range *ranges) {
+    s.y = y, s.scale = scale;
+    s = panel_of(s, p);
+    gemm(&s);
+    panel(s.y, s.out_stride, s.rows, s.columns, ranges);
+  };
+  if (a.m < FEW * threads()) {
+    float *y = static_cast<float *>(scratch(0, a.m * w.n * sizeof(float)));
+    for_each_task(panels, [&](int64_t p) {
+      std::vector<Range> unused(a.m);
+      multiply(whole, p, y, data<float>(a.scale), unused.data());
+    });
+    return block({0, a.m, y, w.n, nullptr});
+  }
+  const int64_t most = block_rows(a.m, w.n);
+  for_each_task(ceil_div(a.m, most), [&](int64_t task) {
+    const int64_t first = task * most, rows = std::min(most, a.m - first);
+    float *y = static_cast<float *>(scratch(0, rows * w.n * sizeof(float)));
+    std::vector<Range> ranges(rows, Range{0, 0, 0});
+    for (int64_t p = 0; p < panels; p++)
+      multiply(rows_of(whole, first, rows), p, y, data<float>(a.scale) + first, ranges.data());
+    block({first, rows, y, w.n, ranges.data()});
+  });
+}

@@ -1,0 +1,110 @@
+// An int8 linear layer together with what follows it in a transformer: no intermediate leaves the cache.
+#include <algorithm>
+#include <tuple>
+
+#include <torch/csrc/stable/library.h>
+
+#include "checks.h"
+#include "dispatch.h"
+#include "linear.h"
+#include "pool.h"
+
+namespace {
+
+using Three = std::tuple<Tensor, Tensor, Tensor>;
+using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
+
+const int64_t ENOUGH_ROWS = 16; // rows that are worth handing to another thread
+
+// gamma, beta and eps of a layer normalization over n values.
+struct LayerNorm {
+  Tensor gamma, beta;
+  float eps;
+};
+
+LayerNorm checked_norm(const std::string &op, const Tensor &gamma, const Tensor &beta, double eps,
+                       int64_t n) {
+  check_vector(op + ": gamma", gamma, ScalarType::Float, n);
+  check_vector(op + ": beta", beta, ScalarType::Float, n);
+  return {dense(gamma), dense(beta), static_cast<float>(eps)};
+}
+
+// y row by row from x (and the residual), then its bytes into `to` where there is any.
+void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t first,
+               int64_t rows, int64_t n, const Rows *to, bool symmetric) {
+  const auto kernel = kernels_in_use().norm;
+  for (int64_t i = 0; i < rows; i++) {
+    Range range{0, 0, 0};
+    const int64_t at = (first + i) * n;
+    const Norm row{x + i * n,
+                   residual ? residual + at : nullptr,
+                   data<float>(norm.gamma),
+                   data<float>(norm.beta),
+                   norm.eps,
+                   n,
+                   y + at};
+    kernel(&row, &range);
+    if (to)
+      quantize_into(*to, first + i, 1, row.y, n, &range, symmetric);
+  }
+}
+
+Four results(const Tensor &y, const Rows &r) { return {y, r.q, r.scale, r.zero_point}; }
+
+Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_point, const Tensor &packed,
+                       const Tensor &weight_sum, const Tensor &weight_scale,
+                       const std::optional<Tensor> &bias, bool symmetric) {
+  const Rows a = checked_rows("linear_int8_gelu", q, scale, zero_point);
+  const Linear w = checked_linear("linear_int8_gelu", packed, weight_sum, weight_scale, bias, a.k);
+  const Rows r = empty_rows(a.m, w.n);
+  in_blocks(a, w, kernels_in_use().gelu,
+            [&](const Block &b) { quantize_into(r, b.first, b.rows, b.y, b.n, b.ranges, symmetric); });
+  return {r.q, r.scale, r.zero_point};
+}
+
+Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &zero_point,
+                          const Tensor &packed, const Tensor &weight_sum, const Tensor &weight_scale,
+                          const std::optional<Tensor> &bias, const Tensor &residual, const Tensor &gamma,
+                          const Tensor &beta, double eps, bool quantize, bool symmetric) {
+  const std::string op = "linear_int8_add_norm";
+  const Rows a = checked_rows(op, q, scale, zero_point);
+  const Linear w = checked_linear(op, packed, weight_sum, weight_scale, bias, a.k);
+  const LayerNorm norm = checked_norm(op, gamma, beta, eps, w.n);
+  check_tensor(op + ": residual", residual, ScalarType::Float, 2);
+  require(residual.size(0) == a.m && residual.size(1) == w.n,
+          op + ": residual must be [" + std::to_string(a.m) + ", " + std::to_string(w.n) + "]",
+          shape_of(residual), "reshape it");
+  const Tensor added = dense(residual), y = empty({a.m, w.n}, ScalarType::Float);
+  const Rows r = quantize ? empty_rows(a.m, w.n) : empty_rows(0, w.n);
+  in_blocks(
+      a, w, [](float *, int64_t, int64_t, int64_t, Range *) {},
+      [&](const Block &b) {
+        normalize(norm, b.y, data<float>(added), out<float>(y), b.first, b.rows, b.n, quantize ? &r : nullptr,
+                  symmetric);
+      });
+  return results(y, r);
+}
+
+Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double eps, bool quantize,
+               bool symmetric) {
+  check_tensor("norm_rows: x", x, ScalarType::Float, 2);
+  const int64_t m = x.size(0), n = x.size(1);
+  check_depth("norm_rows", n);
+  const LayerNorm norm = checked_norm("norm_rows", gamma, beta, eps, n);
+  const Tensor from = dense(x), y = empty({m, n}, ScalarType::Float);
+  const Rows r = empty_rows(quantize ? m : 0, n);
+  for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
+    const int64_t first = task * ENOUGH_ROWS, rows = std::min(ENOUGH_ROWS, m - first);
+    normalize(norm, data<float>(from) + first * n, nullptr, out<float>(y), first, rows, n,
+              quantize ? &r : nullptr, symmetric);
+  });
+  return results(y, r);
+}
+
+} // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {
+  m.impl("linear_int8_gelu", TORCH_BOX(&linear_int8_gelu));
+  m.impl("linear_int8_add_norm", TORCH_BOX(&linear_int8_add_norm));
+  m.impl("norm_rows", TORCH_BOX(&norm_rows));
+}

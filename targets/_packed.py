@@ -1,0 +1,92 @@
+"""customcpu's modules: each one operator of opswap, over weights packed once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from targets._fused import NormRows, Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._linear import QuantizedLinear
+
+
+class PackedLinear(nn.Module):
+    """QuantizedLinear as opswap::linear_int8: x float32 [..., K] → float32 [..., N]"""
+
+    packed: Tensor
+    scale: Tensor
+    weight_sum: Tensor
+    bias: Tensor | None
+
+    def __init__(self, source: QuantizedLinear) -> None:
+        super().__init__()
+        self.symmetric = source.symmetric
+        self.in_features, self.out_features = source.in_features, source.out_features
+        self.register_buffer("packed", torch.ops.opswap.pack_weight(source.weight))
+        self.register_buffer("scale", source.scale)
+        self.register_buffer("weight_sum", source.weight_sum)
+        self.register_buffer("bias", source.bias)
+
+    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """→ what every operator on this layer takes after the rows"""
+        return self.packed, self.weight_sum, self.scale, self.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.opswap.linear_int8(x, self.packed, self.weight_sum, self.scale, self.bias, self.symmetric)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, symmetric={self.symmetric}"
+
+
+class PackedRowsLinear(PackedLinear):
+    """RowsLinear as opswap::linear_int8_rows: rows [T, K] → [T, N], float32 or bfloat16"""
+
+    def __init__(self, source: RowsLinear) -> None:
+        super().__init__(source.linear)
+        self.bf16 = source.bf16
+
+    def forward(self, rows: Rows) -> Tensor:  # type: ignore[override]
+        return torch.ops.opswap.linear_int8_rows(*rows, *self.weights(), self.bf16)
+
+
+class PackedRowsLinearGelu(PackedLinear):
+    """RowsLinearGelu as opswap::linear_int8_gelu: rows [T, K] → rows [T, N]"""
+
+    def __init__(self, source: RowsLinearGelu) -> None:
+        super().__init__(source.linear)
+
+    def forward(self, rows: Rows) -> Rows:  # type: ignore[override]
+        return torch.ops.opswap.linear_int8_gelu(*rows, *self.weights(), self.symmetric)
+
+
+class PackedNorm(NormRows):
+    """NormRows as opswap::norm_rows: x float32 [T, N] → y, or with `quantize` (y, rows of y)"""
+
+    def __init__(self, source: NormRows) -> None:
+        super().__init__(source.gamma, source.beta, source.eps, source.quantize, source.symmetric)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Rows]:
+        y, *rows = torch.ops.opswap.norm_rows(x, self.gamma, self.beta, self.eps, self.quantize, self.symmetric)
+        return (y, tuple(rows)) if self.quantize else y
+
+
+class PackedRowsLinearAddNorm(PackedNorm):
+    """RowsLinearAddNorm as opswap::linear_int8_add_norm: rows [T, K], residual [T, N] → y, or (y, rows of y)"""
+
+    def __init__(self, source: RowsLinearAddNorm) -> None:
+        super().__init__(source)
+        self.linear = PackedLinear(source.linear)
+
+    def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
+        norm = (self.gamma, self.beta, self.eps, self.quantize, self.symmetric)
+        y, *out = torch.ops.opswap.linear_int8_add_norm(*rows, *self.linear.weights(), residual, *norm)
+        return (y, tuple(out)) if self.quantize else y
+
+
+MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    QuantizedLinear: PackedLinear,
+    RowsLinear: PackedRowsLinear,
+    RowsLinearGelu: PackedRowsLinearGelu,
+    NormRows: PackedNorm,
+    RowsLinearAddNorm: PackedRowsLinearAddNorm,
+}

@@ -1,0 +1,20 @@
+"""The fused graph: passes between quantize and lower that any target may ask for, by name, in Target.fusions."""
+
+from targets.base import Pass
+from toolkit.fuse.attention import fuse_attention, fuse_attention_rows, fuse_qkv
+from toolkit.fuse.linears import fuse_add_norm, fuse_gelu, fuse_norm, share_quantize
+from toolkit.fuse.packing import drop_padding
+from toolkit.fuse.rows import to_rows
+
+FUSIONS: tuple[tuple[str, Pass], ...] = (
+    ("attention", fuse_attention),
+    ("qkv", fuse_qkv),
+    ("rows", to_rows),
+    ("packing", drop_padding),
+    ("quantize", share_quantize),
+    ("gelu", fuse_gelu),
+    ("add_norm", fuse_add_norm),
+    ("embeddings", fuse_norm),  # after add_norm: it takes the norms that are left
+    ("attention_rows", fuse_attention_rows),
+)
+NAMES = tuple(name for name, _ in FUSIONS)

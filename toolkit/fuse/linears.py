@@ -1,0 +1,145 @@
+"""Quantized linears on rows, and what is computed with them without a trip to memory."""
+
+import operator
+from typing import Any
+
+from torch import Tensor, fx
+
+from targets._fused import NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._linear import QuantizedLinear
+from toolkit.fuse.matching import add_module, aten, is_rows, mark_rows, module_of, only_user, parameter, sites
+
+Norm = tuple[Tensor, Tensor, float]  # gamma, beta, eps
+
+
+def share_quantize(gm: fx.GraphModule) -> int:
+    """a = QuantizedLinear(x), b = QuantizedLinear'(x) → rows = Quantize(x), a = RowsLinear(rows), b = RowsLinear'(rows)
+
+    All calls of a linear, if each reads rows of tokens, or none. → how many calls
+    """
+    names: dict[bool, str] = {}
+    made: dict[Any, fx.Node] = {}
+    fused = 0
+    for name, nodes in sites(gm, QuantizedLinear).items():
+        if not all(is_rows(node.args[0]) for node in nodes):
+            continue
+        linear: Any = gm.get_submodule(name)
+        if linear.symmetric not in names:
+            names[linear.symmetric] = add_module(gm, "quantize", Quantize(linear.symmetric))
+        gm.set_submodule(name, RowsLinear(linear).eval())
+        for node in nodes:
+            key = x, _ = node.args[0], linear.symmetric
+            if key not in made:
+                with gm.graph.inserting_after(x):  # type: ignore[arg-type]
+                    made[key] = mark_rows(gm.graph.call_module(names[linear.symmetric], (x,)))
+            node.args = (made[key],)
+        fused += len(nodes)
+    return fused
+
+
+def fuse_gelu(gm: fx.GraphModule) -> int:
+    """Quantize(gelu(RowsLinear(rows))) → RowsLinearGelu(rows), for the GELU by erf
+
+    All calls of a linear, or none. → how many calls
+    """
+    fused = 0
+    for name, nodes in sites(gm, RowsLinear).items():
+        linear: Any = gm.get_submodule(name).linear
+        ends = [_gelu_end(gm, node, linear.symmetric) for node in nodes]
+        if None in ends:
+            continue
+        gm.set_submodule(name, RowsLinearGelu(linear).eval())
+        for node, end in zip(nodes, ends, strict=True):
+            end.replace_all_uses_with(node)  # type: ignore[union-attr]
+        fused += len(nodes)
+    return fused
+
+
+def fuse_add_norm(gm: fx.GraphModule) -> int:
+    """y = layer_norm(RowsLinear(rows) + residual), Quantize(y) → (y, rows) = RowsLinearAddNorm(rows, residual)
+
+    y alone where no call's result is quantized. All calls of a linear, if they have one norm, or none. → how many
+    calls
+    """
+    fused = 0
+    for name, nodes in sites(gm, RowsLinear).items():
+        linear: Any = gm.get_submodule(name).linear
+        ends = [_norm_end(node) for node in nodes]
+        norm = _one_norm(gm, ends)
+        if norm is None:
+            continue
+        quantize = any(_quantizers(gm, end, linear.symmetric) for end in ends)
+        gm.set_submodule(name, RowsLinearAddNorm(linear, *norm, quantize).eval())
+        for node, end in zip(nodes, ends, strict=True):
+            _replace_norm(gm, end, name, (node.args[0], _residual(node)), quantize, linear.symmetric)
+        fused += len(nodes)
+    return fused
+
+
+def fuse_norm(gm: fx.GraphModule) -> int:
+    """y = layer_norm(x), Quantize(y) → (y, rows) = NormRows(x): the norm of the embeddings, and any other"""
+    fused = 0
+    for node in gm.graph.find_nodes(op="call_function", target=aten.layer_norm.default):
+        norm, readers = _one_norm(gm, [node]), [module_of(gm, user) for user in node.users]
+        quantize = next((module for module in readers if isinstance(module, Quantize)), None)
+        if norm and quantize and is_rows(node):
+            name = add_module(gm, "norm", NormRows(*norm, quantize=True, symmetric=quantize.symmetric))
+            _replace_norm(gm, node, name, (node.args[0],), True, quantize.symmetric)
+            fused += 1
+    return fused
+
+
+def _gelu_end(gm: fx.GraphModule, node: fx.Node, symmetric: bool) -> fx.Node | None:
+    """gelu and Quantize, each the only reader → the Quantize, None for anything else"""
+    gelu = only_user(node)
+    if gelu is None or gelu.target is not aten.gelu.default or gelu.kwargs.get("approximate", "none") != "none":
+        return None
+    end = only_user(gelu)
+    return end if end in _quantizers(gm, gelu, symmetric) else None
+
+
+def _norm_end(node: fx.Node) -> Any:
+    """node + residual and layer_norm, each the only reader → the layer_norm, None for anything else"""
+    add = only_user(node)
+    if add is None or add.target is not aten.add.Tensor or add.kwargs or not is_rows(_residual(node)):
+        return None
+    end = only_user(add)
+    return end if end is not None and end.target is aten.layer_norm.default else None
+
+
+def _residual(node: fx.Node) -> Any:
+    """node + x or x + node → x; None for node + node"""
+    add = next(iter(node.users))
+    return next((source for source in add.args if source is not node), None)
+
+
+def _one_norm(gm: fx.GraphModule, nodes: list[Any]) -> Norm | None:
+    """→ what all these layer_norm of the last dimension share, None if they differ or one is something else"""
+    if None in nodes or any(len(node.args) < 4 or len(node.args[1]) != 1 for node in nodes):
+        return None
+    if (
+        len({(node.args[2].target, node.args[3].target, node.args[4:5]) for node in nodes if None not in node.args})
+        != 1
+    ):
+        return None
+    gamma, beta = (parameter(gm, source) for source in nodes[0].args[2:4])
+    return None if gamma is None or beta is None else (gamma, beta, (*nodes[0].args, 1e-5)[4])
+
+
+def _quantizers(gm: fx.GraphModule, node: fx.Node, symmetric: bool) -> list[fx.Node]:
+    """→ the calls of Quantize, in this way, that read `node`"""
+    found = [(user, module_of(gm, user)) for user in node.users]
+    return [user for user, module in found if isinstance(module, Quantize) and module.symmetric == symmetric]
+
+
+def _replace_norm(
+    gm: fx.GraphModule, norm: fx.Node, name: str, args: tuple[Any, ...], quantize: bool, symmetric: bool
+) -> None:
+    """Calls the module `name` where `norm` was: its y for `norm`, its rows for what quantized that."""
+    with gm.graph.inserting_before(norm):
+        y = mark_rows(gm.graph.call_module(name, args))
+        if quantize:
+            y, rows = (mark_rows(gm.graph.call_function(operator.getitem, (y, i))) for i in (0, 1))
+            for user in _quantizers(gm, norm, symmetric):
+                user.replace_all_uses_with(rows)
+    norm.replace_all_uses_with(y)

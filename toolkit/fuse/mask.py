@@ -1,0 +1,73 @@
+"""Is a mask of the graph the padding mask? Decided by what it computes, not by how: it is tried on random masks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from toolkit.inputs import KEY, Inputs
+
+MASK = "attention_mask"
+LOWEST = -1e4  # an additive mask keeps a position out with this or less
+LONGEST = 2048  # the longest sequence that is tried; a window of local attention shows at the models' own longest
+
+
+def is_padding_mask(gm: fx.GraphModule, mask: fx.Node) -> bool:
+    """Whether `mask`, boolean or additive, lets every token look at exactly the real tokens of its own sequence.
+
+    It is computed for a few attention masks: padding on the right and left, scattered, and as long as the model goes.
+    """
+    inputs = gm.meta.get(KEY)
+    longest = inputs.longest if isinstance(inputs, Inputs) and inputs.longest else LONGEST
+    generator = torch.Generator().manual_seed(0)
+    for batch, sequence in ((3, 5), (2, 8), (1, min(longest, LONGEST))):
+        real = torch.randint(0, 2, (batch, sequence), generator=generator)
+        real[0, : sequence // 2] = 1  # every sequence has a token
+        real[:, -1] = 1
+        real[0, -1] = 0
+        computed = _evaluate(gm, mask, real, generator)
+        if computed is None or not _says(computed, real.bool()):
+            return False
+    return True
+
+
+def _says(mask: Tensor, real: Tensor) -> bool:
+    """Whether `mask` broadcasts to [B, heads, S, S] and is True (or 0) at real keys, False (or low) at the others."""
+    batch, sequence = real.shape
+    wide = mask if mask.dim() == 4 else mask[(None,) * (4 - mask.dim())]
+    if wide.dim() != 4 or any(
+        size not in (1, full) for size, full in zip(wide.shape, (batch, 1, sequence, sequence), strict=True)
+    ):
+        return False
+    wide, keys = wide.expand(batch, 1, sequence, sequence), real[:, None, None].expand(batch, 1, sequence, sequence)
+    if wide.dtype == torch.bool:
+        return torch.equal(wide, keys)
+    return bool((wide[keys] == 0).all() and (wide[~keys] <= LOWEST).all())
+
+
+def _evaluate(gm: fx.GraphModule, mask: fx.Node, real: Tensor, generator: torch.Generator) -> Tensor | None:
+    """→ the value of `mask` when attention_mask is `real` and other inputs are random; None if a module is called"""
+    values: dict[fx.Node, Any] = {}
+    for node in _needed(mask):
+        if node.op == "placeholder":
+            noise = torch.randint(0, 2, real.shape, generator=generator)
+            values[node] = real if node.name == MASK else noise
+        elif node.op == "get_attr":
+            owner, _, leaf = str(node.target).rpartition(".")
+            values[node] = getattr(gm.get_submodule(owner), leaf)
+        elif node.op == "call_function":
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+            values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+        else:
+            return None
+    return values[mask] if isinstance(values[mask], Tensor) else None
+
+
+def _needed(node: fx.Node) -> list[fx.Node]:
+    """→ `node` and all that it is computed from, in order"""
+    found, todo = {node}, [node]
+    while todo:
+        fresh = [source for source in todo.pop().all_input_nodes if source not in found]
+        found.update(fresh)
+        todo.extend(fresh)
+    return [other for other in node.graph.nodes if other in found]

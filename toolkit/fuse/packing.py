@@ -1,0 +1,63 @@
+"""No padding: the rows of all positions become the rows of the real tokens."""
+
+import operator
+from typing import Any
+
+import torch
+from torch import fx
+
+from targets._fused import Attention
+from toolkit.fuse.attention import COPIES
+from toolkit.fuse.mask import MASK
+from toolkit.fuse.matching import ROWS, aten, calls, is_rows, mark_rows, shape_of
+from toolkit.fuse.rows import ENTRY, EXIT
+
+
+def drop_padding(gm: fx.GraphModule) -> int:
+    """rows of all positions, Attention(rows, starts, keep) → rows of the real tokens, Attention(rows, starts, None)
+
+    Where rows enter: index_select(rows, tokens). Where they are read as [B, S, C]: unpack_tokens, which gives zeros
+    at padding; the padded graph has numbers there, that nobody may read. Only if every attention keeps to the real
+    tokens, and nothing after the rows looks from one token at another. → 1 if it did
+    """
+    attentions = calls(gm, Attention)
+    exits = _border(gm, EXIT)
+    mask = next((node for node in gm.graph.find_nodes(op="placeholder") if node.name == MASK), None)
+    masked = all(is_rows(node) and node.args[2] is not None for node in attentions)
+    if mask is None or not attentions or not masked or not all(map(_stays_per_token, exits)):
+        return 0
+    tokens, starts = _pack(gm, mask, attentions[0].args[1])
+    for node in attentions:
+        node.args = (node.args[0], starts, None)
+    for node in _border(gm, ENTRY):
+        with gm.graph.inserting_after(node):
+            real = mark_rows(gm.graph.call_function(aten.index_select.default, (node, 0, tokens)))
+        node.replace_all_uses_with(real, delete_user_cb=lambda user, real=real: user is not real)  # type: ignore[misc]
+        del node.meta[ROWS]
+    for node in exits:
+        rows, shape = node.args
+        node.target, node.args = torch.ops.opswap.unpack_tokens.default, (rows, tokens, *shape[:2])  # type: ignore
+    return 1
+
+
+def _border(gm: fx.GraphModule, which: str) -> list[fx.Node]:
+    return [node for node in gm.graph.nodes if node.meta.get(ROWS) == which]
+
+
+def _pack(gm: fx.GraphModule, mask: fx.Node, starts: Any) -> tuple[fx.Node, fx.Node]:
+    """→ nodes of the real tokens' positions and of where each sequence starts, before the node `starts`"""
+    with gm.graph.inserting_before(starts):
+        packed = gm.graph.call_function(torch.ops.opswap.pack_tokens.default, (mask,))
+        tokens = gm.graph.call_function(operator.getitem, (packed, 0))
+        return tokens, gm.graph.call_function(operator.getitem, (packed, 1))
+
+
+def _stays_per_token(node: fx.Node) -> bool:
+    """Whether everything from `node`, [B, S, C], to the output treats each token by itself"""
+    return all(user.op == "output" or (_per_token(user) and _stays_per_token(user)) for user in node.users)
+
+
+def _per_token(node: fx.Node) -> bool:
+    if node.target is aten.split.Tensor:
+        return len(shape_of(node.args[0])) == 3 and node.args[2:] in ((-1,), (2,))
+    return node.target in (operator.getitem, aten.squeeze.dim, aten.to.dtype, *COPIES)
