@@ -18,7 +18,9 @@ template <class A>
 static inline void multiply_wide(const FloatStrip *s) {
   static const Tile tiles[] = {nullptr,       tile<A, 1, 4>, tile<A, 2, 4>, tile<A, 3, 4>,
                                tile<A, 4, 4>, tile<A, 5, 4>, tile<A, 6, 4>};
-  multiply(s, tiles, 6);
+  static const Tile slim[] = {nullptr,       tile<A, 1, 1>, tile<A, 2, 1>, tile<A, 3, 1>,
+                              tile<A, 4, 1>, tile<A, 5, 1>, tile<A, 6, 1>};
+  multiply(s, s->columns <= A::LANES ? slim : tiles, 6); // heads have a few columns
 }
 
 static inline __m512i broadcast_unit(const char *x) {
