@@ -15,6 +15,7 @@ from commands.common import Options, err, out, print_json, progress_bar
 from commands.graph import use_threads
 from models import load
 from models.finetune import Settings, Step, save_model, train
+from models.finetune.averaging import EVERY
 from models.finetune.dropout import ATTENTION, replace_dropout
 from models.memory import keep_freed_memory
 from models.question_answering.examples import Example, read_examples
@@ -30,14 +31,18 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
 @click.option("--train", "train_files", multiple=True, required=True, help="SQuAD file; repeatable.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--eval-data", help="SQuAD file for the evaluation after each epoch.")
-@click.option("--eval-limit", default=500, show_default=True, help="Questions of it; 0 for all.")
+@click.option(
+    "--eval-limit", default=500, show_default=True, type=click.IntRange(0), help="Questions of it; 0 for all."
+)
 @click.option("--epochs", default=3, show_default=True, type=click.IntRange(1))
 @click.option("--learning-rate", default=1e-4, show_default=True, type=click.FloatRange(0, min_open=True))
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Over all processes.")
 @click.option("--warmup", default=0.1, show_default=True, type=click.FloatRange(0, 1), help="Share of all steps.")
-@click.option("--dropout", default=0.1, show_default=True, type=click.FloatRange(0, 1, max_open=True))
+@click.option("--dropout", default=0.1, show_default=True, type=click.FloatRange(0, 1, max_open=True),
+              help="Rate, rounded to a multiple of 1/128.")  # fmt: skip
 @click.option("--average", default=0.0, show_default=True, type=click.FloatRange(0, 1),
-              help="Mean of the weights over the last share of the steps.")  # fmt: skip
+              help="Share of the steps, the last ones: the result is the mean of the weights over them, taken every "
+              f"{EVERY} steps; 0 for the last weights.")  # fmt: skip
 @click.option(
     "--unanswerable",
     default=0.1,
@@ -57,6 +62,7 @@ def command(options: Options, base: str, train_files: tuple[str, ...], output: P
              eval_limit: int, dropout: float, limit: int | None, bf16: bool | None, checkpoint_every: int,
              resume: bool, **numbers: Any) -> None:  # fmt: skip
     """Fine-tune an encoder on SQuAD. Runs under torchrun on many processes."""
+    _check_options(options)
     bf16 = torch.cpu._is_avx512_bf16_supported() if bf16 is None else bf16
     settings = Settings(bf16=bf16, **numbers)
     examples = [example for file in train_files for example in read_examples(file)][:limit]
@@ -93,6 +99,14 @@ def command(options: Options, base: str, train_files: tuple[str, ...], output: P
         print_json(result) if options.json else out.print(f"wrote {output}")
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _check_options(options: Options) -> None:
+    """Refuses what an option before the command would have no part in, rather than pass over it."""
+    if options.target != "cpu":
+        raise click.UsageError(f"finetune runs on the CPU: leave out --target {options.target}")
+    if options.precision != "fp":
+        raise click.UsageError(f"finetune trains in float: not --precision {options.precision} but --bf16 or --no-bf16")
 
 
 def _header(base: str, bf16: bool) -> dict[str, Any]:

@@ -4,8 +4,20 @@ Importing this package defines `torch.ops.opswap.*`, which the Python reference 
 until `kernels.load()` is called; then the compiled library answers for CPU tensors.
 """
 
-from operators import floating, fused, kernels, packing, reference
+from operators import attention, attention_kernels, float_kernels, floating, fused, kernels, packing, reference
 from operators.schema import OPERATORS
 from operators.weights import quantize_weight, weight_sum
 
-__all__ = ["OPERATORS", "floating", "fused", "kernels", "packing", "quantize_weight", "reference", "weight_sum"]
+__all__ = [
+    "OPERATORS",
+    "attention",
+    "attention_kernels",
+    "float_kernels",
+    "floating",
+    "fused",
+    "kernels",
+    "packing",
+    "quantize_weight",
+    "reference",
+    "weight_sum",
+]

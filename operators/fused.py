@@ -2,7 +2,7 @@
 
 `rows` are (q uint8 [M, K], scale float32 [M], zero_point int32 [M]), as quantize_per_token gives them. The
 compiled operators give the same bits for every instruction set and thread count; their floats differ from the
-reference's by rounding (GELU: by less than 3e-5), so that a q on the edge between two levels may differ by one.
+reference's by rounding (GELU: by less than 4.3e-5), so that a q on the edge between two levels may differ by one.
 """
 
 import torch
@@ -32,9 +32,7 @@ def linear_int8_rows(
 ) -> Tensor:
     """rows [M, K] → [M, N], float32 or (bf16) bfloat16: multiply, scale, add bias (if any). Raises ValueError."""
     _check("linear_int8_rows", q, scale, zero_point, packed, weight_sum, weight_scale, bias)
-    acc = reference.int8_matmul(q, zero_point, packed, weight_sum)
-    y = acc.to(torch.float32) * (scale[:, None] * weight_scale)
-    y = y if bias is None else y + bias
+    y = _linear(q, scale, zero_point, packed, weight_sum, weight_scale, bias)
     return y.to(torch.bfloat16) if bf16 else y
 
 
@@ -49,7 +47,8 @@ def linear_int8_gelu(
     symmetric: bool,
 ) -> Rows:
     """rows [M, K] → rows [M, N] of GELU(linear), the exact one: x·Φ(x). Raises ValueError."""
-    y = linear_int8_rows(q, scale, zero_point, packed, weight_sum, weight_scale, bias, False)
+    _check("linear_int8_gelu", q, scale, zero_point, packed, weight_sum, weight_scale, bias)
+    y = _linear(q, scale, zero_point, packed, weight_sum, weight_scale, bias)
     return reference.quantize_per_token(F.gelu(y), symmetric)
 
 
@@ -69,16 +68,31 @@ def linear_int8_add_norm(
     symmetric: bool,
 ) -> Normed:
     """rows [M, K] → y float32 [M, N] = LayerNorm(linear + residual), and y's rows (of 0 rows without `quantize`)."""
-    validate.check_norm("linear_int8_add_norm", residual, "residual", q.shape[0], gamma, beta)
-    y = linear_int8_rows(q, scale, zero_point, packed, weight_sum, weight_scale, bias, False)
+    _check("linear_int8_add_norm", q, scale, zero_point, packed, weight_sum, weight_scale, bias)
+    validate.check_norm("linear_int8_add_norm", residual, "residual", q.shape[0], weight_sum.shape[0], gamma, beta)
+    y = _linear(q, scale, zero_point, packed, weight_sum, weight_scale, bias)
     return norm_rows(y + residual, gamma, beta, eps, quantize, symmetric)
 
 
 def norm_rows(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, symmetric: bool) -> Normed:
     """x float32 [M, N] → y = LayerNorm(x), and y's rows (of 0 rows without `quantize`). Raises ValueError."""
-    validate.check_norm("norm_rows", x, "x", x.shape[0], gamma, beta)
+    validate.check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta)
     y = F.layer_norm(x, gamma.shape, gamma, beta, eps)
     return y, *reference.quantize_per_token(y if quantize else y[:0], symmetric)
+
+
+def _linear(
+    q: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    packed: Tensor,
+    weight_sum: Tensor,
+    weight_scale: Tensor,
+    bias: Tensor | None,
+) -> Tensor:
+    acc = reference.int8_matmul(q, zero_point, packed, weight_sum)
+    y = acc.to(torch.float32) * (scale[:, None] * weight_scale)
+    return y if bias is None else y + bias
 
 
 def _check(
@@ -119,12 +133,12 @@ def _fake_add_norm(q: Tensor, scale: Tensor, zero_point: Tensor, packed: Tensor,
                    weight_scale: Tensor, bias: Tensor | None, residual: Tensor, gamma: Tensor, beta: Tensor,
                    eps: float, quantize: bool, symmetric: bool) -> Normed:  # fmt: skip
     _check("linear_int8_add_norm", q, scale, zero_point, packed, weight_sum, weight_scale, bias)
-    validate.check_norm("linear_int8_add_norm", residual, "residual", q.shape[0], gamma, beta)
+    validate.check_norm("linear_int8_add_norm", residual, "residual", q.shape[0], weight_sum.shape[0], gamma, beta)
     return torch.empty_like(residual), *_empty_rows(q, q.shape[0] if quantize else 0, weight_sum.shape[0])
 
 
 def _fake_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, symmetric: bool) -> Normed:
-    validate.check_norm("norm_rows", x, "x", x.shape[0], gamma, beta)
+    validate.check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta)
     return torch.empty_like(x), *_empty_rows(x, x.shape[0] if quantize else 0, x.shape[1])
 
 

@@ -60,7 +60,7 @@ def load() -> None:
 def _open(path: str, forced: str) -> None:
     global _library, _reason
     library = ctypes.CDLL(path)
-    library.opswap_isa.restype = library.opswap_float_name.restype = ctypes.c_char_p
+    library.opswap_isa.restype = ctypes.c_char_p
     if forced:
         _use(library, forced, f"OPSWAP_ISA={forced}")
     torch.ops.load_library(path)
@@ -81,6 +81,11 @@ def _use(library: ctypes.CDLL, isa: str, what: str) -> None:
         why = "this CPU cannot run it" if isa in built else "there is no such kernel"
         raise ValueError(f"{what}: {why}; name one of {', '.join(runnable)}")
     library.opswap_use(built.index(isa))
+
+
+def library() -> ctypes.CDLL | None:
+    """The loaded library; None when there is none."""
+    return _library
 
 
 def runnable() -> tuple[str, ...]:
@@ -104,32 +109,3 @@ def status() -> KernelStatus:
         return KernelStatus(False, REFERENCE, (), _reason)
     built = _built(_library)
     return KernelStatus(True, built[_library.opswap_used()], built, _reason)
-
-
-def _float_names(library: ctypes.CDLL) -> tuple[str, ...]:
-    return tuple(library.opswap_float_name(i).decode() for i in range(library.opswap_float_count()))
-
-
-def float_status() -> tuple[str, tuple[str, ...]]:
-    """→ the float kernels in use, "reference" without compiled ones; and those that were built, best first
-    (csrc/float.inc). It neither builds nor loads."""
-    if _library is None:
-        return REFERENCE, ()
-    built = _float_names(_library)
-    return built[_library.opswap_float_used()], built
-
-
-def float_runnable() -> tuple[str, ...]:
-    """The built float kernels that this CPU can run, best first; empty when none are loaded."""
-    names = _float_names(_library) if _library else ()
-    return tuple(name for i, name in enumerate(names) if _library and _library.opswap_float_runs_here(i))
-
-
-def use_float(name: str | None) -> None:
-    """Makes the float kernels `name` serve all later calls in this process; None: those that go with the kernels
-    in use. Raises ValueError when they were not built, do not run here, or no kernels are loaded."""
-    if _library is None:
-        raise ValueError(f"kernels.use_float({name!r}): no compiled kernels are loaded ({_reason}); call kernels.load()")
-    if name is not None and name not in float_runnable():
-        raise ValueError(f"kernels.use_float({name!r}): not runnable here; name one of {', '.join(float_runnable())}")
-    _library.opswap_use_float(-1 if name is None else _float_names(_library).index(name))

@@ -12,10 +12,10 @@ from operators.validate import require
 
 
 def pack_tokens(attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """attention_mask [B, S] of integers or booleans, 0 at padding → tokens int64 [T], starts int32 [B + 1]
+    """attention_mask [B, S], 0 at padding → tokens int64 [T], starts int32 [B + 1]
 
     tokens: the flat positions b·S + s of the real tokens, in order; rows starts[b] to starts[b + 1] of a packed
-    batch are sequence b. Raises ValueError for another dtype or shape.
+    batch are sequence b. Raises ValueError for another shape.
     """
     _check_mask(attention_mask)
     real = attention_mask != 0
@@ -36,9 +36,8 @@ def unpack_tokens(x: Tensor, tokens: Tensor, batch: int, sequence: int) -> Tenso
 
 
 def _check_mask(mask: Tensor) -> None:
-    wanted = "pack_tokens: attention_mask must be [batch, sequence] of integers or booleans"
-    whole = not mask.is_floating_point() and not mask.is_complex()
-    require(mask.dim() == 2 and whole, wanted, f"{mask.dtype} of shape {list(mask.shape)}", "convert or reshape it")
+    wanted = "pack_tokens: attention_mask must be [batch, sequence]"
+    require(mask.dim() == 2, wanted, f"shape {list(mask.shape)}", "reshape it")
 
 
 def _check_rows(x: Tensor, tokens: Tensor) -> None:

@@ -1,5 +1,8 @@
 """What the operators accept, checked in one place for the reference and the fakes (csrc/checks.h says the same)."""
 
+import math
+
+import torch
 from torch import Tensor, dtype, float32, int8, int32, uint8
 
 MAX_K = 66_311  # 255 * 127 * K stays below 2**31: a longer sum could wrap
@@ -23,7 +26,8 @@ def _tensor(op: str, name: str, t: Tensor, kind: dtype, dims: int) -> None:
     require(t.dtype == kind and t.dim() == dims, wanted, f"{t.dtype} of shape {list(t.shape)}", todo)
 
 
-def _depth(op: str, k: int) -> None:
+def check_depth(op: str, k: int) -> None:
+    """0 < k <= MAX_K."""
     require(
         0 < k <= MAX_K,
         f"{op}: K must lie in 1..{MAX_K}, where int32 sums are exact",
@@ -58,19 +62,19 @@ def check_activation(op: str, x: Tensor) -> None:
         f"{x.dtype} of shape {list(x.shape)}",
         "convert x with .float()",
     )
-    _depth(op, x.shape[-1])
+    check_depth(op, x.shape[-1])
 
 
 def check_weight(op: str, weight: Tensor) -> None:
     """weight: int8 [N, K], 0 < K <= MAX_K."""
     _tensor(op, "weight", weight, int8, 2)
-    _depth(op, weight.shape[1])
+    check_depth(op, weight.shape[1])
 
 
 def check_matmul(op: str, q: Tensor, zero_point: Tensor, packed: Tensor, weight_sum: Tensor) -> None:
     """q: uint8 [M, K]; zero_point: int32 [M]; packed: int8 [ceil(N/64), ceil(K/4), 64, 4]; weight_sum: int32 [N]."""
     _tensor(op, "q", q, uint8, 2)
-    _depth(op, q.shape[1])
+    check_depth(op, q.shape[1])
     _tensor(op, "zero_point", zero_point, int32, 1)
     _length(op, "zero_point", zero_point, q.shape[0], "row of q")
     _packed(op, packed, q.shape[1], weight_sum)
@@ -87,7 +91,7 @@ def check_linear(
 def check_rows(op: str, q: Tensor, scale: Tensor, zero_point: Tensor) -> None:
     """q: uint8 [M, K]; scale: float32 [M]; zero_point: int32 [M]."""
     _tensor(op, "q", q, uint8, 2)
-    _depth(op, q.shape[1])
+    check_depth(op, q.shape[1])
     for name, t, kind in (("scale", scale, float32), ("zero_point", zero_point, int32)):
         _tensor(op, name, t, kind, 1)
         _length(op, name, t, q.shape[0], "row of q")
@@ -104,10 +108,33 @@ def check_weights(
             _length(op, name, t, weight_sum.shape[0], "output channel")
 
 
-def check_norm(op: str, x: Tensor, of: str, rows: int, gamma: Tensor, beta: Tensor) -> None:
-    """x: float32 [rows, N]; gamma, beta: float32 [N]."""
-    _tensor(op, of, x, float32, 2)
-    _length(op, of, x, rows, "row")
-    for name, t in (("gamma", gamma), ("beta", beta)):
-        _tensor(op, name, t, float32, 1)
-        _length(op, name, t, x.shape[1], "column")
+def check_norm(op: str, x: Tensor, name: str, rows: int, columns: int, gamma: Tensor, beta: Tensor) -> None:
+    """x: float32 [rows, columns]; gamma, beta: float32 [columns]."""
+    _tensor(op, name, x, float32, 2)
+    fits = x.shape[0] == rows and x.shape[1] == columns
+    require(fits, f"{op}: {name} must be [{rows}, {columns}]", list(x.shape), f"reshape {name}")
+    for part, t in (("gamma", gamma), ("beta", beta)):
+        _tensor(op, part, t, float32, 1)
+        _length(op, part, t, columns, "column")
+
+
+def check_attention(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> None:
+    """qkv: float32 or bfloat16 [T, 3 * heads * d]; starts: int32 [B + 1]; keep: bool [T]; scale: finite."""
+    ok = qkv.dtype in (float32, torch.bfloat16) and qkv.dim() == 2
+    wanted = f"{op}: qkv must be float32 or bfloat16 with 2 dimensions"
+    require(ok, wanted, f"{qkv.dtype} of shape {list(qkv.shape)}", "convert or reshape qkv")
+    ok = heads > 0 and qkv.shape[1] > 0 and qkv.shape[1] % (3 * heads) == 0
+    wanted = f"{op}: qkv must have 3 * heads * d columns for {heads} heads"
+    require(ok, wanted, qkv.shape[1], "fix qkv or heads")
+    require(math.isfinite(scale), f"{op}: scale must be finite", scale, "pass d ** -0.5")
+    _tensor(op, "starts", starts, int32, 1)
+    if keep is not None:
+        _tensor(op, "keep", keep, torch.bool, 1)
+        _length(op, "keep", keep, qkv.shape[0], "row of qkv")
+
+
+def check_starts(op: str, starts: list[int], rows: int) -> None:
+    """starts: rises from 0 to rows (equal neighbours are an empty sequence)."""
+    ok = bool(starts) and starts[0] == 0 and starts[-1] == rows and starts == sorted(starts)
+    wanted = f"{op}: starts must rise from 0 to {rows}, the rows of qkv"
+    require(ok, wanted, f"{starts[0]}..{starts[-1]}" if starts else "nothing", "use the running sum of the lengths")

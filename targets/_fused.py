@@ -142,7 +142,7 @@ def attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: 
     width = qkv.shape[1] // 3
     out = qkv.new_zeros((qkv.shape[0], width), dtype=torch.float32)
     for first, last in pairwise(starts.tolist()):
-        query, key, value = qkv[first:last].float().view(last - first, 3, heads, -1).permute(1, 2, 0, 3)
+        query, key, value = qkv[first:last].float().view(last - first, 3, heads, width // heads).permute(1, 2, 0, 3)
         if keep is not None:
             kept = keep[first:last]
             key, value = key[:, kept], value[:, kept]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from targets._fused import NormRows, Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._fused import Attention, AttentionRows, NormRows, Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import QuantizedLinear
 
 
@@ -83,10 +83,32 @@ class PackedRowsLinearAddNorm(PackedNorm):
         return (y, tuple(out)) if self.quantize else y
 
 
+class PackedAttention(Attention):
+    """Attention as opswap::attention: qkv [T, 3H], starts, keep → float32 [T, H]"""
+
+    def __init__(self, source: Attention) -> None:
+        super().__init__(source.heads, source.scale)
+
+    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
+        return torch.ops.opswap.attention(qkv, starts, keep, self.heads, self.scale)
+
+
+class PackedAttentionRows(AttentionRows):
+    """AttentionRows as opswap::attention_int8: qkv [T, 3H], starts, keep → rows [T, H]"""
+
+    def __init__(self, source: AttentionRows) -> None:
+        super().__init__(source.heads, source.scale, source.symmetric)
+
+    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
+        return torch.ops.opswap.attention_int8(qkv, starts, keep, self.heads, self.scale, self.symmetric)
+
+
 MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     QuantizedLinear: PackedLinear,
     RowsLinear: PackedRowsLinear,
     RowsLinearGelu: PackedRowsLinearGelu,
     NormRows: PackedNorm,
     RowsLinearAddNorm: PackedRowsLinearAddNorm,
+    Attention: PackedAttention,
+    AttentionRows: PackedAttentionRows,
 }

@@ -3,7 +3,7 @@
 import torch
 from torch import fx
 
-from operators import kernels
+from operators import float_kernels, kernels
 from targets._float import fuse_gelu, swap_float
 from targets._fused import swap_modules
 from targets._hardware import cpu_name
@@ -48,7 +48,7 @@ def _float_execution(status: kernels.KernelStatus) -> Execution:
     if not status.compiled:
         isa = torch.backends.cpu.get_cpu_capability()
         return Execution("cpu", False, cpu_name(), isa, f"float linears run in PyTorch's own kernels: {status.reason}")
-    return Execution("customcpu", True, cpu_name(), kernels.float_status()[0], status.reason)
+    return Execution("customcpu", True, cpu_name(), float_kernels.used(), status.reason)
 
 
 TARGET = Target(

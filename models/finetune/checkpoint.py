@@ -16,6 +16,13 @@ FILE = "training-state.safetensors"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 
+def check_folder(folder: Path) -> None:
+    """Raises InputError where no folder can be made, before a run has spent its time."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"no folder can be made at {folder}, {there} is a file: give another --output")
+
+
 def save_state(
     folder: Path,
     model: nn.Module,
@@ -59,6 +66,9 @@ def load_state(
             notes = file.metadata() or {}
             step, averaged, saved = int(notes["step"]), int(notes["averaged"]), json.loads(notes["run"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+        held = any(name.startswith("mean.") for name in tensors)
+        if step < 1 or averaged < 0 or held != (averaged > 0):
+            raise ValueError(f"step {step}, a mean of {averaged} states, {'with' if held else 'without'} their tensors")
     except (SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"{path} is damaged ({' '.join(str(error).split())}): delete it to start again") from error
     _check_same_run(path, saved, run)
@@ -77,10 +87,11 @@ def _check_shapes(path: Path, tensors: dict[str, Tensor], model: nn.Module, part
     for name, parameter in model.named_parameters():
         for key in parts:
             shape = tuple(tensors[f"{key}.{name}"].shape) if f"{key}.{name}" in tensors else None
-            if shape != (() if key == "step" else tuple(parameter.shape)):
+            wanted = () if key == "step" else tuple(parameter.shape)
+            if shape != wanted:
                 raise InputError(
-                    f"{path} is of another model: {key}.{name} is {shape or 'missing'}, "
-                    f"wanted {tuple(parameter.shape)}: use the same --base, another --output, or --no-resume"
+                    f"{path} is of another model: {key}.{name} is {'missing' if shape is None else shape}, "
+                    f"wanted {wanted}: use the same --base, another --output, or --no-resume"
                 )
 
 

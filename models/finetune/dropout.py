@@ -22,13 +22,17 @@ class Dropout(nn.Module):
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """Each element 0 with probability p (rounded to a multiple of 1/128), else divided by 1 − p."""
+    """Each element 0 with probability p (rounded to a multiple of 1/128), else divided by 1 − p.
+
+    The factor is rounded to x's dtype, as in PyTorch's own with bf16: all that is kept is off by up to 1/256.
+    """
     dropped = round(p * LEVELS)
     if dropped == 0:
         return x
     # random_() fills 63 bits of an int64: the lower seven of each of its bytes are uniform.
     bits = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_().view(torch.uint8)[: x.numel()]
-    keep = (bits.bitwise_and_(LEVELS - 1) >= dropped).to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+    scale = LEVELS / max(LEVELS - dropped, 1)  # where all are dropped it scales nothing
+    keep = (bits.bitwise_and_(LEVELS - 1) >= dropped).to(x.dtype).mul_(scale)
     return x * keep.view(x.shape)
 
 
@@ -62,7 +66,8 @@ def attention(
     """
     scores = torch.matmul(query * (query.shape[-1] ** -0.5 if scaling is None else scaling), key.transpose(2, 3))
     if attention_mask is not None:
-        scores = scores + attention_mask.to(scores.dtype)
+        # float32's least number would be −inf in bf16, and a row with nothing else NaN.
+        scores = scores + attention_mask.clamp(min=torch.finfo(scores.dtype).min).to(scores.dtype)
     with torch.autocast("cpu", enabled=False):  # the kernel sums in float32 in any case
         weights = scores.softmax(-1)
     weights = _dropout(weights, dropout) if module.training else weights

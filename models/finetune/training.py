@@ -1,5 +1,6 @@
 """SQuAD fine-tuning: AdamW, linear warm-up and decay, checkpoints, the same result after a kill as without."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from models.errors import InputError
 from models.finetune.averaging import WeightMean, takes
-from models.finetune.checkpoint import load_state, save_state
+from models.finetune.checkpoint import FILE, check_folder, load_state, save_state
 from models.finetune.dropout import Dropout
 from models.finetune.sampling import TrainingWindow, checksum, epoch_batches, training_windows, unanswerable
 from models.question_answering.examples import Example
@@ -65,9 +66,10 @@ def train(
     """Fine-tunes `model` in place; state goes to `output` every `checkpoint_every` steps and epochs.
 
     Under torchrun each process takes its share of every batch, so that the result is that of one
-    process up to rounding. Raises InputError when the state in `output` can't be resumed or a window is
-    longer than the model's positions.
+    process up to rounding. Raises InputError when the state in `output` can't be resumed, a window is
+    longer than the model's positions, or the loss is no number.
     """
+    check_folder(output)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     examples = [*examples, *unanswerable(examples, settings.unanswerable, settings.seed)]
     data = training_windows(tokenizer, examples, settings.max_length, settings.stride)
@@ -83,7 +85,7 @@ def train(
     run = {**asdict(settings), "dropout": dropout, "data": checksum(examples), "processes": world}
     mean = WeightMean()
     done = load_state(output, model, optimizer, mean, run) if resume else 0
-    _check_same_step(done, world)
+    _check_step(output / FILE, done, len(plan), world)
     stepped = DistributedDataParallel(model) if world > 1 else model
     model.train()
     for number, (epoch, batch) in enumerate(plan[done:], start=done + 1):
@@ -96,6 +98,8 @@ def train(
         # DDP takes the plain mean over the processes: this makes it the mean over the batch.
         weight = len(batch[rank::world]) * world / len(batch)
         loss = _step(stepped, optimizer, [data[i] for i in mine], weight, tokenizer.pad_token_id, settings)
+        if not math.isfinite(loss):
+            raise InputError(f"the loss of step {number} is {loss}: lower --learning-rate, with --no-resume")
         if takes(number, len(plan), settings.average):
             mean.add(model)
         on_step(Step(number, len(plan), epoch, loss))
@@ -125,7 +129,9 @@ def _check_positions(model: nn.Module, longest: int) -> None:
         raise InputError(f"a window has {longest} tokens, the model positions for {positions}: lower --max-length")
 
 
-def _check_same_step(done: int, world: int) -> None:
+def _check_step(path: Path, done: int, total: int, world: int) -> None:
+    if done > total:  # the same questions, but other windows: another tokenizer
+        raise InputError(f"{path} is of step {done}, this run has {total}: use the same --base, or --no-resume")
     if world == 1:
         return
     steps: list[int] = [0] * world

@@ -37,7 +37,7 @@ const unsigned YMM = 0x6, ZMM = 0xe6, TILES = 0x60000;
 
 } // namespace
 
-int cpu_has_avx2(void) { return saves(YMM) && bit(leaf(7).b, 5) && bit(leaf(1).c, 12); }
+int cpu_has_avx2(void) { return saves(YMM) && bit(leaf(7).b, 5) && bit(leaf(1).c, 12); } // and FMA
 
 int cpu_has_avxvnni(void) { return cpu_has_avx2() && bit(leaf(7, 1).a, 4); }
 

@@ -7,8 +7,8 @@
 #define KERNELS(name, runs_here)                                                                             \
   extern "C" void gemm_##name(const Strip *);                                                                \
   extern "C" void quantize_##name(const Row *);                                                              \
-  extern "C" void gelu_##name(float *, int64_t, int64_t, int64_t, Range *);                                  \
-  extern "C" void norm_##name(const Norm *, Range *);                                                        \
+  extern "C" void gelu_##name(float *, const Row *);                                                         \
+  extern "C" void norm_##name(const Norm *, const Row *);                                                    \
   extern "C" void narrow_##name(const float *, int64_t, uint16_t *);
 #include "kernels.inc"
 #undef KERNELS

@@ -59,7 +59,7 @@ const char *opswap_float_name(int index) { return built[index].name; }
 int opswap_float_runs_here(int index) { return runs_here(index); }
 int opswap_float_used(void) { return forced < 0 ? best() : forced.load(); }
 
-int opswap_use_float(int index) {
+int opswap_float_use(int index) {
   if (index < -1 || index >= count || (index >= 0 && !runs_here(index)))
     return 0;
   forced = index;

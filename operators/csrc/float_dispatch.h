@@ -1,5 +1,5 @@
 // The float kernels in use: the best of float.inc that runs here and belongs to no better entry of
-// kernels.inc than the one in use, until opswap_use_float says another.
+// kernels.inc than the one in use, until opswap_float_use says another.
 #pragma once
 
 #include "float.h"
@@ -11,5 +11,5 @@ int opswap_float_count(void);
 const char *opswap_float_name(int index);
 int opswap_float_runs_here(int index);
 int opswap_float_used(void);
-int opswap_use_float(int index); // -1: the best again; 0 if it does not exist or cannot run here
+int opswap_float_use(int index); // -1: the best again; 0 if it does not exist or cannot run here
 }

@@ -69,22 +69,44 @@ __attribute__((noinline)) static void store(const Strip *s, int64_t row, int row
   }
 }
 
+// The sums start from what the zero points take away, sum - zero * weight_sum, in wrapping arithmetic.
+template <int ROWS>
+static inline void start(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row) {
+  UNROLL
+  for (int j = 0; j < VECTORS; j++) {
+    const __m512i weight_sum = _mm512_loadu_si512(s->weight_sum + j * LANES);
+    UNROLL
+    for (int i = 0; i < ROWS; i++)
+      c[i][j] = _mm512_mullo_epi32(_mm512_set1_epi32(-s->zero_point[row + i]), weight_sum);
+  }
+}
+
+// y of a whole panel, straight from the registers.
+template <int ROWS>
+static inline void store_whole(const __m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row) {
+  UNROLL
+  for (int j = 0; j < VECTORS; j++) {
+    const __m512 weight_scale = _mm512_loadu_ps(s->weight_scale + j * LANES);
+    const __m512 bias = _mm512_loadu_ps(s->bias + j * LANES);
+    UNROLL
+    for (int i = 0; i < ROWS; i++) {
+      const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(s->scale[row + i]), weight_scale);
+      const __m512 y = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(c[i][j]), scale), bias);
+      _mm512_storeu_ps(s->y + (row + i) * s->out_stride + j * LANES, y);
+    }
+  }
+}
+
 static inline void fetch(const int8_t *w) { // one group; beyond the end it does nothing
   UNROLL
   for (int j = 0; j < VECTORS; j++)
     _mm_prefetch((const char *)w + j * LANES * GROUP, _MM_HINT_T0);
 }
 
-// Adds groups from .. to of ROWS rows to sums. FETCH: the weights come from memory, so they are asked for
-// early.
+// Groups from .. to. FETCH: the weights come from memory, so they are asked for early.
 template <int ROWS, bool FETCH>
-static void part(const Strip *s, int64_t row, int64_t from, int64_t to, int32_t (*sums)[PANEL]) {
-  __m512i c[ROWS][VECTORS];
-  UNROLL
-  for (int i = 0; i < ROWS; i++)
-    UNROLL
-  for (int j = 0; j < VECTORS; j++)
-    c[i][j] = _mm512_loadu_si512(sums[i] + j * LANES);
+static inline void add_groups(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row, int64_t from,
+                              int64_t to) {
   const int64_t all = s->k / GROUP, whole = to < all ? to : all;
   const uint8_t *q = s->q + row * s->q_stride + from * GROUP;
   const int8_t *w = s->panel + from * PANEL * GROUP;
@@ -100,6 +122,28 @@ static void part(const Strip *s, int64_t row, int64_t from, int64_t to, int32_t 
       last[i] = load_group(s->q + (row + i) * s->q_stride, s->k, whole);
     add_group<ROWS>(c, w, (const uint8_t *)last, GROUP);
   }
+}
+
+static inline int64_t groups_of(const Strip *s) { return (s->k + GROUP - 1) / GROUP; }
+
+template <int ROWS>
+static void whole_tile(const Strip *s, int64_t row) {
+  __m512i c[ROWS][VECTORS];
+  start<ROWS>(c, s, row);
+  add_groups<ROWS, false>(c, s, row, 0, groups_of(s));
+  store_whole<ROWS>(c, s, row);
+}
+
+// Adds to sums in memory.
+template <int ROWS, bool FETCH>
+static void part(const Strip *s, int64_t row, int64_t from, int64_t to, int32_t (*sums)[PANEL]) {
+  __m512i c[ROWS][VECTORS];
+  UNROLL
+  for (int i = 0; i < ROWS; i++)
+    UNROLL
+  for (int j = 0; j < VECTORS; j++)
+    c[i][j] = _mm512_loadu_si512(sums[i] + j * LANES);
+  add_groups<ROWS, FETCH>(c, s, row, from, to);
   UNROLL
   for (int i = 0; i < ROWS; i++)
     UNROLL
@@ -107,45 +151,40 @@ static void part(const Strip *s, int64_t row, int64_t from, int64_t to, int32_t 
     _mm512_storeu_si512(sums[i] + j * LANES, c[i][j]);
 }
 
-typedef void (*Part)(const Strip *, int64_t, int64_t, int64_t, int32_t (*)[PANEL]);
-
-template <bool FETCH>
-static inline void add(const Strip *s, int64_t row, int rows, int64_t from, int64_t to,
-                       int32_t (*sums)[PANEL]) {
-  static const Part parts[] = {nullptr,        part<1, FETCH>, part<2, FETCH>, part<3, FETCH>,
-                               part<4, FETCH>, part<5, FETCH>, part<6, FETCH>};
-  parts[rows](s, row, from, to, sums);
-}
-
-// Up to FEW rows, in tiles as equal as can be. The weights of a chunk of groups are read once, for all rows:
-// reading goes on while they are multiplied, since a CPU looks further ahead than one chunk.
-static void few(const Strip *s, int64_t groups) {
-  const int rows = (int)s->rows, tiles = (rows + MOST_ROWS - 1) / MOST_ROWS;
-  const int64_t chunk = tiles == 1 ? groups : CHUNK;
+// Up to FEW rows, in tiles as equal as can be; any number of columns, sums as well as y, with or without
+// bias. The weights of a chunk of groups are read once, for all rows: reading goes on while they are
+// multiplied, since a CPU looks further ahead than one chunk.
+static void few(const Strip *s, int64_t row, int rows) {
+  static void (*const first[])(const Strip *, int64_t, int64_t, int64_t, int32_t (*)[PANEL]) = {
+      nullptr, part<1, true>, part<2, true>, part<3, true>, part<4, true>, part<5, true>, part<6, true>};
+  static void (*const later[])(const Strip *, int64_t, int64_t, int64_t, int32_t (*)[PANEL]) = {
+      nullptr,        part<1, false>, part<2, false>, part<3, false>,
+      part<4, false>, part<5, false>, part<6, false>};
+  const int tiles = (rows + MOST_ROWS - 1) / MOST_ROWS;
+  const int64_t groups = groups_of(s), chunk = tiles == 1 ? groups : CHUNK;
   int32_t sums[FEW][PANEL];
   memset(sums, 0, rows * sizeof(sums[0]));
   for (int64_t from = 0; from < groups; from += chunk) {
     const int64_t to = groups - from < chunk ? groups : from + chunk;
-    for (int t = 0, row = 0, next; t < tiles; t++, row = next) {
+    for (int t = 0, at = 0, next; t < tiles; t++, at = next) {
       next = rows * (t + 1) / tiles;
-      if (t == 0)
-        add<true>(s, row, next - row, from, to, sums + row);
-      else
-        add<false>(s, row, next - row, from, to, sums + row);
+      (t ? later : first)[next - at](s, row + at, from, to, sums + at);
     }
   }
-  store(s, 0, rows, sums);
+  store(s, row, rows, sums);
 }
 
 extern "C" void gemm_avx512vnni(const Strip *s) {
-  const int64_t groups = (s->k + GROUP - 1) / GROUP;
-  if (s->rows <= FEW)
-    return few(s, groups);
-  for (int64_t row = 0; row < s->rows; row += MOST_ROWS) {
-    const int rows = s->rows - row < MOST_ROWS ? (int)(s->rows - row) : MOST_ROWS;
-    int32_t sums[MOST_ROWS][PANEL] = {};
-    add<false>(s, row, rows, 0, groups, sums);
-    store(s, row, rows, sums);
+  static void (*const whole[])(const Strip *, int64_t) = {
+      nullptr, whole_tile<1>, whole_tile<2>, whole_tile<3>, whole_tile<4>, whole_tile<5>, whole_tile<6>};
+  const bool straight = s->columns == PANEL && s->y && s->bias && !s->acc && s->rows > FEW;
+  const int step = s->rows > FEW ? MOST_ROWS : FEW;
+  for (int64_t row = 0; row < s->rows; row += step) {
+    const int rows = s->rows - row < step ? (int)(s->rows - row) : step;
+    if (straight)
+      whole[rows](s, row);
+    else
+      few(s, row, rows);
   }
 }
 

@@ -24,16 +24,9 @@ typedef struct {
   const float *bias;         // [columns], or null
 } Strip;
 
-// What a row's values span, as integers in the order of the floats (see quantize.h): the largest size, the
-// least and the largest value. All zero: only zeros were seen.
-typedef struct {
-  int32_t most, least, largest;
-} Range;
-
 // One row of activations to bytes. q has room for `padded` >= k bytes: those after k are set to 0.
 typedef struct {
   const float *x;
-  const Range *range; // of x, or null: it is looked for
   int64_t k, padded;
   int symmetric;
   uint8_t *q;
@@ -54,8 +47,8 @@ typedef struct {
   int (*runs_here)(void);
   void (*gemm)(const Strip *);
   void (*quantize)(const Row *);
-  void (*gelu)(float *y, int64_t stride, int64_t rows, int64_t columns, Range *ranges); // in place
-  void (*norm)(const Norm *, Range *range);
+  void (*gelu)(float *x, const Row *);     // GELU of x in place, then the row, which is of x, to bytes
+  void (*norm)(const Norm *, const Row *); // then the row, which is of y, to bytes; or null
   void (*narrow)(const float *x, int64_t n, uint16_t *y); // to bfloat16
 } Kernels;
 

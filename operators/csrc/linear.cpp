@@ -90,50 +90,39 @@ Rows empty_rows(int64_t m, int64_t k) {
   return {empty({m, k}, ScalarType::Byte), empty({m}, ScalarType::Float), empty({m}, ScalarType::Int), m, k};
 }
 
-void quantize_into(const Rows &r, int64_t first, int64_t rows, const float *x, int64_t stride,
-                   const Range *ranges, bool symmetric) {
-  const auto kernel = kernels_in_use().quantize;
-  for (int64_t i = 0; i < rows; i++) {
-    const int64_t to = first + i;
-    const Row row{x + i * stride,
-                  ranges ? ranges + i : nullptr,
-                  r.k,
-                  r.k,
-                  symmetric,
-                  out<uint8_t>(r.q) + to * r.k,
-                  out<float>(r.scale) + to,
-                  out<int32_t>(r.zero_point) + to};
-    kernel(&row);
-  }
+Row row_of(const Rows &r, int64_t to, const float *x, bool symmetric) {
+  return {x,
+          r.k,
+          r.k,
+          symmetric,
+          out<uint8_t>(r.q) + to * r.k,
+          out<float>(r.scale) + to,
+          out<int32_t>(r.zero_point) + to};
 }
 
-void in_blocks(const Rows &a, const Linear &w,
-               const std::function<void(float *, int64_t, int64_t, int64_t, Range *)> &panel,
-               const std::function<void(const Block &)> &block) {
+void in_blocks(const Rows &a, const Linear &w, const std::function<void(const Block &)> &done) {
   const auto gemm = kernels_in_use().gemm;
   const int64_t panels = ceil_div(w.n, PANEL);
-  const Strip whole = whole_product(a, w, nullptr);
-  const auto multiply = [&](Strip s, int64_t p, float *y, const float *scale, Range *ranges) {
-    s.y = y, s.scale = scale;
-    s = panel_of(s, p);
-    gemm(&s);
-    panel(s.y, s.out_stride, s.rows, s.columns, ranges);
+  const auto buffer = [&](int64_t rows) {
+    return static_cast<float *>(scratch(0, rows * w.n * sizeof(float)));
   };
   if (a.m < FEW * threads()) {
-    float *y = static_cast<float *>(scratch(0, a.m * w.n * sizeof(float)));
+    const Strip whole = whole_product(a, w, buffer(a.m));
     for_each_task(panels, [&](int64_t p) {
-      std::vector<Range> unused(a.m);
-      multiply(whole, p, y, data<float>(a.scale), unused.data());
+      const Strip s = panel_of(whole, p);
+      gemm(&s);
     });
-    return block({0, a.m, y, w.n, nullptr});
+    return done({0, a.m, whole.y, w.n});
   }
   const int64_t most = block_rows(a.m, w.n);
   for_each_task(ceil_div(a.m, most), [&](int64_t task) {
     const int64_t first = task * most, rows = std::min(most, a.m - first);
-    float *y = static_cast<float *>(scratch(0, rows * w.n * sizeof(float)));
-    std::vector<Range> ranges(rows, Range{0, 0, 0});
-    for (int64_t p = 0; p < panels; p++)
-      multiply(rows_of(whole, first, rows), p, y, data<float>(a.scale) + first, ranges.data());
-    block({first, rows, y, w.n, ranges.data()});
+    Strip block = rows_of(whole_product(a, w, nullptr), first, rows);
+    block.y = buffer(rows), block.scale = data<float>(a.scale) + first;
+    for (int64_t p = 0; p < panels; p++) {
+      const Strip s = panel_of(block, p);
+      gemm(&s);
+    }
+    done({first, rows, block.y, w.n});
   });
 }

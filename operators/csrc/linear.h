@@ -32,25 +32,18 @@ Strip whole_product(const Rows &a, const Linear &w, float *y);
 Strip rows_of(const Strip &whole, int64_t first, int64_t rows);
 Strip panel_of(const Strip &strip, int64_t panel);
 
-// Quantizes `rows` rows of x, `stride` apart, into r from row `first` on. `ranges` of them, or null.
-void quantize_into(const Rows &r, int64_t first, int64_t rows, const float *x, int64_t stride,
-                   const Range *ranges, bool symmetric);
-
 Rows empty_rows(int64_t m, int64_t k);
 
-// A block of output rows, in float, before it is written: `ranges` is null, or what the panels saw of each
-// row.
+// Row `to` of r, to be made from x.
+Row row_of(const Rows &r, int64_t to, const float *x, bool symmetric);
+
+// A block of output rows, in float, while it is in the cache.
 struct Block {
   int64_t first, rows;
   float *y; // [rows, n]
   int64_t n;
-  Range *ranges;
 };
 
-// linear(a) in blocks of rows that stay in the cache: `panel` is called after each panel of a block with the
-// part that was written (rows `stride` apart) and the ranges of its rows, `block` when a block is whole. Few
-// rows are split over the panels instead, so that all threads stream weights.
-void in_blocks(
-    const Rows &a, const Linear &w,
-    const std::function<void(float *y, int64_t stride, int64_t rows, int64_t columns, Range *)> &panel,
-    const std::function<void(const Block &)> &block);
+// linear(a) in blocks of rows; `done` is called with each. Few rows are split over the panels instead, so
+// that all threads stream weights.
+void in_blocks(const Rows &a, const Linear &w, const std::function<void(const Block &)> &done);

@@ -29,24 +29,12 @@ LayerNorm checked_norm(const std::string &op, const Tensor &gamma, const Tensor 
   return {dense(gamma), dense(beta), static_cast<float>(eps)};
 }
 
-// y row by row from x (and the residual), then its bytes into `to` where there is any.
-void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t first,
-               int64_t rows, int64_t n, const Rows *to, bool symmetric) {
-  const auto kernel = kernels_in_use().norm;
-  for (int64_t i = 0; i < rows; i++) {
-    Range range{0, 0, 0};
-    const int64_t at = (first + i) * n;
-    const Norm row{x + i * n,
-                   residual ? residual + at : nullptr,
-                   data<float>(norm.gamma),
-                   data<float>(norm.beta),
-                   norm.eps,
-                   n,
-                   y + at};
-    kernel(&row, &range);
-    if (to)
-      quantize_into(*to, first + i, 1, row.y, n, &range, symmetric);
-  }
+// One row of y from x (and the residual), then its bytes into row `at` of `to` where there is any.
+void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t n, int64_t at,
+               const Rows *to, bool symmetric) {
+  const Norm row{x, residual, data<float>(norm.gamma), data<float>(norm.beta), norm.eps, n, y};
+  const Row bytes = to ? row_of(*to, at, y, symmetric) : Row{};
+  kernels_in_use().norm(&row, to ? &bytes : nullptr);
 }
 
 Four results(const Tensor &y, const Rows &r) { return {y, r.q, r.scale, r.zero_point}; }
@@ -57,8 +45,13 @@ Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_
   const Rows a = checked_rows("linear_int8_gelu", q, scale, zero_point);
   const Linear w = checked_linear("linear_int8_gelu", packed, weight_sum, weight_scale, bias, a.k);
   const Rows r = empty_rows(a.m, w.n);
-  in_blocks(a, w, kernels_in_use().gelu,
-            [&](const Block &b) { quantize_into(r, b.first, b.rows, b.y, b.n, b.ranges, symmetric); });
+  const auto kernel = kernels_in_use().gelu;
+  in_blocks(a, w, [&](const Block &b) {
+    for (int64_t i = 0; i < b.rows; i++) {
+      const Row row = row_of(r, b.first + i, b.y + i * b.n, symmetric);
+      kernel(b.y + i * b.n, &row);
+    }
+  });
   return {r.q, r.scale, r.zero_point};
 }
 
@@ -76,12 +69,13 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
           shape_of(residual), "reshape it");
   const Tensor added = dense(residual), y = empty({a.m, w.n}, ScalarType::Float);
   const Rows r = quantize ? empty_rows(a.m, w.n) : empty_rows(0, w.n);
-  in_blocks(
-      a, w, [](float *, int64_t, int64_t, int64_t, Range *) {},
-      [&](const Block &b) {
-        normalize(norm, b.y, data<float>(added), out<float>(y), b.first, b.rows, b.n, quantize ? &r : nullptr,
-                  symmetric);
-      });
+  in_blocks(a, w, [&](const Block &b) {
+    for (int64_t i = 0; i < b.rows; i++) {
+      const int64_t at = b.first + i;
+      normalize(norm, b.y + i * b.n, data<float>(added) + at * b.n, out<float>(y) + at * b.n, b.n, at,
+                quantize ? &r : nullptr, symmetric);
+    }
+  });
   return results(y, r);
 }
 
@@ -94,9 +88,9 @@ Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double 
   const Tensor from = dense(x), y = empty({m, n}, ScalarType::Float);
   const Rows r = empty_rows(quantize ? m : 0, n);
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
-    const int64_t first = task * ENOUGH_ROWS, rows = std::min(ENOUGH_ROWS, m - first);
-    normalize(norm, data<float>(from) + first * n, nullptr, out<float>(y), first, rows, n,
-              quantize ? &r : nullptr, symmetric);
+    for (int64_t i = task * ENOUGH_ROWS; i < std::min(m, (task + 1) * ENOUGH_ROWS); i++)
+      normalize(norm, data<float>(from) + i * n, nullptr, out<float>(y) + i * n, n, i,
+                quantize ? &r : nullptr, symmetric);
   });
   return results(y, r);
 }

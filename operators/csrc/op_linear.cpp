@@ -20,9 +20,12 @@ const int64_t ENOUGH_MACS = 1 << 19;
 Rows quantize(const Tensor &x, int64_t k, bool symmetric) {
   const int64_t m = x.numel() / k, block = ceil_div(ENOUGH_BYTES, k);
   Rows r = empty_rows(m, k);
+  const auto kernel = kernels_in_use().quantize;
   for_each_task(ceil_div(m, block), [&](int64_t task) {
-    const int64_t first = task * block;
-    quantize_into(r, first, std::min(block, m - first), data<float>(x) + first * k, k, nullptr, symmetric);
+    for (int64_t i = task * block; i < std::min(m, (task + 1) * block); i++) {
+      const Row row = row_of(r, i, data<float>(x) + i * k, symmetric);
+      kernel(&row);
+    }
   });
   return r;
 }
@@ -93,12 +96,10 @@ Tensor linear_int8_rows(const Tensor &q, const Tensor &scale, const Tensor &zero
   }
   const auto narrow = kernels_in_use().narrow;
   uint16_t *to = out<uint16_t>(y);
-  in_blocks(
-      a, w, [](float *, int64_t, int64_t, int64_t, Range *) {},
-      [&](const Block &b) {
-        for (int64_t i = 0; i < b.rows; i++)
-          narrow(b.y + i * b.n, b.n, to + (b.first + i) * b.n);
-      });
+  in_blocks(a, w, [&](const Block &b) {
+    for (int64_t i = 0; i < b.rows; i++)
+      narrow(b.y + i * b.n, b.n, to + (b.first + i) * b.n);
+  });
   return y;
 }
 

@@ -28,16 +28,31 @@ static inline int32_t clamp(int32_t v, int32_t low, int32_t high) {
 // The order of floats as an order of integers, and back (its own inverse).
 static inline int32_t ordered(int32_t bits) { return bits ^ ((bits >> 31) & 0x7fffffff); }
 
-// The widest of what was seen: 0 is in every range.
-static inline void widen(Range *range, const float *__restrict x, int64_t k) {
-  int32_t most = range->most, least = range->least, largest = range->largest;
-  for (int64_t i = 0; i < k; i++) {
-    const int32_t bits = bits_of(x[i]), size = bits & 0x7fffffff, order = ordered(bits);
-    most = size > most ? size : most; // NaN and infinity are the largest
-    least = order < least ? order : least;
-    largest = order > largest ? order : largest;
+// What a row's values span, as integers in the order of the floats: the largest size, the least and the
+// largest value. 0 is in every range.
+typedef struct {
+  int32_t most, least, largest;
+} Range;
+
+static inline void see(Range *range, float value, int symmetric) {
+  const int32_t bits = bits_of(value), size = bits & 0x7fffffff;
+  range->most = size > range->most ? size : range->most; // NaN and infinity are the largest
+  if (!symmetric) {
+    const int32_t order = ordered(bits);
+    range->least = order < range->least ? order : range->least;
+    range->largest = order > range->largest ? order : range->largest;
   }
-  range->most = most, range->least = least, range->largest = largest;
+}
+
+static inline Range range_of(const float *__restrict x, int64_t k, int symmetric) {
+  Range range = {0, 0, 0};
+  if (symmetric) // two loops: compilers vectorize each
+    for (int64_t i = 0; i < k; i++)
+      see(&range, x[i], 1);
+  else
+    for (int64_t i = 0; i < k; i++)
+      see(&range, x[i], 0);
+  return range;
 }
 
 // Plain locals that alias nothing: a store to bytes could otherwise change the row's own description.
@@ -47,12 +62,7 @@ static inline void scale_row(const float *__restrict x, int64_t k, float inverse
     q[i] = (uint8_t)clamp(round_even(x[i] * inverse) + zero, least, 255);
 }
 
-static inline void quantize_row(const Row *r) {
-  Range range = {0, 0, 0};
-  if (r->range)
-    range = *r->range;
-  else
-    widen(&range, r->x, r->k);
+static inline void quantize_ranged(const Row *r, Range range) {
   const float amax = float_of(range.most), low = float_of(ordered(range.least)),
               high = float_of(ordered(range.largest));
   float scale = r->symmetric ? amax / 127.0f : (high - low) / 255.0f;
@@ -71,3 +81,5 @@ static inline void quantize_row(const Row *r) {
     memset(r->q, zero, r->k);
   memset(r->q + r->k, 0, r->padded - r->k);
 }
+
+static inline void quantize_row(const Row *r) { quantize_ranged(r, range_of(r->x, r->k, r->symmetric)); }

@@ -38,6 +38,16 @@ def test_a_stopped_run_is_resumed_to_the_bit(two: Path) -> None:
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_the_result_is_the_mean_in_the_state(two: Path) -> None:
+    whole, state, resumed = (
+        load_file(two / path) for path in ("whole.safetensors", f"whole/{FILE}", f"resumed/{FILE}")
+    )
+    assert state.keys() == resumed.keys()
+    assert all(torch.equal(state[name], resumed[name]) for name in state)
+    assert all(torch.equal(state[f"mean.{name}"], value) for name, value in whole.items())
+    assert not torch.equal(state["mean.qa_outputs.weight"], state["model.qa_outputs.weight"])
+
+
 @pytest.mark.parametrize("parts", WITHOUT_DROPOUT)
 def test_the_gradient_is_the_mean_over_the_batch(parts: str, two: Path, tmp_path: Path) -> None:
     first_step(tmp_path, WITHOUT_DROPOUT[parts])

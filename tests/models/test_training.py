@@ -14,7 +14,7 @@ from models.finetune.training import schedule, span_loss
 from models.question_answering.features import Window
 from models.question_answering.metrics import evaluate
 from models.question_answering.predict import answer_texts, predict
-from tests.models.runs import EXAMPLES, SETTINGS, run
+from tests.models.runs import EXAMPLES, SETTINGS, raise_at, run
 from tests.models.samples import sample, tiny_bert, tokenizer
 
 FEW = Settings(epochs=60, learning_rate=2e-2, batch_size=8, max_length=140, stride=32, unanswerable=0.0, bf16=False)
@@ -95,3 +95,21 @@ def test_the_samples_batches_are_uneven() -> None:
 def test_windows_longer_than_the_models_positions_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="positions for 64.*--max-length"):
         train(tiny_bert(positions=64), tokenizer(), EXAMPLES, SETTINGS, tmp_path)
+
+
+def test_a_loss_that_is_no_number_is_one_line(tmp_path: Path) -> None:
+    model = tiny_bert()
+
+    def on_step(step: Step) -> None:
+        if step.number == 2:
+            torch.nn.init.constant_(model.qa_outputs.bias, float("nan"))
+
+    with pytest.raises(InputError, match="loss of step 3 is nan: lower --learning-rate"):
+        train(model, tokenizer(), EXAMPLES, SETTINGS, tmp_path, on_step=on_step)
+
+
+@pytest.mark.parametrize("below", ["", "below", "far/below"])
+def test_an_output_that_cannot_be_a_folder_is_told_before_the_first_step(below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=f"{tmp_path}/file is a file.*--output"):
+        run(tmp_path / "file" / below, on_step=raise_at(1))

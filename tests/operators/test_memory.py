@@ -39,3 +39,12 @@ def test_linear_int8(isa: str, symmetric: bool, m: int, n: int, k: int) -> None:
     x, layer = torch.randn(m, k), linear(n, k)
     have = ops.linear_int8(at_edge(x), *(at_edge(t) for t in layer.args() if t is not None), symmetric)
     assert_equal_bits(have, reference.linear_int8(x, *layer.args(), symmetric), isa)
+
+
+@pytest.mark.parametrize("rows, heads, d", [(1, 1, 1), (7, 3, 5), (33, 1, 32), (20, 2, 80)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_attention(kernel: str, rows: int, heads: int, d: int, dtype: torch.dtype) -> None:
+    qkv, starts = torch.randn(rows, 3 * heads * d).to(dtype), torch.tensor([0, rows], dtype=torch.int32)
+    keep = torch.arange(rows) % 3 < 2
+    have = ops.attention(*map(at_edge, (qkv, starts, keep)), heads, 0.3)
+    assert_equal_bits(have, ops.attention(qkv, starts, keep, heads, 0.3), kernel)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from operators import OPERATORS, reference
+from operators import OPERATORS, fused, reference
 from operators.validate import MAX_K
 from tests.checks import assert_equal_bits
 from tests.operators.samples import integers, linear, ops
@@ -13,12 +13,28 @@ from tests.operators.samples import integers, linear, ops
 LAYER = linear(70, 33)
 X = torch.randn(2, 5, 33)
 Q, ZERO, WEIGHT = integers(5, 70, 33)
+MASK = torch.tensor([[1, 0], [1, 1]])
+
+QKV, STARTS = torch.randn(7, 3 * 8), torch.tensor([0, 3, 3, 7], dtype=torch.int32)
+KEEP = torch.tensor([1, 0, 1, 1, 1, 0, 1], dtype=torch.bool)
+
+ROWS = (Q, torch.rand(5), ZERO)
+NORM = (torch.rand(70), torch.rand(70), 1e-5)
+RESIDUAL = torch.randn(5, 70)
 
 ARGUMENTS: dict[str, list[tuple]] = {
     "quantize_per_token": [(X, True), (X[0, 0], False), (X[:0], True)],
     "pack_weight": [(WEIGHT,)],
     "int8_matmul": [(Q, ZERO, LAYER.packed, LAYER.weight_sum)],
     "linear_int8": [(X, *LAYER.args(), True), (X, *LAYER.args()[:3], None, False)],
+    "linear_int8_rows": [(*ROWS, *LAYER.args(), False), (*ROWS, *LAYER.args()[:3], None, True)],
+    "linear_int8_gelu": [(*ROWS, *LAYER.args(), True), (*ROWS, *LAYER.args()[:3], None, False)],
+    "linear_int8_add_norm": [(*ROWS, *LAYER.args(), RESIDUAL, *NORM, quantize, True) for quantize in (True, False)],
+    "norm_rows": [(RESIDUAL, *NORM, quantize, False) for quantize in (True, False)],
+    "pack_tokens": [(MASK,), (MASK.bool(),), (0 * MASK,)],
+    "unpack_tokens": [(X[0, :3], MASK.flatten().nonzero().flatten(), 2, 2)],
+    "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5)],
+    "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, False)],
 }
 
 BAD: dict[str, tuple[str, tuple]] = {
@@ -46,6 +62,19 @@ BAD: dict[str, tuple[str, tuple]] = {
     "linear, double scales": ("linear_int8", (X, *LAYER.args()[:2], LAYER.weight_scale.double(), None, True)),
     "linear, short bias": ("linear_int8", (X, *LAYER.args()[:3], torch.zeros(69), True)),
     "linear too long": ("linear_int8", (torch.zeros(1, MAX_K + 1), *LAYER.args(), True)),
+    "rows of int8": ("linear_int8_rows", (Q.char(), *ROWS[1:], *LAYER.args(), False)),
+    "rows, scales missing": ("linear_int8_gelu", (Q, ROWS[1][:-1], ZERO, *LAYER.args(), True)),
+    "rows of another K": ("linear_int8_gelu", (Q[:, :-2], *ROWS[1:], *LAYER.args(), True)),
+    "residual of other rows": (
+        "linear_int8_add_norm",
+        (*ROWS, *LAYER.args(), RESIDUAL[:-1], *NORM, True, True),
+    ),
+    "residual of other columns": (
+        "linear_int8_add_norm",
+        (*ROWS, *LAYER.args(), RESIDUAL[:, :-1], *NORM, True, True),
+    ),
+    "norm, short gamma": ("norm_rows", (RESIDUAL, NORM[0][1:], *NORM[1:], True, True)),
+    "norm of a double": ("norm_rows", (RESIDUAL.double(), *NORM, True, True)),
 }
 
 
@@ -63,7 +92,8 @@ def test_opcheck(name: str) -> None:
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case: str, through: str) -> None:
     name, args = BAD[case]
-    function: Callable = getattr(ops if through == "kernels" else reference, name)
+    python = reference if hasattr(reference, name) else fused
+    function: Callable = getattr(ops if through == "kernels" else python, name)
     with pytest.raises((ValueError, RuntimeError), match=f"^{name}: .*; got .*; ") as error:
         function(*args)
     assert "\n" not in str(error.value)

@@ -40,7 +40,7 @@ def fuse_attention(gm: fx.GraphModule) -> int:
     attention that is causal, is left alone; the log says so.
     """
     masks: dict[Any, bool] = {None: True}
-    keys: dict[bool, Keys] = {}
+    keys: dict[Any, Keys] = {}
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=SDPA):
         site = _match(node)
@@ -54,9 +54,9 @@ def fuse_attention(gm: fx.GraphModule) -> int:
             log.info("attention %s is left alone: its mask is no padding mask", node.name)
             continue
         masked = site.mask is not None
-        if masked not in keys:
-            keys[masked] = _padded(gm, size, masked)
-        _rewrite(gm, node, site, size, keys[masked])
+        if (size, masked) not in keys:
+            keys[size, masked] = _padded(gm, size, masked)
+        _rewrite(gm, node, site, size, keys[size, masked])
         fused += 1
     return fused
 

@@ -117,10 +117,7 @@ def _one_norm(gm: fx.GraphModule, nodes: list[Any]) -> Norm | None:
     """→ what all these layer_norm of the last dimension share, None if they differ or one is something else"""
     if None in nodes or any(len(node.args) < 4 or len(node.args[1]) != 1 for node in nodes):
         return None
-    if (
-        len({(node.args[2].target, node.args[3].target, node.args[4:5]) for node in nodes if None not in node.args})
-        != 1
-    ):
+    if len({(*(getattr(source, "target", None) for source in node.args[2:4]), *node.args[4:5]) for node in nodes}) > 1:
         return None
     gamma, beta = (parameter(gm, source) for source in nodes[0].args[2:4])
     return None if gamma is None or beta is None else (gamma, beta, (*nodes[0].args, 1e-5)[4])

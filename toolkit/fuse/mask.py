@@ -1,11 +1,14 @@
 """Is a mask of the graph the padding mask? Decided by what it computes, not by how: it is tried on random masks."""
 
+import logging
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from toolkit.inputs import KEY, Inputs
+
+log = logging.getLogger(__name__)
 
 MASK = "attention_mask"
 LOWEST = -1e4  # an additive mask keeps a position out with this or less
@@ -25,7 +28,11 @@ def is_padding_mask(gm: fx.GraphModule, mask: fx.Node) -> bool:
         real[0, : sequence // 2] = 1  # every sequence has a token
         real[:, -1] = 1
         real[0, -1] = 0
-        computed = _evaluate(gm, mask, real, generator)
+        try:
+            computed = _evaluate(gm, mask, real, generator)
+        except (RuntimeError, IndexError, ValueError) as error:  # it cannot be computed from a mask alone
+            log.info("the mask %s cannot be tried: %s", mask.name, error)
+            return False
         if computed is None or not _says(computed, real.bool()):
             return False
     return True
@@ -34,12 +41,11 @@ def is_padding_mask(gm: fx.GraphModule, mask: fx.Node) -> bool:
 def _says(mask: Tensor, real: Tensor) -> bool:
     """Whether `mask` broadcasts to [B, heads, S, S] and is True (or 0) at real keys, False (or low) at the others."""
     batch, sequence = real.shape
-    wide = mask if mask.dim() == 4 else mask[(None,) * (4 - mask.dim())]
-    if wide.dim() != 4 or any(
-        size not in (1, full) for size, full in zip(wide.shape, (batch, 1, sequence, sequence), strict=True)
-    ):
+    full = (batch, 1, sequence, sequence)
+    wide = mask[(None,) * (4 - mask.dim())]
+    if wide.dim() != 4 or any(size not in (1, want) for size, want in zip(wide.shape, full, strict=True)):
         return False
-    wide, keys = wide.expand(batch, 1, sequence, sequence), real[:, None, None].expand(batch, 1, sequence, sequence)
+    wide, keys = wide.expand(full), real[:, None, None].expand(full)
     if wide.dtype == torch.bool:
         return torch.equal(wide, keys)
     return bool((wide[keys] == 0).all() and (wide[~keys] <= LOWEST).all())

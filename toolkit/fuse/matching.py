@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 aten = torch.ops.aten
 ROWS = "opswap_rows"  # in the meta of a node whose value is [T, ...], one row a token, or rows as a tuple
-SIZE = "opswap_size"
+SIZE = "opswap_size"  # in the meta of the nodes that `sizes` made, the shape they are of
 
 
 def shape_of(node: Any) -> tuple[str, ...]:
@@ -71,8 +71,8 @@ def add_module(gm: fx.GraphModule, name: str, module: nn.Module) -> str:
     return free
 
 
-def top(gm: fx.GraphModule) -> fx.Node:
-    """→ the first node after the inputs; what every other node may read is inserted before it"""
+def _top(gm: fx.GraphModule) -> fx.Node:
+    """→ the first node after the inputs: what is inserted before it, every other node may read"""
     return next(node for node in gm.graph.nodes if node.op not in ("placeholder", "get_attr"))
 
 
@@ -81,10 +81,11 @@ def sizes(gm: fx.GraphModule, shape: tuple[str, ...]) -> tuple[fx.Node, fx.Node]
     given = next((node for node in gm.graph.find_nodes(op="placeholder") if shape_of(node) == shape[:2]), None)
     if given is None:
         return None
-    found = {node.meta.get(SIZE): node for node in gm.graph.find_nodes(op="call_function", target=aten.sym_size.int)}
-    if 0 not in found:
-        with gm.graph.inserting_before(top(gm)):
-            for dim in (0, 1):
-                found[dim] = gm.graph.call_function(aten.sym_size.int, (given, dim))
-                found[dim].meta.update({SIZE: dim, "val": given.meta["val"].shape[dim]})
+    made = gm.graph.find_nodes(op="call_function", target=aten.sym_size.int)
+    found = [node for node in made if node.meta.get(SIZE) == shape[:2]]
+    if not found:
+        with gm.graph.inserting_before(_top(gm)):
+            found = [gm.graph.call_function(aten.sym_size.int, (given, dim)) for dim in (0, 1)]
+        for node in found:
+            node.meta.update({SIZE: shape[:2], "val": given.meta["val"].shape[node.args[1]]})
     return found[0], found[1]

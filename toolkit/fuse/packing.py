@@ -1,5 +1,6 @@
 """No padding: the rows of all positions become the rows of the real tokens."""
 
+import logging
 import operator
 from typing import Any
 
@@ -11,6 +12,8 @@ from toolkit.fuse.attention import COPIES
 from toolkit.fuse.mask import MASK
 from toolkit.fuse.matching import ROWS, aten, calls, is_rows, mark_rows, shape_of
 from toolkit.fuse.rows import ENTRY, EXIT
+
+log = logging.getLogger(__name__)
 
 
 def drop_padding(gm: fx.GraphModule) -> int:
@@ -24,7 +27,11 @@ def drop_padding(gm: fx.GraphModule) -> int:
     exits = _border(gm, EXIT)
     mask = next((node for node in gm.graph.find_nodes(op="placeholder") if node.name == MASK), None)
     masked = all(is_rows(node) and node.args[2] is not None for node in attentions)
-    if mask is None or not attentions or not masked or not all(map(_stays_per_token, exits)):
+    if mask is None or not attentions or not masked:
+        return 0
+    mixing = [node.name for node in exits if not _stays_per_token(node)]
+    if mixing:
+        log.info("padding stays: what reads %s looks from one token at another", ", ".join(mixing))
         return 0
     tokens, starts = _pack(gm, mask, attentions[0].args[1])
     for node in attentions:

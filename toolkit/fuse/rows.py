@@ -41,10 +41,11 @@ def to_rows(gm: fx.GraphModule) -> int:
         return 0
     backs = {next(iter(node.users)): node for node in attentions}
     example = next(iter(backs))
-    size = sizes(gm, shape_of(example))
+    shape, size = shape_of(example)[:2], sizes(gm, shape_of(example))
     if size is None:
         return 0
-    region = _Region(gm, shape_of(example)[:2], size, backs)
+    backs = {back: node for back, node in backs.items() if shape_of(back)[:2] == shape}
+    region = _Region(gm, shape, size, backs)
     region.grow()
     region.rebuild()
     region.leave()

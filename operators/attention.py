@@ -1,0 +1,76 @@
+"""Attention over packed sequences: torch.ops.opswap.attention and attention_int8.
+
+Rows of all sequences stand one after another, without padding. Query, key and value stand side by side in a row:
+qkv [T, 3H], each `heads` heads of d = H / heads columns. For each sequence and head
+
+    y = softmax(scale * q @ k.T) @ v        over the sequence's keys that `keep` allows, in both directions
+"""
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from operators import reference, validate
+from operators.schema import define
+
+
+def attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
+    """qkv float32 or bfloat16 [T, 3H] -> float32 [T, H].
+
+    starts int32 [B + 1]: rows starts[b] .. starts[b + 1] are one sequence, starts[0] = 0, starts[B] = T.
+    keep bool [T]: keys that may be looked at (None: all); what the others hold does not matter. A sequence
+    without any gives zeros. Raises ValueError on a bad argument.
+    """
+    return _attend("attention", qkv, starts, keep, heads, scale)
+
+
+def attention_int8(
+    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, symmetric: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """quantize_per_token(attention(...)): q uint8 [T, H], scale float32 [T], zero_point int32 [T]."""
+    validate.check_attention("attention_int8", qkv, starts, keep, heads, scale)
+    validate.check_depth("attention_int8", qkv.shape[1] // 3)
+    return reference.quantize_per_token(_attend("attention_int8", qkv, starts, keep, heads, scale), symmetric)
+
+
+def _attend(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
+    validate.check_attention(op, qkv, starts, keep, heads, scale)
+    at = starts.tolist()
+    validate.check_starts(op, at, qkv.shape[0])
+    total, hidden = qkv.shape[0], qkv.shape[1] // 3
+    y = qkv.new_zeros((total, hidden), dtype=torch.float32)
+    for first, last in itertools.pairwise(at):
+        rows = qkv[first:last].to(torch.float32).view(last - first, 3, heads, hidden // heads)
+        q, k, v = rows.permute(1, 2, 0, 3)
+        if keep is not None:
+            k, v = k[:, keep[first:last]], v[:, keep[first:last]]
+        if k.shape[1]:
+            weights = torch.softmax(scale * (q @ k.transpose(1, 2)), -1)
+            y[first:last] = (weights @ v).transpose(0, 1).reshape(last - first, hidden)
+    return y
+
+
+def _fake_attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
+    validate.check_attention("attention", qkv, starts, keep, heads, scale)
+    return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
+
+
+def _fake_attention_int8(
+    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, symmetric: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    validate.check_attention("attention_int8", qkv, starts, keep, heads, scale)
+    validate.check_depth("attention_int8", qkv.shape[1] // 3)
+    t, h = qkv.shape[0], qkv.shape[1] // 3
+    q = qkv.new_empty((t, h), dtype=torch.uint8)
+    return q, qkv.new_empty((t,), dtype=torch.float32), qkv.new_empty((t,), dtype=torch.int32)
+
+
+ARGUMENTS = "Tensor qkv, Tensor starts, Tensor? keep, int heads, float scale"
+define("attention", f"({ARGUMENTS}) -> Tensor", attention, _fake_attention)
+define(
+    "attention_int8",
+    f"({ARGUMENTS}, bool symmetric) -> (Tensor q, Tensor scale, Tensor zero_point)",
+    attention_int8,
+    _fake_attention_int8,
+)

@@ -1,0 +1,46 @@
+// What an attention kernel is. Plain C, like kernels.h: files for one instruction set include only such
+// headers and <immintrin.h>, and functions here are static.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+// One head of one sequence: softmax(scale * q k^T) v, over the keys that may be looked at.
+typedef struct {
+  const void *q, *k, *v; // first row of the sequence, first column of the head; float, or bfloat16 if bf16
+  int bf16;
+  int64_t stride;      // elements between rows
+  int64_t d;           // columns of the head
+  float scale;         // of the scores
+  const int32_t *keys; // rows of k and v to look at; null: the first `count`
+  int64_t count;       // how many: at least 1
+  void *packed;        // keys and values in the kernel's own layout, aligned to 64: pack writes, attend reads
+} Head;
+
+// Rows of one head's result, with memory for the kernel's own use.
+typedef struct {
+  int64_t first, rows; // of the sequence
+  float *y;            // [rows, d], y_stride elements between rows
+  int64_t y_stride;
+  void *work; // aligned to 64
+} Rows;
+
+typedef struct {
+  int64_t packed, work; // bytes, multiples of 64
+} AttentionBytes;
+
+// A row of the result depends on its query and on the sequence's keys and values, never on the rows beside
+// it.
+typedef struct {
+  const char *name, *isa; // isa: the name in kernels.inc that this kernel belongs to
+  int (*runs_here)(void);
+  AttentionBytes (*bytes)(int64_t count, int64_t d);
+  void (*pack)(const Head *);
+  void (*attend)(const Head *, const Rows *);
+} Attention;
+
+static inline int64_t key_row(const Head *h, int64_t key) { return h->keys ? h->keys[key] : key; }
+
+static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

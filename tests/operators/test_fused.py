@@ -1,0 +1,117 @@
+"""The linear layer with GELU, or with residual and LayerNorm: every kernel against the reference, and each other."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from operators import fused, kernels, reference
+from tests.checks import assert_equal_bits, assert_sqnr
+from tests.operators.samples import linear, ops
+
+Rows = tuple[Tensor, Tensor, Tensor]
+
+# M, K, N: one row, every remainder of the tiles' heights, blocks of many rows, tails of K and N, wide rows, none
+SHAPES = [(1, 64, 64), (5, 3, 70), (6, 64, 130), (7, 33, 64), (23, 384, 1536), (101, 65, 96), (300, 16, 40), (0, 8, 8)]
+WIDE = [(2, 64, 4096), (49, 1024, 1024)]
+
+
+def operands(m: int, k: int, n: int, symmetric: bool) -> tuple[Rows, tuple, tuple[Tensor, Tensor, Tensor]]:
+    """rows, the linear's tensors, and (residual, gamma, beta)"""
+    g = torch.Generator().manual_seed(m)
+    rows = reference.quantize_per_token(torch.randn(m, k, generator=g), symmetric)
+    norm = torch.randn(m, n, generator=g), torch.randn(n, generator=g), torch.randn(n, generator=g)
+    return rows, linear(n, k).args(), norm
+
+
+def dequantized(rows: Rows) -> Tensor:
+    q, scale, zero_point = rows
+    return (q.float() - zero_point[:, None]) * scale[:, None]
+
+
+def everything(m: int, k: int, n: int, symmetric: bool, of: Callable[[str], Callable]) -> list[Tensor]:
+    rows, weights, (residual, gamma, beta) = operands(m, k, n, symmetric)
+    norm = (gamma, beta, 1e-5)
+    return [
+        of("linear_int8_rows")(*rows, *weights, False),
+        of("linear_int8_rows")(*rows, *weights[:3], None, True),
+        *of("linear_int8_gelu")(*rows, *weights, symmetric),
+        *of("linear_int8_add_norm")(*rows, *weights, residual, *norm, True, symmetric),
+        *of("linear_int8_add_norm")(*rows, *weights[:3], None, residual, *norm, False, symmetric),
+        *of("norm_rows")(residual, *norm, True, symmetric),
+    ]
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("shape", SHAPES + WIDE, ids=str)
+def test_all_kernels_and_thread_counts_give_the_same_bits(
+    shape: tuple[int, int, int], symmetric: bool, threads: Callable[[int], None]
+) -> None:
+    best = kernels.status().isa
+    expected = everything(*shape, symmetric, lambda name: getattr(ops, name))
+    try:
+        for isa in kernels.runnable():
+            kernels.use(isa)
+            for count in (1, 2, 3):
+                threads(count)
+                found = everything(*shape, symmetric, lambda name: getattr(ops, name))
+                for one, other in zip(found, expected, strict=True):
+                    assert_equal_bits(one, other)
+    finally:
+        kernels.use(best)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:-1] + WIDE, ids=str)
+def test_the_linear_equals_the_reference_to_the_bit(shape: tuple[int, int, int]) -> None:
+    rows, weights, _ = operands(*shape, True)
+    for bf16 in (False, True):
+        assert_equal_bits(ops.linear_int8_rows(*rows, *weights, bf16), fused.linear_int8_rows(*rows, *weights, bf16))
+
+
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("shape", SHAPES[:-1] + WIDE, ids=str)
+def test_gelu_and_norm_are_near_the_reference(shape: tuple[int, int, int], symmetric: bool) -> None:
+    """Floats by SQNR; a level may differ by one where rounding was on the edge, in few places only."""
+    found = everything(*shape, symmetric, lambda name: getattr(ops, name))
+    expected = everything(*shape, symmetric, lambda name: getattr(fused, name))
+    assert_sqnr(found[5], expected[5], 120)
+    assert_sqnr(found[9], expected[9], 120)
+    assert_sqnr(found[13], expected[13], 120)
+    for at in (2, 6, 14):
+        steps = (found[at].int() - expected[at].int()).abs()
+        assert int(steps.max()) <= 1
+        assert float(steps.float().mean()) <= 0.01 + 2 / steps.numel()
+        assert_sqnr(found[at + 1], expected[at + 1], 75)
+
+
+def test_the_error_of_gelu() -> None:
+    """x·Φ(x) over its whole range, told by a linear that is the identity: levels of 1/127 of the row's largest."""
+    x = torch.linspace(-6, 6, 100_000).view(-1, 1).expand(-1, 4).contiguous()
+    rows = reference.quantize_per_token(x, True)
+    weight = torch.tensor([[127, 0, 0, 0]], dtype=torch.int8)
+    weights = (ops.pack_weight(weight), torch.tensor([127], dtype=torch.int32), torch.tensor([1 / 127]), None)
+    out = dequantized(ops.linear_int8_gelu(*rows, *weights, True))
+    y = ops.linear_int8_rows(*rows, *weights, False)
+    # one value a row: it is its own largest, so nothing is lost by quantizing
+    assert float((out - torch.nn.functional.gelu(y.double())).abs().max()) < 4.4e-5
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_rows_that_are_not_finite_stay_so_and_alone(bad: float) -> None:
+    rows, weights, (residual, gamma, beta) = operands(30, 64, 96, True)
+    scale = rows[1].clone()
+    scale[7] = bad
+    rows = (rows[0], scale, rows[2])
+    for out_scale in (
+        ops.linear_int8_gelu(*rows, *weights, True)[1],
+        ops.linear_int8_add_norm(*rows, *weights, residual, gamma, beta, 1e-5, True, True)[2],
+    ):
+        assert [i for i, value in enumerate(out_scale.isnan().tolist()) if value] == [7]

@@ -1,0 +1,64 @@
+"""Real tokens side by side and back: every mask, every kind of number, and what is refused."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.checks import assert_equal_bits
+from tests.operators.samples import ops
+
+sizes = st.tuples(st.integers(1, 5), st.integers(1, 9))
+MASKS = sizes.flatmap(
+    lambda size: st.lists(st.integers(0, 1), min_size=size[0] * size[1], max_size=size[0] * size[1]).map(
+        lambda bits: torch.tensor(bits).view(size)
+    )
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(mask=MASKS)
+def test_there_and_back(mask: torch.Tensor) -> None:
+    batch, sequence = mask.shape
+    tokens, starts = ops.pack_tokens(mask)
+    assert (tokens.dtype, starts.dtype) == (torch.int64, torch.int32)
+    assert tokens.tolist() == [i for i, bit in enumerate(mask.flatten().tolist()) if bit]
+    assert starts.tolist() == [0, *mask.sum(1).cumsum(0).tolist()]
+    x = torch.randn(batch * sequence, 3)
+    back = ops.unpack_tokens(x[tokens], tokens, batch, sequence)
+    assert_equal_bits(back, torch.where(mask.view(-1, 1).bool(), x, 0.0).view(batch, sequence, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.float32], ids=str)
+def test_masks_of_any_kind(dtype: torch.dtype) -> None:
+    mask = torch.tensor([[1, 0, 1], [0, 1, 1]])
+    for have, want in zip(ops.pack_tokens(mask.to(dtype)), ops.pack_tokens(mask), strict=True):
+        assert_equal_bits(have, want)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.int64], ids=str)
+def test_rows_of_any_kind(dtype: torch.dtype) -> None:
+    x = torch.arange(4).view(2, 2).to(dtype)
+    back = ops.unpack_tokens(x, torch.tensor([0, 2]), 1, 3)
+    assert_equal_bits(back, torch.tensor([[[0, 1], [0, 0], [2, 3]]]).to(dtype))
+
+
+TOKENS = torch.tensor([0, 2])
+BAD = {
+    "a mask of one dimension": lambda: ops.pack_tokens(torch.ones(3)),
+    "a mask of four": lambda: ops.pack_tokens(torch.ones(1, 1, 1, 3)),
+    "rows of three dimensions": lambda: ops.unpack_tokens(torch.ones(2, 1, 1), TOKENS, 1, 3),
+    "another number of tokens": lambda: ops.unpack_tokens(torch.ones(3, 1), TOKENS, 1, 3),
+    "tokens of int32": lambda: ops.unpack_tokens(torch.ones(2, 1), TOKENS.int(), 1, 3),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_refuses(case: str) -> None:
+    with pytest.raises((ValueError, RuntimeError), match=r"^(un)?pack_tokens: .*; got .*; "):
+        BAD[case]()
+
+
+def test_positions_outside_of_the_batch() -> None:
+    with pytest.raises((IndexError, RuntimeError), match="out of"):
+        ops.unpack_tokens(torch.ones(2, 1), torch.tensor([0, 3]), 1, 3)

@@ -1,0 +1,167 @@
+"""The fused graph gives what the unfused one does, for every padding, and with any of the fusions left out."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import targets
+from targets._fused import FUSED, AttentionRows, RowsLinearAddNorm
+from targets._linear import QuantizedLinear
+from tests import tiny
+from tests.checks import assert_equal_bits, assert_sqnr
+from tests.toolkit.fusing import SAME_DB, assert_same, fused, inputs, mask_of, model_of, unfused
+from toolkit import Recipe, UsageError, report_of, transform
+from toolkit.fuse import NAMES
+
+aten = torch.ops.aten
+ENCODERS = ["bert", "distilbert", "roberta", "electra", "albert"]
+PADDINGS = ["right", "left", "none", "scattered", "one sequence", "one token", "one token of one"]
+TWO_LAYERS = {
+    "attention": 2,
+    "qkv": 2,
+    "rows": 2,
+    "packing": 1,
+    "quantize": 8,
+    "gelu": 2,
+    "add_norm": 4,
+    "embeddings": 1,
+    "attention_rows": 2,
+}
+NOTHING = dict.fromkeys(NAMES, 0)
+COUNTS = {
+    "bert": TWO_LAYERS,
+    "distilbert": TWO_LAYERS,
+    "roberta": TWO_LAYERS,
+    "electra": {**TWO_LAYERS, "quantize": 9},  # it projects its embeddings
+    "albert": {**TWO_LAYERS, "quantize": 9, "gelu": 0},  # the same, and its GELU goes by tanh
+    "gpt2": NOTHING,  # causal
+    tiny.TIED: NOTHING,
+    "classifier": {**TWO_LAYERS, "packing": 0},  # it reads the first position, which may be padding
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_how_often_each_is_applied(name):
+    assert fused(unfused(name))[1] == COUNTS[name]
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("name", ENCODERS)
+def test_equals_the_unfused_graph(name, padding):
+    graph, _ = fused(unfused(name))
+    assert_same(graph, unfused(name), inputs(name, mask_of(padding)), packed=True)
+
+
+@pytest.mark.parametrize("name", ["bert", "albert"])
+@pytest.mark.parametrize("left_out", NAMES)
+def test_any_one_can_be_left_out(left_out, name):
+    graph, counts = fused(unfused(name), set(NAMES) - {left_out})
+    assert counts.keys() == set(NAMES) - {left_out}
+    assert_same(graph, unfused(name), inputs(name, mask_of("right")), packed=bool(counts.get("packing")))
+
+
+@pytest.mark.parametrize("padding", ["right", "left", "none"])
+def test_a_head_that_reads_one_position_keeps_the_padding(padding):
+    graph, _ = fused(unfused("classifier"))
+    given = inputs("classifier", mask_of(padding))
+    assert_sqnr(graph(**given)[0], unfused("classifier")(**given)[0], SAME_DB)
+
+
+def test_asymmetric_rows():
+    source = unfused("bert", symmetric=False)
+    graph, counts = fused(source)
+    assert counts == TWO_LAYERS
+    assert_same(graph, source, inputs("bert", mask_of("right")), packed=True)
+
+
+@pytest.mark.parametrize(
+    "keep, changed",
+    [
+        (("qa_outputs", "*.0.attention.self.key"), {"qkv": 1, "quantize": 9}),
+        (("qa_outputs", "*.0.intermediate.dense"), {"gelu": 1, "quantize": 7}),
+        (("qa_outputs", "*.1.output.dense"), {"gelu": 1, "add_norm": 3, "quantize": 7}),
+        ((), {"quantize": 9}),
+    ],
+    ids=["key", "intermediate", "output", "none"],
+)
+def test_linears_that_stay_in_float(keep, changed):
+    source = unfused("bert", keep=keep)
+    graph, counts = fused(source)
+    assert counts == {**TWO_LAYERS, **changed}
+    assert_same(graph, source, inputs("bert", mask_of("right")), packed=True)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_more_padding_changes_no_bit(name):
+    graph, _ = fused(unfused(name))
+    given = inputs(name, mask_of("right"))
+    wider = {key: torch.nn.functional.pad(value, (0, 20), value=0) for key, value in given.items()}
+    wider["input_ids"][:, 12:] = tiny.PAD
+    for short, long in zip(graph(**given).values(), graph(**wider).values(), strict=True):
+        assert_equal_bits(long[:, :12], short)
+        assert not long[:, 12:].any()
+
+
+@settings(max_examples=15, deadline=None)
+@given(mask=st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=4))
+def test_any_mask(mask):
+    """Sequences without a single token too."""
+    graph, _ = fused_bert()
+    given = inputs("bert", torch.tensor(mask).long())
+    assert_same(graph, unfused("bert"), given, packed=True)
+
+
+def fused_bert():
+    return fused(unfused("bert"))
+
+
+def test_nothing_is_computed_for_nobody():
+    graph, _ = fused_bert()
+    unread = [node.name for node in graph.graph.nodes if not node.users and node.op not in ("output", "placeholder")]
+    assert not unread
+    masks = {aten.scaled_dot_product_attention.default, aten.index.Tensor, aten.__and__.Tensor, aten.unsqueeze.default}
+    assert not masks & {node.target for node in graph.graph.nodes}
+    modules = {type(graph.get_submodule(node.target)) for node in graph.graph.find_nodes(op="call_module")}
+    assert modules <= {*FUSED, torch.nn.Linear} and AttentionRows in modules
+
+
+def test_the_last_norm_is_not_quantized():
+    graph, _ = fused_bert()
+    norms = [module.quantize for module in graph.modules() if isinstance(module, RowsLinearAddNorm)]
+    assert norms == [True, True, True, False]
+
+
+def test_shared_layers_stay_shared():
+    graph, _ = fused(unfused("albert"))
+    calls = [node.target for node in graph.graph.nodes if node.op == "call_module"]
+    shared = [name for name in set(calls) if calls.count(name) == 2]
+    assert sum(isinstance(module, QuantizedLinear) for module in graph.modules()) == 5
+    assert len([name for name in shared if "albert_layers.0" in name]) == 4  # qkv, dense, ffn, ffn_output
+
+
+def test_the_target_decides_and_the_report_says_it():
+    given = inputs("bert", mask_of("right"))
+    graphs = {name: transform(model_of("bert"), Recipe("int"), target=name) for name in ("cpu", "customcpu")}
+    plain, packed = (report_of(graphs[name]) for name in graphs)
+    assert plain.fused == {} and packed.fused == packed.as_json()["fused"] == TWO_LAYERS
+    assert (plain.swapped, plain.kept) == (packed.swapped, packed.kept)
+    assert_same(graphs["customcpu"], graphs["cpu"], given, packed=True)
+
+
+def test_a_target_without_one_leaves_one_out():
+    without = ("packing", "gelu")
+    report = report_of(transform(model_of("bert"), Recipe("int", without=without), target="customcpu"))
+    assert report.fused == {name: count for name, count in TWO_LAYERS.items() if name not in without}
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_targets_ask_for_fusions_that_exist(name):
+    assert targets.get(name).fusions <= set(NAMES)
+
+
+def test_unknown_names():
+    with pytest.raises(UsageError, match=r"^unknown fusion 'glue'; choose one of: attention, qkv, rows, packing, "):
+        Recipe("int", without=("gelu", "glue"))
+    with pytest.raises(UsageError, match="without must be a tuple of names; got the string 'gelu'"):
+        Recipe("int", without="gelu")  # type: ignore[arg-type]
