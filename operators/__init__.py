@@ -4,7 +4,17 @@ Importing this package defines `torch.ops.opswap.*`, which the Python reference 
 until `kernels.load()` is called; then the compiled library answers for CPU tensors.
 """
 
-from operators import attention, attention_kernels, embedding, fused, kernels, packing, reference
+from operators import (
+    attention,
+    attention_kernels,
+    embedding,
+    float_kernels,
+    floating,
+    fused,
+    kernels,
+    packing,
+    reference,
+)
 from operators.schema import OPERATORS
 from operators.weights import quantize_weight, weight_sum
 
@@ -13,6 +23,8 @@ __all__ = [
     "attention",
     "attention_kernels",
     "embedding",
+    "float_kernels",
+    "floating",
     "fused",
     "kernels",
     "packing",

@@ -3,7 +3,8 @@
 import torch
 from torch import fx
 
-from operators import kernels
+from operators import float_kernels, kernels
+from targets._float import fuse_gelu, swap_float
 from targets._fused import swap_modules
 from targets._hardware import cpu_name
 from targets._packed import MODULES
@@ -21,28 +22,46 @@ FUSIONS = (
     "lookups",
     "attention_rows",
 )
+NARROWEST_AT_INT = 8
 
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
-    """Each module that MODULES names → what it makes of it; a float graph stays as it is."""
+    """Each module that MODULES names → what it makes of it; nn.Linear → PackedFloatLinear."""
     kernels.load()
     swap_modules(graph, MODULES)
+    lower_float(graph, recipe)
+
+
+def lower_float(graph: fx.GraphModule, recipe: Recipe) -> None:
+    """nn.Linear → PackedFloatLinear, with the GELU that follows it; without compiled kernels PyTorch's are better.
+
+    At int, the layers kept in float are few, and PyTorch's product with the 2 rows of a question answering head is
+    the faster one: only wider ones are replaced.
+    """
+    if kernels.status().compiled:
+        swap_float(graph, NARROWEST_AT_INT if recipe.precision == "int" else 1)
+        fuse_gelu(graph)
 
 
 def execution(precision: str) -> Execution:
-    """fp has no kernels here yet: it runs in PyTorch's, and says so."""
-    if precision != "int":
-        isa = torch.backends.cpu.get_cpu_capability()
-        why = "customcpu has no float kernels yet: float linears run in PyTorch's own"
-        return Execution(executed="cpu", native=False, device=cpu_name(), isa=isa, reason=why)
+    """Without compiled kernels, int is the Python reference and float linears run in PyTorch's; both say so."""
     kernels.load()
     status = kernels.status()
     native = status.isa != "reference"
+    if precision != "int":
+        return _float_execution(status)
     executed = "customcpu" if native else "reference"
     why_not = status.reason or "the Python reference was chosen instead of the compiled kernels"
     return Execution(executed, native, cpu_name(), status.isa, status.reason if native else why_not)
 
 
+def _float_execution(status: kernels.KernelStatus) -> Execution:
+    if not status.compiled:
+        isa = torch.backends.cpu.get_cpu_capability()
+        return Execution("cpu", False, cpu_name(), isa, f"float linears run in PyTorch's own kernels: {status.reason}")
+    return Execution("customcpu", True, cpu_name(), float_kernels.used(), status.reason)
+
+
 TARGET = Target(
-    name="customcpu", precisions=("fp", "int"), lower=lower, execution=execution, fusions=frozenset(FUSIONS)
+    name="customcpu", precisions=("fp", "bf16", "int"), lower=lower, execution=execution, fusions=frozenset(FUSIONS)
 )

@@ -12,7 +12,7 @@ from toolkit import passes
 from toolkit.capture import capture
 from toolkit.fuse import FUSIONS
 from toolkit.lower import lower
-from toolkit.quantize import keep_float, quantize
+from toolkit.quantize import keep_float, linears_of, quantize
 from toolkit.recipe import Recipe
 from toolkit.report import attach
 
@@ -50,10 +50,12 @@ def transform(
     if recipe.precision == "int":
         swapped = quantize(graph, recipe)
         fused = fuse(graph, chosen.fusions - set(recipe.without))
-    else:
-        keep_float(graph, f"precision {recipe.precision} has no operator to swap it for")
+    floats = len(linears_of(graph))
     run(graph, chosen.passes)
     lower(graph, chosen, recipe)
+    if recipe.precision != "int":
+        keep_float(graph, f"{chosen.name} has no operator of its own for it at precision {recipe.precision}")
+        swapped = floats - len(linears_of(graph))
     attach(graph, recipe, chosen, execution, swapped, fused)
     return graph
 

@@ -8,7 +8,14 @@
 // Sums live in registers only if no loop indexes them at run time.
 #define UNROLL _Pragma("GCC unroll 8")
 
-enum { LANES = 16, VECTORS = PANEL / LANES, MOST_ROWS = 6 };
+enum {
+  LANES = 16,
+  VECTORS = PANEL / LANES,
+  MOST_ROWS = 6,
+  FEW = 18,    // rows up to which the weights may come from memory more slowly than they are multiplied
+  CHUNK = 32,  // groups that stay in the L1 cache until all of these rows have had them
+  AHEAD = 8192 // bytes ahead of their use that weights are asked for
+};
 
 // _mm512_dpbusd_epi32 in a tile of this size makes g++ 12 spill sums to the stack; with "+v" they stay put.
 static inline void dot(__m512i &sum, __m512i a, __m512i b) {
@@ -90,14 +97,25 @@ static inline void store_whole(const __m512i (&c)[ROWS][VECTORS], const Strip *s
   }
 }
 
-template <int ROWS>
-static inline void add_all(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row) {
-  const int64_t whole = s->k / GROUP;
-  const uint8_t *q = s->q + row * s->q_stride;
-  const int8_t *w = s->panel;
-  for (int64_t g = 0; g < whole; g++, q += GROUP, w += PANEL * GROUP)
+static inline void fetch(const int8_t *w) { // one group; beyond the end it does nothing
+  UNROLL
+  for (int j = 0; j < VECTORS; j++)
+    _mm_prefetch((const char *)w + j * LANES * GROUP, _MM_HINT_T0);
+}
+
+// Groups from .. to. FETCH: the weights come from memory, so they are asked for early.
+template <int ROWS, bool FETCH>
+static inline void add_groups(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row, int64_t from,
+                              int64_t to) {
+  const int64_t all = s->k / GROUP, whole = to < all ? to : all;
+  const uint8_t *q = s->q + row * s->q_stride + from * GROUP;
+  const int8_t *w = s->panel + from * PANEL * GROUP;
+  for (int64_t g = from; g < whole; g++, q += GROUP, w += PANEL * GROUP) {
+    if (FETCH)
+      fetch(w + AHEAD);
     add_group<ROWS>(c, w, q, s->q_stride);
-  if (s->k % GROUP) { // the last group from a padded copy: nothing beyond a row is read
+  }
+  if (whole < to) { // the last group from a padded copy: nothing beyond a row is read
     uint32_t last[ROWS];
     UNROLL
     for (int i = 0; i < ROWS; i++)
@@ -106,44 +124,68 @@ static inline void add_all(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t 
   }
 }
 
+static inline int64_t groups_of(const Strip *s) { return (s->k + GROUP - 1) / GROUP; }
+
 template <int ROWS>
 static void whole_tile(const Strip *s, int64_t row) {
   __m512i c[ROWS][VECTORS];
   start<ROWS>(c, s, row);
-  add_all<ROWS>(c, s, row);
+  add_groups<ROWS, false>(c, s, row, 0, groups_of(s));
   store_whole<ROWS>(c, s, row);
 }
 
-// Any number of columns, sums as well as y, with or without bias.
-template <int ROWS>
-static void tile(const Strip *s, int64_t row) {
+// Adds to sums in memory.
+template <int ROWS, bool FETCH>
+static void part(const Strip *s, int64_t row, int64_t from, int64_t to, int32_t (*sums)[PANEL]) {
   __m512i c[ROWS][VECTORS];
   UNROLL
   for (int i = 0; i < ROWS; i++)
     UNROLL
   for (int j = 0; j < VECTORS; j++)
-    c[i][j] = _mm512_setzero_si512();
-  add_all<ROWS>(c, s, row);
-  int32_t sums[ROWS][PANEL];
+    c[i][j] = _mm512_loadu_si512(sums[i] + j * LANES);
+  add_groups<ROWS, FETCH>(c, s, row, from, to);
   UNROLL
   for (int i = 0; i < ROWS; i++)
     UNROLL
   for (int j = 0; j < VECTORS; j++)
     _mm512_storeu_si512(sums[i] + j * LANES, c[i][j]);
-  store(s, row, ROWS, sums);
+}
+
+// Up to FEW rows, in tiles as equal as can be; any number of columns, sums as well as y, with or without
+// bias. The weights of a chunk of groups are read once, for all rows: reading goes on while they are
+// multiplied, since a CPU looks further ahead than one chunk.
+static void few(const Strip *s, int64_t row, int rows) {
+  static void (*const first[])(const Strip *, int64_t, int64_t, int64_t, int32_t (*)[PANEL]) = {
+      nullptr, part<1, true>, part<2, true>, part<3, true>, part<4, true>, part<5, true>, part<6, true>};
+  static void (*const later[])(const Strip *, int64_t, int64_t, int64_t, int32_t (*)[PANEL]) = {
+      nullptr,        part<1, false>, part<2, false>, part<3, false>,
+      part<4, false>, part<5, false>, part<6, false>};
+  const int tiles = (rows + MOST_ROWS - 1) / MOST_ROWS;
+  const int64_t groups = groups_of(s), chunk = tiles == 1 ? groups : CHUNK;
+  int32_t sums[FEW][PANEL];
+  memset(sums, 0, rows * sizeof(sums[0]));
+  for (int64_t from = 0; from < groups; from += chunk) {
+    const int64_t to = groups - from < chunk ? groups : from + chunk;
+    for (int t = 0, at = 0, next; t < tiles; t++, at = next) {
+      next = rows * (t + 1) / tiles;
+      (t ? later : first)[next - at](s, row + at, from, to, sums + at);
+    }
+  }
+  store(s, row, rows, sums);
 }
 
 extern "C" void gemm_avx512vnni(const Strip *s) {
-  static void (*const any[])(const Strip *, int64_t) = {nullptr, tile<1>, tile<2>, tile<3>,
-                                                        tile<4>, tile<5>, tile<6>};
-  static void (*const full[])(const Strip *, int64_t) = {
+  static void (*const whole[])(const Strip *, int64_t) = {
       nullptr, whole_tile<1>, whole_tile<2>, whole_tile<3>, whole_tile<4>, whole_tile<5>, whole_tile<6>};
-  const auto tiles = s->columns == PANEL && s->y && s->bias && !s->acc ? full : any;
-  int64_t row = 0;
-  for (; row + MOST_ROWS <= s->rows; row += MOST_ROWS)
-    tiles[MOST_ROWS](s, row);
-  if (row < s->rows)
-    tiles[s->rows - row](s, row);
+  const bool straight = s->columns == PANEL && s->y && s->bias && !s->acc && s->rows > FEW;
+  const int step = s->rows > FEW ? MOST_ROWS : FEW;
+  for (int64_t row = 0; row < s->rows; row += step) {
+    const int rows = s->rows - row < step ? (int)(s->rows - row) : step;
+    if (straight)
+      whole[rows](s, row);
+    else
+      few(s, row, rows);
+  }
 }
 
 ROW_KERNELS(avx512vnni)

@@ -1,0 +1,64 @@
+"""customcpu's float linear: one operator over weights packed once, float32 or bfloat16."""
+
+import torch
+from torch import Tensor, fx, nn
+
+aten = torch.ops.aten
+
+
+class PackedFloatLinear(nn.Module):
+    """nn.Linear as opswap::linear_float, in the dtype of its weight: x float32 or bfloat16 [..., K] → [..., N]
+
+    With bfloat16 weights, sums and bias are float32 and each result is rounded once. activation: "none" or "gelu".
+    """
+
+    packed: Tensor
+    bias: Tensor | None
+
+    def __init__(self, source: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.activation = source.in_features, source.out_features, "none"
+        weight = source.weight.detach()
+        self.register_buffer("packed", torch.ops.opswap.pack_weight_float(weight, weight.dtype == torch.bfloat16))
+        self.register_buffer("bias", None if source.bias is None else source.bias.detach().to(torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.opswap.linear_float(x, self.packed, self.bias, self.out_features, self.activation)
+
+    def extra_repr(self) -> str:
+        sizes = f"in_features={self.in_features}, out_features={self.out_features}"
+        return f"{sizes}, activation={self.activation}, dtype={self.packed.dtype}"
+
+
+def swap_float(graph: fx.GraphModule, narrowest: int) -> int:
+    """Replaces each nn.Linear of float32 or bfloat16 with at least `narrowest` outputs by a PackedFloatLinear under
+    the same name. → how many"""
+    kinds = (torch.float32, torch.bfloat16)
+    found = [(name, module) for name, module in graph.named_modules() if type(module) is nn.Linear]
+    found = [(name, module) for name, module in found if module.weight.dtype in kinds and module.in_features]
+    found = [(name, module) for name, module in found if module.out_features >= narrowest]
+    for name, module in found:
+        graph.set_submodule(name, PackedFloatLinear(module).eval())
+    return len(found)
+
+
+def fuse_gelu(graph: fx.GraphModule) -> int:
+    """gelu(linear(x)) → linear with activation="gelu" (x), where a gelu is all that uses any of its calls"""
+    calls: dict[str, list[fx.Node]] = {}
+    for node in graph.graph.nodes:
+        if node.op == "call_module" and type(graph.get_submodule(node.target)) is PackedFloatLinear:
+            calls.setdefault(node.target, []).append(node)
+    found = [name for name, nodes in calls.items() if all(_only_gelu(node) for node in nodes)]
+    for name in found:
+        graph.get_submodule(name).activation = "gelu"
+        for node in calls[name]:
+            gelu = next(iter(node.users))
+            gelu.replace_all_uses_with(node)
+            graph.graph.erase_node(gelu)
+    return len(found)
+
+
+def _only_gelu(node: fx.Node) -> bool:
+    users = list(node.users)
+    exact = len(users) == 1 and users[0].target is aten.gelu.default
+    return exact and users[0].kwargs.get("approximate", "none") == "none" and users[0].args == (node,)
