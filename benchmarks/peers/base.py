@@ -52,8 +52,8 @@ class Engine:
         return tuple(package for package in self.packages if version(package) is None)
 
     def version(self) -> str | None:
-        """Of the first package; None when it is not installed."""
-        return version(self.packages[0])
+        """Of the first package; None when there is none, or it is not installed."""
+        return version(self.packages[0]) if self.packages else None
 
 
 def version(package: str) -> str | None:
