@@ -72,6 +72,22 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def text(result: dict[str, Any]) -> str:
+    """The same for a terminal: columns aligned, lines as long as they need to be."""
+    parts = [title(result), _aligned(COLUMNS, rows(result)), "\n".join(notes(result))]
+    if "operators" in result:
+        parts.append(_aligned(OPERATORS, operators(result)))
+    return "\n\n".join(parts)
+
+
+def _aligned(columns: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [list(columns), *([cell.strip("*") for cell in line] for line in body)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    sides = ["<"] + [">"] * (len(columns) - 1)
+    cells = [[f"{cell:{side}{wide}}" for cell, side, wide in zip(line, sides, widths, strict=True)] for line in lines]
+    return "\n".join("  ".join(line) for line in cells)
+
+
 def _table(columns: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *body]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 import torch
-from rich.table import Table
 
 from benchmarks import arithmetic, inputs, measure, peers, plot, profiling, report, table
 from benchmarks.contenders import Contender, LeftOut, agreement, ready
@@ -141,22 +140,9 @@ def save(result: dict[str, Any], output: Path) -> None:
     """JSON, Markdown and plot beside each other."""
     write(output.with_name(f"{output.name}.md"), table.markdown(result))
     plot.draw([result], output.with_name(f"{output.name}.png"))
-    with_newline = report.as_text(result) + "\n"
-    write(output.with_name(f"{output.name}.json"), with_newline)
+    write(output.with_name(f"{output.name}.json"), report.as_text(result) + "\n")
 
 
 def show(result: dict[str, Any]) -> None:
     """The table, what was left out, and the operators if they were timed."""
-    _print(table.title(result), table.COLUMNS, [(row[0].strip("*"), *row[1:]) for row in table.rows(result)])
-    out.print("\n".join(table.notes(result)))
-    if "operators" in result:
-        _print("operators of our graph, one call", table.OPERATORS, table.operators(result))
-
-
-def _print(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    drawn = Table(title=title)
-    for place, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if place else "left")
-    for row in rows:
-        drawn.add_row(*row)
-    out.print(drawn, soft_wrap=False)
+    out.print(table.text(result))
