@@ -10,6 +10,7 @@ from commands.common import FAILED, NOT_NATIVE, USAGE, Options
 
 COMMANDS = {
     "ask": "Answer questions on a passage, interactively or one-shot.",
+    "bench": "Latency and throughput: median, p95, p99, share of the machine's peak; other engines beside it.",
     "doctor": "What each target can do on this machine, and why.",
     "eval": "SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them.",
     "finetune": "Fine-tune an encoder on SQuAD; runs under torchrun on many processes.",

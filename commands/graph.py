@@ -22,13 +22,16 @@ class Ready:
     header: dict[str, Any]
 
 
-def prepare(options: Options) -> Ready:
-    """Loads, captures, quantizes and lowers as the options say; one line on standard error says what ran."""
+def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
+    """Loads, captures, quantizes and lowers as the options say; one line on standard error says what ran.
+
+    `loaded`: a model and its tokenizer that are there already, instead of the one that the options name.
+    """
     recipe = Recipe(precision=options.precision, scheme=options.scheme, without=options.without)
     require_target(options)
     use_threads(options)
     keep_freed_memory()
-    model, tokenizer = load(options.model)
+    model, tokenizer = loaded or load(options.model)
     graph = transform(model, recipe, options.target, options.strict)
     header = {"model": options.model, **report_of(graph).as_json()}
     err.print(describe(header))

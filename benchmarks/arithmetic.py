@@ -1,0 +1,50 @@
+"""How many multiply-adds a model does, counted by running it without numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.peers.base import Batch
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-adds of all linears, and of attention's two products of activations."""
+
+    linears: int
+    attention: int
+
+    @property
+    def total(self) -> int:
+        return self.linears + self.attention
+
+
+def multiply_adds(model: nn.Module, batch: Batch) -> Work:
+    """Of one call with this batch, padding included: T·K·N of each linear, the heads' too, and 2·B·S²·H of each
+    attention. Everything else (embeddings, LayerNorm, GELU, softmax) counts as nothing."""
+    where = {name: tensor.to("meta") for name, tensor in model.state_dict(keep_vars=True).items()}
+    buffers = {name: tensor.to("meta") for name, tensor in model.named_buffers()}
+    given = {"input_ids": batch["input_ids"].to("meta")}  # a mask would be looked at, and holds no numbers here
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        torch.func.functional_call(model, {**buffers, **where}, (), given)
+    counted: dict[Any, int] = counter.get_flop_counts()["Global"]
+    linears = sum(count for operator, count in counted.items() if _is_linear(operator))
+    return Work(linears // 2, (sum(counted.values()) - linears) // 2)  # two operations a multiply-add
+
+
+def _is_linear(operator: Any) -> bool:
+    """A product with a weight is a matrix product; one of two activations is batched."""
+    return operator in (torch.ops.aten.mm, torch.ops.aten.addmm)
+
+
+def of_lengths(model: nn.Module, batch: Batch, lengths: Sequence[int]) -> Work:
+    """Of sequences of these lengths without padding: linears grow with a sequence's length, attention with its
+    square, both measured on `batch`."""
+    rows, longest = batch["input_ids"].shape
+    one = multiply_adds(model, batch)
+    linears = sum(one.linears * length // (rows * longest) for length in lengths)
+    return Work(linears, sum(one.attention * length**2 // (rows * longest**2) for length in lengths))

@@ -1,0 +1,116 @@
+"""Engines made ready: prepared, called once, compared with the float model; what can't be is named with its reason."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.inputs import Batches
+from benchmarks.peers.base import Engine, Run, Work
+
+EQUAL_DB = 150.0  # said for an equal output too: JSON has no infinity
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An engine that is ready, on the batches it is to run.
+
+    sqnr_db: of its first batch's output against the float model's, over real tokens.
+    """
+
+    engine: Engine
+    run: Run
+    batches: Batches
+    sqnr_db: float
+
+    @property
+    def key(self) -> str:
+        return f"{self.engine.name}\0{self.batches.how}"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An engine that could not be measured: why, in one line."""
+
+    engine: Engine
+    how: str
+    reason: str
+    installed: bool
+
+
+def ready(engine: Engine, model: Any, batches: Batches, threads: int) -> Contender | LeftOut:
+    """Prepares one engine and runs all its batches once, so that nothing happens for the first time when timed.
+
+    Whatever an engine raises is the reason why it is left out.
+    """
+    if missing := engine.missing():
+        why = f"not installed: pip install {' '.join(missing)}"
+        return LeftOut(engine, batches.how, why, installed=False)
+    batch = batches.batches[0]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        work = Work(model, batch, threads, Path(folder), dynamic=not batches.one_shape)
+        try:
+            with _into(log):
+                run = engine.prepare(work)
+                sqnr = agreement(model, engine, run, batches)
+                for other in batches.batches[1:]:
+                    run(other)
+        except Exception as error:
+            return LeftOut(engine, batches.how, _one_line(error), installed=True)
+    return Contender(engine, run, batches, sqnr)
+
+
+@torch.no_grad()
+def agreement(model: Any, engine: Engine, run: Run, batches: Batches) -> float:
+    """SQNR in dB of an engine's output on the first batch. Raises ValueError for one of a wrong shape or with NaN."""
+    batch = batches.batches[0]
+    if engine.encoder_only:
+        wanted: Sequence[Tensor] = (model.base_model(**batch).last_hidden_state,)
+    else:
+        output = model(**batch)
+        wanted = (output.start_logits, output.end_logits)
+    got = [torch.as_tensor(value).float() for value in run(batch)]
+    shapes = [tuple(value.shape) for value in got], [tuple(value.shape) for value in wanted]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"its output has the shapes {shapes[0]}, wanted {shapes[1]}")
+    real = batch["attention_mask"].bool()
+    signal = sum(float(value[real].double().square().sum()) for value in wanted)
+    pairs = zip(got, wanted, strict=True)
+    noise = sum(float((a[real].double() - b[real].double()).square().sum()) for a, b in pairs)
+    if noise != noise:
+        raise ValueError("its output is not a number (NaN)")
+    if noise == 0:
+        return EQUAL_DB
+    return min(EQUAL_DB, 10 * float(torch.log10(torch.tensor(signal / noise, dtype=torch.float64))))
+
+
+@contextlib.contextmanager
+def _into(log: Path) -> Iterator[None]:
+    """What converters and compilers print goes into a file, that of code which isn't Python's too: standard output is
+    for results, and a failure is told by its exception."""
+    with log.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if stream is not None:
+                stream.flush()
+        saved = [os.dup(number) for number in (1, 2)]
+        try:
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+            yield
+        finally:
+            for number, old in zip((1, 2), saved, strict=True):
+                os.dup2(old, number)
+                os.close(old)
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

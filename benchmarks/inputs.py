@@ -1,0 +1,77 @@
+"""What is measured: a model by name or by shape with random weights, and batches of random or of real tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertForQuestionAnswering, PreTrainedModel
+
+from benchmarks.peers.base import Batch
+from models.question_answering.features import Window, collate
+from models.question_answering.predict import like_length_batches
+from toolkit.inputs import inputs_of
+
+# As in the BERT paper (Devlin et al. 2019), section 3; speed does not depend on what the weights are.
+SHAPES: dict[str, dict[str, Any]] = {
+    "bert-base": {},
+    "bert-large": {
+        "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of one pass, all of one number of rows. how: in words; tokens: lengths without padding."""
+
+    how: str
+    batches: tuple[Batch, ...]
+    tokens: tuple[int, ...]
+    one_shape: bool
+
+
+def random_model(shape: str) -> PreTrainedModel:
+    """A key of SHAPES → BERT of that size for question answering, float32, evaluation mode, random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return BertForQuestionAnswering(BertConfig(**SHAPES[shape])).eval()
+
+
+def random_batch(model: Any, rows: int, length: int) -> Batch:
+    """Random tokens without padding, int64 [rows, length]; the same ones every time.
+
+    Token types are there where the model has them.
+    """
+    generator = torch.Generator().manual_seed(0)
+    vocabulary = model.config.vocab_size
+    ids = torch.randint(min(1000, vocabulary // 2), vocabulary, (rows, length), generator=generator)
+    values: dict[str, Tensor] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    values["token_type_ids"] = torch.zeros_like(ids)
+    return {name: values[name] for name in inputs_of(model).names}
+
+
+def padded(model: Any, windows: Sequence[Window], pad_token_id: int, rows: int, length: int) -> Batches:
+    """Windows in their own order, padded to `length`; those beyond the last whole batch are left out."""
+    groups = [list(range(first, first + rows)) for first in range(0, len(windows) - rows + 1, rows)]
+    return _batches(f"padded to {length}", model, windows, groups, pad_token_id, length)
+
+
+def like_lengths(model: Any, windows: Sequence[Window], pad_token_id: int, rows: int, length: int) -> Batches:
+    """The same windows sorted by length, each batch padded to its longest, as `eval` does it."""
+    whole = len(windows) // rows * rows
+    groups = like_length_batches([len(window) for window in windows[:whole]], rows)
+    return _batches("of like length", model, windows, groups, pad_token_id, None)
+
+
+def _batches(
+    how: str, model: Any, windows: Sequence[Window], groups: list[list[int]], pad: int, length: int | None
+) -> Batches:
+    names = inputs_of(model).names
+    found = []
+    for group in groups:
+        batch = collate([windows[index] for index in group], pad, length)
+        found.append({name: batch[name] for name in names if name in batch})
+    tokens = tuple(len(windows[index]) for group in groups for index in group)
+    return Batches(how, tuple(found), tokens, one_shape=length is not None)
