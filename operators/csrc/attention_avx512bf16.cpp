@@ -11,8 +11,7 @@ static inline int64_t query_pairs(int64_t d) { return round_up(d, 2 * LANES) / 2
 // Not a multiple of a page for common lengths: rows would compete for the same lines of the cache.
 static inline int64_t probability_pairs(int64_t count) { return round_up(count, TILE) / 2 + LANES; }
 
-// Queries times scale to bfloat16, and by lane the squares of their norms. Rows beyond the last one are
-// zeros.
+// Queries times scale to bfloat16, and by lane the squares of their norms. Rows after the last are zeros.
 template <bool BF16>
 static void load_queries(Block *b, int64_t first, int64_t rows) {
   const Head *h = b->head;

@@ -7,10 +7,8 @@
 
 #include "attention_bf16.h"
 
-enum {
-  ROWS = 6,
-  BLOCK = 24
-}; // rows of a tile of scores, and of what is done at a time: a multiple of 6 and 12
+// Rows of a tile of scores, and of what is done at a time: a multiple of 6 and 12.
+enum { ROWS = 6, BLOCK = 24 };
 
 // A score is log2(e) * scale * q k in units of 2^-23, so that as an integer it is a float's exponent and
 // mantissa. No exponent above HIGHEST: products with values stay far below 2^127, and so do sums. A row whose
@@ -115,8 +113,7 @@ static void find_maxima(const Block *b, int64_t row, __m512 (&most)[ROWS]) {
   }
 }
 
-// What the sums of six rows start from, which clears their squares; 1 if scores may be out of exp2_of's
-// range.
+// Sets what the sums of six rows start from, clears their squares; 1 if scores may leave exp2_of's range.
 static int choose_shifts(Block *b, int64_t row) {
   __m512 squares[ROWS], all = _mm512_setzero_ps();
   for (int i = 0; i < ROWS; i++) {

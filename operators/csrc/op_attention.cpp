@@ -2,7 +2,6 @@
 // each task finishes a block of rows over all heads, so that it can quantize them while they are in its
 // cache.
 #include <algorithm>
-#include <cmath>
 #include <optional>
 #include <tuple>
 #include <vector>
@@ -10,8 +9,8 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include "attention_checks.h"
 #include "attention_dispatch.h"
-#include "checks.h"
 #include "dispatch.h"
 #include "pool.h"
 
@@ -51,37 +50,6 @@ struct Result {
 
 enum { PACKED, WORK, OUTPUT }; // slots of scratch
 
-Tensor dense(const Tensor &t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
-
-void check(const std::string &op, const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep,
-           int64_t heads, double scale) {
-  const ScalarType type = qkv.scalar_type();
-  require(qkv.is_cpu() && qkv.dim() == 2 && (type == ScalarType::Float || type == ScalarType::BFloat16),
-          op + ": qkv must be Float or BFloat16 on the CPU with 2 dimensions",
-          std::string(torch::headeronly::toString(type)) + " of shape " + shape_of(qkv),
-          "convert or reshape it");
-  require(heads > 0 && qkv.size(1) > 0 && qkv.size(1) % (3 * heads) == 0,
-          op + ": qkv must have 3 * heads * d columns for " + std::to_string(heads) + " heads", qkv.size(1),
-          "fix qkv or heads");
-  require(std::isfinite(scale), op + ": scale must be finite", scale, "pass d ** -0.5");
-  check_tensor(op + ": starts", starts, ScalarType::Int, 1);
-  if (keep)
-    check_vector(op + ": keep", *keep, ScalarType::Bool, qkv.size(0));
-}
-
-std::vector<int64_t> bounds(const std::string &op, const Tensor &starts, int64_t rows) {
-  const Tensor from = dense(starts);
-  const int32_t *at = static_cast<const int32_t *>(from.data_ptr());
-  const std::vector<int64_t> all(at, at + from.numel());
-  const bool ok =
-      !all.empty() && all.front() == 0 && all.back() == rows && std::is_sorted(all.begin(), all.end());
-  require(ok, op + ": starts must rise from 0 to " + std::to_string(rows) + ", the rows of qkv",
-          all.empty() ? std::string("nothing")
-                      : std::to_string(all.front()) + ".." + std::to_string(all.back()),
-          "use the running sum of the lengths");
-  return all;
-}
-
 // Longest first, so that no long task is left for the end.
 std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64_t> &at, const bool *keep,
                                    std::vector<int32_t> &keys) {
@@ -109,10 +77,10 @@ int64_t rows_at_once(int64_t rows) { return rows <= 256 ? 24 : 48; }
 
 Call prepare(const std::string &op, const Tensor &qkv, const Tensor &starts,
              const std::optional<Tensor> &keep, int64_t heads, double scale) {
-  check(op, qkv, starts, keep, heads, scale);
+  check_attention(op, qkv, starts, keep, heads, scale);
   Call c{attention_in_use(), dense(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, {}, {}, {}};
   const std::optional<Tensor> mask = keep ? std::optional<Tensor>(dense(*keep)) : std::nullopt;
-  c.sequences = sequences_of(c, bounds(op, starts, qkv.size(0)),
+  c.sequences = sequences_of(c, starts_of(op, starts, qkv.size(0)),
                              mask ? static_cast<const bool *>(mask->data_ptr()) : nullptr, c.keys);
   int64_t bytes = 0;
   for (const Sequence &s : c.sequences)
