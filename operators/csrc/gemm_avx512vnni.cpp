@@ -126,11 +126,11 @@ static inline void add_groups(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64
 
 static inline int64_t groups_of(const Strip *s) { return (s->k + GROUP - 1) / GROUP; }
 
-template <int ROWS>
+template <int ROWS, bool FETCH>
 static void whole_tile(const Strip *s, int64_t row) {
   __m512i c[ROWS][VECTORS];
   start<ROWS>(c, s, row);
-  add_groups<ROWS, false>(c, s, row, 0, groups_of(s));
+  add_groups<ROWS, FETCH>(c, s, row, 0, groups_of(s));
   store_whole<ROWS>(c, s, row);
 }
 
@@ -175,13 +175,20 @@ static void few(const Strip *s, int64_t row, int rows) {
 }
 
 extern "C" void gemm_avx512vnni(const Strip *s) {
-  static void (*const whole[])(const Strip *, int64_t) = {
-      nullptr, whole_tile<1>, whole_tile<2>, whole_tile<3>, whole_tile<4>, whole_tile<5>, whole_tile<6>};
+  static void (*const whole[])(const Strip *, int64_t) = {nullptr,
+                                                          whole_tile<1, false>,
+                                                          whole_tile<2, false>,
+                                                          whole_tile<3, false>,
+                                                          whole_tile<4, false>,
+                                                          whole_tile<5, false>,
+                                                          whole_tile<6, false>};
   const bool straight = s->columns == PANEL && s->y && s->bias && !s->acc && s->rows > FEW;
   const int step = s->rows > FEW ? MOST_ROWS : FEW;
   for (int64_t row = 0; row < s->rows; row += step) {
     const int rows = s->rows - row < step ? (int)(s->rows - row) : step;
-    if (straight)
+    if (straight && row == 0) // the first tile brings the panel, and the start of the next, into the cache
+      whole_tile<MOST_ROWS, true>(s, row);
+    else if (straight)
       whole[rows](s, row);
     else
       few(s, row, rows);

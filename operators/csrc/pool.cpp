@@ -31,6 +31,12 @@ void pause() {
 #endif
 }
 
+// One thread's share of a job's tasks; aligned, so that threads do not wait for each other's counters.
+struct alignas(64) Part {
+  std::atomic<int64_t> next{0};
+  int64_t end = 0;
+};
+
 class Pool {
 public:
   // Runs one job at a time; a caller that comes while another has the pool, or from inside a job, works
@@ -41,15 +47,18 @@ public:
       return alone(tasks, work);
     while (static_cast<int64_t>(started) < threads - 1)
       std::thread(&Pool::serve, this, started++).detach();
-    job = &work, total = tasks, failure = nullptr;
-    next.store(0), most = std::min(threads, tasks) - 1;
+    job = &work, failure = nullptr;
+    parts = std::vector<Part>(std::min(threads, tasks));
+    for (int64_t i = 0, size = parts.size(); i < size; i++)
+      parts[i].next = tasks * i / size, parts[i].end = tasks * (i + 1) / size;
+    most = parts.size() - 1;
     number++;
     state.store(number << 32 | OPEN);
     if (asleep.load() > 0) {
       std::lock_guard<std::mutex> guard(sleep);
       wake.notify_all();
     }
-    take();
+    take(0);
     state.fetch_and(~OPEN); // who has not come by now is not waited for
     for (int i = 0; state.load() & INSIDE; i++)
       i < SPINS ? pause() : (void)sched_yield();
@@ -63,15 +72,21 @@ private:
       work(task);
   }
 
-  void take() {
+  // First this thread's own part, so that rows stay in the cache of the core that made them, then what others
+  // left.
+  void take(size_t index) {
     inside_a_job = true;
     try {
-      for (int64_t task = next++; task < total; task = next++)
-        (*job)(task);
+      for (size_t i = 0; i < parts.size(); i++) {
+        Part &part = parts[(index + i) % parts.size()];
+        for (int64_t task = part.next++; task < part.end; task = part.next++)
+          (*job)(task);
+      }
     } catch (...) { // carried to the caller
       std::lock_guard<std::mutex> guard(failing);
       failure = std::current_exception();
-      next = total;
+      for (Part &part : parts)
+        part.next = part.end;
     }
     inside_a_job = false;
   }
@@ -83,7 +98,7 @@ private:
       // Joins only a job that is still open: the caller waits for all that are counted.
       while (now & OPEN && now >> 32 == seen && static_cast<int64_t>(index) < most.load())
         if (state.compare_exchange_weak(now, now + 1)) {
-          take();
+          take(index + 1);
           state.fetch_sub(1);
           break;
         }
@@ -108,9 +123,9 @@ private:
   std::mutex callers, sleep, failing;
   std::condition_variable wake;
   std::atomic<uint64_t> state{0};
-  std::atomic<int64_t> next{0}, most{0}, asleep{0};
+  std::atomic<int64_t> most{0}, asleep{0};
   const std::function<void(int64_t)> *job = nullptr;
-  int64_t total = 0;
+  std::vector<Part> parts;
   uint64_t number = 0;
   size_t started = 0;
   std::exception_ptr failure;
