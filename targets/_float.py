@@ -1,5 +1,7 @@
 """customcpu's float linear: one operator over weights packed once, float32 or bfloat16."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, fx, nn
 
@@ -50,7 +52,7 @@ def fuse_gelu(graph: fx.GraphModule) -> int:
             calls.setdefault(node.target, []).append(node)
     found = [name for name, nodes in calls.items() if all(_only_gelu(node) for node in nodes)]
     for name in found:
-        graph.get_submodule(name).activation = "gelu"
+        cast(PackedFloatLinear, graph.get_submodule(name)).activation = "gelu"
         for node in calls[name]:
             gelu = next(iter(node.users))
             gelu.replace_all_uses_with(node)

@@ -38,6 +38,11 @@ ARGUMENTS: dict[str, list[tuple]] = {
     ],
     "pack_tokens": [(MASK,), (MASK.bool(),), (0 * MASK,)],
     "unpack_tokens": [(X[0, :3], MASK.flatten().nonzero().flatten(), 2, 2)],
+    "pack_weight_float": [(X[0], False), (X[0], True), (X[0].bfloat16(), True)],
+    "linear_float": [
+        (X, ops.pack_weight_float(RESIDUAL[:, :33], False), None, 5, "gelu"),
+        (X.bfloat16(), ops.pack_weight_float(RESIDUAL[:, :33], True), torch.rand(5), 5, "none"),
+    ],
     "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5)],
     "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, False)],
 }

@@ -42,7 +42,7 @@ def test_unknown_words_in_a_recipe(wrong):
         Recipe(**wrong)
 
 
-@pytest.mark.parametrize("target, precision", [("aie", "int"), ("customcpu", "fp"), ("cuda", "int"), ("hpu", "int")])
+@pytest.mark.parametrize("target, precision", [("aie", "int"), ("cuda", "int"), ("hpu", "int")])
 def test_strict_refuses_what_is_not_native(target, precision):
     with pytest.raises(NotNative, match=target):
         transform(tiny.build("bert"), Recipe(precision), target=target, strict=True)
