@@ -55,6 +55,12 @@ Lookup checked_lookup(const Tensor &ids, const Tensor &table, int64_t rows, int6
   return found;
 }
 
+void fetch(const Lookup &l, int64_t i, int64_t n) {
+  const float *row = data<float>(l.table) + data<int64_t>(l.ids)[i] * n;
+  for (int64_t k = 0; k < n; k += 16) // 64 bytes
+    __builtin_prefetch(row + k);
+}
+
 std::tuple<Tensor, Tensor, Tensor, Tensor>
 embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const Tensor &table2,
            const std::optional<Tensor> &ids3, const std::optional<Tensor> &table3, const Tensor &gamma,
@@ -76,6 +82,8 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
     for (int64_t i = task * ENOUGH_ROWS; i < std::min(m, (task + 1) * ENOUGH_ROWS); i++) {
       float *row = out<float>(y) + i * n;
+      if (i + 1 < m)
+        fetch(lookups.front(), i + 1, n); // the tokens' table is large, and read at random
       for (const Lookup &l : lookups) {
         const float *found = data<float>(l.table) + data<int64_t>(l.ids)[i] * n;
         if (&l == &lookups.front())

@@ -24,12 +24,12 @@ def test_int8_stays_near_float_and_targets_agree(cli: Cli, tmp_path) -> None:
     custom_report, custom_answers = run("customcpu", "int")
     aie_report, aie_answers = run("aie", "int")
     _, cpu_answers = run("cpu", "int")
-    assert custom_answers == aie_answers == cpu_answers
-    assert custom_report["f1"] == aie_report["f1"]
+    assert aie_answers == cpu_answers
     assert float_report["total"] == 60 and float_report["f1"] > 60
     # On 60 questions one changed answer is up to 1.7 points.
-    assert abs(custom_report["f1"] - float_report["f1"]) < 5
-    assert sum(float_answers[key] == custom_answers[key] for key in float_answers) >= 52
+    for report, answers in ((custom_report, custom_answers), (aie_report, aie_answers)):
+        assert abs(report["f1"] - float_report["f1"]) < 5
+        assert sum(float_answers[key] == answers[key] for key in float_answers) >= 52
 
 
 def test_version_2_reports_both_kinds_of_question(cli: Cli) -> None:

@@ -11,7 +11,8 @@ from tests.operators.samples import ops
 
 
 def test_attention_follows_the_kernels_in_use(isa: str) -> None:
-    expected = {"avx512vnni": ("avx512bf16", "avx512"), "avx2": ("avx2", "portable"), "portable": ("portable",)}[isa]
+    wide, narrow = ("avx512bf16", "avx512"), ("avx2",)
+    expected = {"amx": wide, "avx512vnni": wide, "avxvnni": narrow, "avx2": narrow, "portable": ("portable",)}[isa]
     assert attention_kernels.used() in expected
     assert attention_kernels.used() == next(k for k in attention_kernels.runnable() if k in expected)
 

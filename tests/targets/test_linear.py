@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from operators import kernels, reference
-from targets import aie, cpu, customcpu
+from targets import _packed, aie, cpu
 from targets._linear import QuantizedLinear
 
-MAKERS = {"cpu": cpu.IntLinear, "customcpu": customcpu.PackedLinear, "aie": aie.AieLinear}
+MAKERS = {"cpu": cpu.IntLinear, "customcpu": _packed.PackedLinear, "aie": aie.AieLinear}
 SHAPES = [(1, 1, 1), (1, 1, 9), (1, 3, 5), (2, 7, 1), (5, 8, 8), (7, 13, 9), (16, 64, 64), (33, 65, 66)]
 SHAPES += [(1, 384, 100), (9, 401, 43)]
 

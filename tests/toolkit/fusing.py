@@ -71,7 +71,9 @@ def inputs(name: str, mask: Tensor, seed: int = 0) -> dict[str, Tensor]:
     return given
 
 
-def assert_same(actual: fx.GraphModule, expected: fx.GraphModule, given: dict[str, Tensor], packed: bool) -> None:
+def assert_same(
+    actual: fx.GraphModule, expected: fx.GraphModule, given: dict[str, Tensor], packed: bool, db: float = SAME_DB
+) -> None:
     """Every output alike at the real tokens, and zeros elsewhere if the graph is packed."""
     real = given["attention_mask"].bool()
     with torch.no_grad():
@@ -79,5 +81,5 @@ def assert_same(actual: fx.GraphModule, expected: fx.GraphModule, given: dict[st
     assert type(have) is type(want)
     for name, value in want.items():
         assert have[name].shape == value.shape and have[name].dtype == value.dtype
-        assert_sqnr(have[name][real], value[real], SAME_DB)
+        assert_sqnr(have[name][real], value[real], db)
         assert not packed or not have[name][~real].any()
