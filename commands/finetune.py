@@ -14,7 +14,7 @@ import torch.distributed as dist
 from commands.common import Options, err, out, print_json, progress_bar
 from commands.graph import use_threads
 from models import load
-from models.finetune import Settings, Step, save_model, train
+from models.finetune import Settings, Step, save_model, train, weights_checksum
 from models.finetune.averaging import EVERY
 from models.finetune.dropout import ATTENTION, replace_dropout
 from models.memory import keep_freed_memory
@@ -73,6 +73,7 @@ def command(options: Options, base: str, train_files: tuple[str, ...], output: P
     # Eager attention: PyTorch's fused attention has a backward on the CPU that is slower than the matmuls.
     model, tokenizer = load(base, new_head=True, dropout=dropout, attention=ATTENTION)
     replace_dropout(model)
+    start = weights_checksum(model.base_model)  # without the head, which the seed decides
     main = _join_processes()
     history: list[dict[str, float]] = []
     with progress_bar("loss") as bar:
@@ -91,7 +92,7 @@ def command(options: Options, base: str, train_files: tuple[str, ...], output: P
                 history.append({"epoch": epoch, "loss": mean[0], **_measure(model, tokenizer, held_out, settings)})
                 err.print(f"epoch {epoch}: " + json.dumps(history[-1]))
 
-        train(model, tokenizer, examples, settings, output, resume, checkpoint_every, on_step, on_epoch)
+        train(model, tokenizer, examples, settings, output, resume, checkpoint_every, on_step, on_epoch, start)
     if main:
         save_model(model, tokenizer, output)
         result = {**_header(base, bf16), "output": str(output), "dropout": dropout, **asdict(settings)}

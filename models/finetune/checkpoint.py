@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from pathlib import Path
 
 import torch
@@ -14,6 +15,15 @@ from models.finetune.averaging import WeightMean
 
 FILE = "training-state.safetensors"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
+
+
+def weights_checksum(model: nn.Module) -> int:
+    """A number that parameters of other names, shapes or values would hardly have."""
+    total = 0
+    for name, parameter in model.named_parameters():
+        total = zlib.crc32(f"{name} {tuple(parameter.shape)}".encode(), total)
+        total = zlib.crc32(parameter.detach().flatten().view(torch.uint8).numpy().tobytes(), total)
+    return total
 
 
 def check_folder(folder: Path) -> None:

@@ -62,8 +62,11 @@ def train(
     checkpoint_every: int = 250,
     on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[int], None] = lambda epoch: None,
+    base: int = 0,
 ) -> None:
     """Fine-tunes `model` in place; state goes to `output` every `checkpoint_every` steps and epochs.
+
+    `base` says which weights the run starts from (their `weights_checksum`): a state of others isn't resumed.
 
     Under torchrun each process takes its share of every batch, so that the result is that of one
     process up to rounding. Raises InputError when the state in `output` can't be resumed, a window is
@@ -82,7 +85,7 @@ def train(
     ]
     optimizer = _optimizer(model, settings)
     dropout = sorted({module.p for module in model.modules() if isinstance(module, (nn.Dropout, Dropout))})
-    run = {**asdict(settings), "dropout": dropout, "data": checksum(examples), "processes": world}
+    run = {**asdict(settings), "dropout": dropout, "data": checksum(examples), "processes": world, "base": base}
     mean = WeightMean()
     done = load_state(output, model, optimizer, mean, run) if resume else 0
     _check_step(output / FILE, done, len(plan), world)

@@ -1,6 +1,7 @@
 """`finetune` as a user calls it, on a tiny base and a few questions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from models import load
 from models.finetune.checkpoint import FILE
 from tests.cli import Cli
 from tests.models.runs import averaging_every
-from tests.models.samples import SQUAD, tiny_folder
+from tests.models.samples import SQUAD, tiny_bert, tiny_folder
 
 DATA = str(SQUAD / "sample-v1.1.json.gz")
 FEW = ("--epochs", "2", "--limit", "14", "--batch-size", "5", "--max-length", "100", "--stride", "16", "--no-bf16")
@@ -75,3 +76,13 @@ def test_wrong_usage(before: tuple[str, ...], after: tuple[str, ...], cli: Cli, 
     result = cli(*before, "finetune", "--base", base, "--train", DATA, "--output", str(tmp_path / "out"), *after)
     assert result.code == 2 and (before or after)[0] in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_from_another_base_is_not_resumed(cli: Cli, base: str, tmp_path: Path) -> None:
+    few = ("--train", DATA, "--output", str(tmp_path / "out"), *FEW, "--limit", "1")
+    assert cli("finetune", "--base", base, *few).code == 0
+    moved = str(shutil.copytree(base, tmp_path / "moved"))
+    assert cli("finetune", "--base", moved, *few).code == 0  # its weights are what counts, not its name
+    tiny_bert(seed=1).save_pretrained(moved)
+    cli("finetune", "--base", moved, *few).fails_in_one_line(1, "is of a run with base=", "--no-resume")
+    assert cli("finetune", "--base", moved, *few, "--no-resume").code == 0

@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from models import InputError
+from models.finetune import weights_checksum
 from models.finetune.checkpoint import FILE
 from tests.models.runs import AVERAGED, EXAMPLES, SETTINGS, run
 
@@ -40,6 +43,23 @@ def test_a_state_of_other_settings_is_one_line(stopped: Path, setting: str, valu
 def test_a_state_of_another_dropout_or_of_other_questions_is_one_line(stopped: Path) -> None:
     refused(stopped, r"dropout=\[0.1\], this one has \[0.0\]", dropout=0.0)
     refused(stopped, "data=", examples=EXAMPLES[::-1])
+
+
+def test_a_state_of_another_base_is_one_line(stopped: Path) -> None:
+    refused(stopped, "base=0, this one has 5", base=5)
+
+
+def test_the_checksum_of_weights_sees_names_shapes_and_values() -> None:
+    names, values = ("one", "two"), [torch.ones(2, 3), torch.zeros(3)]
+    others = [
+        (names[::-1], values),
+        (names, [torch.ones(3, 2), torch.zeros(3)]),
+        (names, [torch.ones(2, 3), torch.tensor([0.0, 0.0, 1e-9])]),
+    ]
+    sums = {weights_checksum(nn.ParameterDict(dict(zip(*parts, strict=True)))) for parts in [(names, values), *others]}
+    assert len(sums) == 4
+    again = nn.ParameterDict(dict(zip(names, [value.clone() for value in values], strict=True)))
+    assert weights_checksum(again) in sums
 
 
 def refused(folder: Path, said: str, **options: object) -> None:
