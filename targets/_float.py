@@ -32,13 +32,11 @@ class PackedFloatLinear(nn.Module):
         return f"{sizes}, activation={self.activation}, dtype={self.packed.dtype}"
 
 
-def swap_float(graph: fx.GraphModule, narrowest: int) -> int:
-    """Replaces each nn.Linear of float32 or bfloat16 with at least `narrowest` outputs by a PackedFloatLinear under
-    the same name. → how many"""
+def swap_float(graph: fx.GraphModule) -> int:
+    """Replaces each nn.Linear of float32 or bfloat16 by a PackedFloatLinear under the same name. → how many"""
     kinds = (torch.float32, torch.bfloat16)
     found = [(name, module) for name, module in graph.named_modules() if type(module) is nn.Linear]
-    found = [(name, module) for name, module in found if module.weight.dtype in kinds and module.in_features]
-    found = [(name, module) for name, module in found if module.out_features >= narrowest]
+    found = [(name, module) for name, module in found if module.weight.dtype in kinds and module.weight.numel()]
     for name, module in found:
         graph.set_submodule(name, PackedFloatLinear(module).eval())
     return len(found)

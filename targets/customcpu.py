@@ -22,24 +22,23 @@ FUSIONS = (
     "lookups",
     "attention_rows",
 )
-NARROWEST_AT_INT = 8
 
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
     """Each module that MODULES names → what it makes of it; nn.Linear → PackedFloatLinear."""
     kernels.load()
     swap_modules(graph, MODULES)
-    lower_float(graph, recipe)
+    lower_float(graph)
 
 
-def lower_float(graph: fx.GraphModule, recipe: Recipe) -> None:
+def lower_float(graph: fx.GraphModule) -> None:
     """nn.Linear → PackedFloatLinear, with the GELU that follows it; without compiled kernels PyTorch's are better.
 
-    At int, the layers kept in float are few, and PyTorch's product with the 2 rows of a question answering head is
-    the faster one: only wider ones are replaced.
+    At int too, for the layers that are kept in float: PyTorch's own threads would go on spinning after their product,
+    on the cores that the next kernels want (with a head of 2 outputs it cost a third of the time at batch 1).
     """
     if kernels.status().compiled:
-        swap_float(graph, NARROWEST_AT_INT if recipe.precision == "int" else 1)
+        swap_float(graph)
         fuse_gelu(graph)
 
 

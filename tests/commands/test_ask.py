@@ -38,12 +38,13 @@ def test_aie_says_emulated_where_it_is_shown(cli: Cli) -> None:
 
 
 def test_targets_give_the_same_answers_to_the_bit(cli: Cli) -> None:
-    """All of them where nothing is fused; customcpu's fused graph, its attention in bfloat16, nearly."""
+    """Targets without fusions; customcpu nearly: its float head sums in another order, its fused attention is bf16."""
     unfused = [option for name in NAMES for option in ("--without", name)]
     runs = [("cpu",), ("aie",), ("customcpu", *unfused), ("customcpu",)]
     answers = [cli("--target", *run, "--precision", "int", "--json").json["answers"] for run in runs]
     scores = [[found["score"] for found in found_by] for found_by in answers]
-    assert scores[0] == scores[1] == scores[2]
+    assert scores[0] == scores[1]
+    assert scores[2] == pytest.approx(scores[0], abs=1e-4)
     assert [found["text"] for found in answers[3]] == [found["text"] for found in answers[0]]
     assert scores[3] == pytest.approx(scores[0], abs=0.1)
 
