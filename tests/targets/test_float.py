@@ -75,7 +75,7 @@ def test_gelu_is_fused(approximate, fused):
     graph, x = feed_forward(approximate), torch.randn(3, 8)
     with torch.no_grad():
         want = graph(x)
-    assert swap_float(graph, 1) == 2 and fuse_gelu(graph) == fused
+    assert swap_float(graph) == 2 and fuse_gelu(graph) == fused
     graph.recompile()
     assert len(graph.graph.find_nodes(op="call_function", target=torch.ops.aten.gelu.default)) == 1 - fused
     assert_sqnr(graph(x), want, 110)
@@ -86,15 +86,14 @@ def test_gelu_of_a_layer_that_others_use_is_left():
     gelu = next(iter(graph.graph.find_nodes(op="call_function", target=torch.ops.aten.gelu.default)))
     output = graph.graph.output_node()
     output.args = ((output.args[0], gelu.args[0]),)
-    swap_float(graph, 1)
+    swap_float(graph)
     assert fuse_gelu(graph) == 0
 
 
-def test_narrow_heads_stay_with_pytorch_at_int():
+def test_layers_kept_in_float_run_on_our_kernels_at_int():
     graph = transform(tiny.build("bert"), Recipe("int", keep=("qa_outputs", "*.output.dense")), "customcpu")
     kinds = {name: type(graph.get_submodule(name)) for name in (entry["name"] for entry in report_of(graph).kept)}
-    assert kinds.pop("qa_outputs") is nn.Linear
-    assert kinds and set(kinds.values()) == {PackedFloatLinear}
+    assert "qa_outputs" in kinds and set(kinds.values()) == {PackedFloatLinear}
 
 
 @pytest.mark.parametrize("precision", GATE_DB)
