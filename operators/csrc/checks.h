@@ -30,31 +30,32 @@ void require(bool ok, const std::string &wanted, const T &got, const std::string
 }
 
 inline void check_tensor(const std::string &name, const Tensor &t, ScalarType type, int64_t dims) {
+  if (t.is_cpu() && t.scalar_type() == type && t.dim() == dims)
+    return; // before any words are made: this is asked of every operand of every call
   const std::string wanted = name + " must be " + torch::headeronly::toString(type) + " on the CPU with " +
                              std::to_string(dims) + (dims == 1 ? " dimension" : " dimensions");
   const std::string got =
       std::string(torch::headeronly::toString(t.scalar_type())) + " of shape " + shape_of(t);
-  require(t.is_cpu() && t.scalar_type() == type && t.dim() == dims, wanted, got, "convert or reshape it");
+  require(false, wanted, got, "convert or reshape it");
 }
 
 inline void check_vector(const std::string &name, const Tensor &t, ScalarType type, int64_t length) {
   check_tensor(name, t, type, 1);
-  require(t.size(0) == length, name + " must have " + std::to_string(length) + " entries", t.size(0),
-          "fix it");
+  if (t.size(0) != length)
+    require(false, name + " must have " + std::to_string(length) + " entries", t.size(0), "fix it");
 }
 
 inline void check_depth(const std::string &op, int64_t k) {
-  require(0 < k && k <= MAX_K,
-          op + ": K must lie in 1.." + std::to_string(MAX_K) + ", where int32 sums are exact", k,
-          "split the reduction");
+  if (k <= 0 || k > MAX_K)
+    require(false, op + ": K must lie in 1.." + std::to_string(MAX_K) + ", where int32 sums are exact", k,
+            "split the reduction");
 }
 
 inline void check_activation(const std::string &op, const Tensor &x) {
-  const std::string wanted = op + ": x must be Float on the CPU with at least 1 dimension";
-  const std::string got =
-      std::string(torch::headeronly::toString(x.scalar_type())) + " of shape " + shape_of(x);
-  require(x.is_cpu() && x.scalar_type() == ScalarType::Float && x.dim() >= 1, wanted, got,
-          "convert x with .float()");
+  if (!x.is_cpu() || x.scalar_type() != ScalarType::Float || x.dim() < 1)
+    require(false, op + ": x must be Float on the CPU with at least 1 dimension",
+            std::string(torch::headeronly::toString(x.scalar_type())) + " of shape " + shape_of(x),
+            "convert x with .float()");
   check_depth(op, x.size(x.dim() - 1));
 }
 
@@ -62,10 +63,11 @@ inline void check_packed(const std::string &op, const Tensor &packed, int64_t k,
   check_tensor(op + ": packed", packed, ScalarType::Char, 4);
   check_tensor(op + ": weight_sum", weight_sum, ScalarType::Int, 1);
   const int64_t n = weight_sum.size(0), panels = (n + PANEL - 1) / PANEL, groups = (k + GROUP - 1) / GROUP;
-  const bool ok = packed.size(0) == panels && packed.size(1) == groups && packed.size(2) == PANEL &&
-                  packed.size(3) == GROUP;
+  if (packed.size(0) == panels && packed.size(1) == groups && packed.size(2) == PANEL &&
+      packed.size(3) == GROUP)
+    return;
   std::ostringstream wanted;
   wanted << op << ": packed must have shape [" << panels << ", " << groups << ", " << PANEL << ", " << GROUP
          << "] for K=" << k << " and N=" << n;
-  require(ok, wanted.str(), shape_of(packed), "use opswap::pack_weight");
+  require(false, wanted.str(), shape_of(packed), "use opswap::pack_weight");
 }

@@ -11,6 +11,7 @@ namespace {
 
 const int64_t BLOCK = 48;              // rows of a block, a multiple of the tile heights
 const int64_t FEW = 12;                // fewer rows than this for each thread: the panels are split instead
+const int64_t SOME = 8;                // rows of them that are finished together
 const int64_t STRIP_BYTES = 512 << 10; // a block's floats should leave room for a panel in a core's own cache
 
 int64_t block_rows(int64_t m, int64_t n) {
@@ -112,7 +113,10 @@ void in_blocks(const Rows &a, const Linear &w, const std::function<void(const Bl
       const Strip s = panel_of(whole, p);
       gemm(&s);
     });
-    return done({0, a.m, whole.y, w.n});
+    return for_each_task(ceil_div(a.m, SOME), [&](int64_t task) {
+      const int64_t first = task * SOME;
+      done({first, std::min(SOME, a.m - first), whole.y + first * w.n, w.n});
+    });
   }
   const int64_t most = block_rows(a.m, w.n);
   for_each_task(ceil_div(a.m, most), [&](int64_t task) {

@@ -49,8 +49,9 @@ Lookup checked_lookup(const Tensor &ids, const Tensor &table, int64_t rows, int6
   const Lookup found{dense(ids), dense(table)};
   for (int64_t i = 0; i < rows; i++) {
     const int64_t id = data<int64_t>(found.ids)[i];
-    require(0 <= id && id < table.size(0), op + ": ids must lie in 0.." + std::to_string(table.size(0) - 1),
-            id, "use the model's own tokenizer");
+    if (id < 0 || id >= table.size(0)) // no words are made for the others
+      require(false, op + ": ids must lie in 0.." + std::to_string(table.size(0) - 1), id,
+              "use the model's own tokenizer");
   }
   return found;
 }
@@ -113,8 +114,8 @@ Tensor unpack_tokens(const Tensor &x, const Tensor &tokens, int64_t batch, int64
   std::memset(to, 0, positions * size);
   for (int64_t i = 0; i < x.size(0); i++) {
     const int64_t at = data<int64_t>(where)[i];
-    require(0 <= at && at < positions, op + ": tokens must lie in 0.." + std::to_string(positions - 1), at,
-            todo);
+    if (at < 0 || at >= positions)
+      require(false, op + ": tokens must lie in 0.." + std::to_string(positions - 1), at, todo);
     std::memcpy(to + at * size, data<char>(from) + i * size, size);
   }
   return y;

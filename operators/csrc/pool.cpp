@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -42,11 +43,12 @@ public:
   // Runs one job at a time; a caller that comes while another has the pool, or from inside a job, works
   // alone.
   void run(int64_t tasks, int64_t threads, const std::function<void(int64_t)> &work) {
-    std::unique_lock<std::mutex> mine(callers, std::try_to_lock);
-    if (inside_a_job || !mine.owns_lock())
+    if (inside_a_job)
       return alone(tasks, work);
-    while (static_cast<int64_t>(started) < threads - 1)
-      std::thread(&Pool::serve, this, started++).detach();
+    std::unique_lock<std::mutex> mine(callers, std::try_to_lock);
+    if (!mine.owns_lock())
+      return alone(tasks, work);
+    start(threads - 1);
     job = &work, failure = nullptr;
     parts = std::vector<Part>(std::min(threads, tasks));
     for (int64_t i = 0, size = parts.size(); i < size; i++)
@@ -70,6 +72,15 @@ private:
   static void alone(int64_t tasks, const std::function<void(int64_t)> &work) {
     for (int64_t task = 0; task < tasks; task++)
       work(task);
+  }
+
+  // As many as the system allows: with fewer workers the others take their parts.
+  void start(int64_t workers) {
+    try {
+      for (; static_cast<int64_t>(started) < workers; started++)
+        std::thread(&Pool::serve, this, started).detach();
+    } catch (const std::system_error &) {
+    }
   }
 
   // First this thread's own part, so that rows stay in the cache of the core that made them, then what others

@@ -30,7 +30,7 @@ static inline float gelu(float x) {
   return x * float_of(clamp(bits_of(fused(p, t, 0.5f)), 0, 0x3f800000)); // within 0 and 1
 }
 
-static inline void gelu_row(float *__restrict x, const Row *r) {
+static inline void gelu_row(float *x, const Row *r) { // r is of x
   const int64_t k = r->k;
   for (int64_t i = 0; i < k; i++)
     x[i] = gelu(x[i]);

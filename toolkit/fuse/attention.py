@@ -112,9 +112,11 @@ def _stackable(gm: fx.GraphModule, cat: fx.Node) -> bool:
         return False
     nodes: Any = cat.args[0]
     modules = [module_of(gm, node) for node in nodes]
+    if not all(type(module) is QuantizedLinear for module in modules):
+        return False
     alike = {(node.args[0], getattr(module, "symmetric", None)) for node, module in zip(nodes, modules, strict=True)}
     single = all(only_user(node) is cat for node in nodes)
-    return single and len(alike) == 1 and all(type(module) is QuantizedLinear for module in modules)
+    return single and len(alike) == 1
 
 
 def _call_merged(gm: fx.GraphModule, cat: fx.Node, name: str) -> None:
