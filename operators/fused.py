@@ -74,6 +74,12 @@ def linear_int8_add_norm(
     return norm_rows(y + residual, gamma, beta, eps, quantize, symmetric)
 
 
+def gelu_rows(x: Tensor, symmetric: bool) -> Rows:
+    """x float32 [M, N] → rows of GELU(x): what linear_int8_gelu does to its product. Raises ValueError."""
+    validate.check_matrix("gelu_rows", x)
+    return reference.quantize_per_token(F.gelu(x), symmetric)
+
+
 def norm_rows(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, symmetric: bool) -> Normed:
     """x float32 [M, N] → y = LayerNorm(x), and y's rows (of 0 rows without `quantize`). Raises ValueError."""
     validate.check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta)
@@ -137,6 +143,11 @@ def _fake_add_norm(q: Tensor, scale: Tensor, zero_point: Tensor, packed: Tensor,
     return torch.empty_like(residual), *_empty_rows(q, q.shape[0] if quantize else 0, weight_sum.shape[0])
 
 
+def _fake_gelu_rows(x: Tensor, symmetric: bool) -> Rows:
+    validate.check_matrix("gelu_rows", x)
+    return _empty_rows(x, x.shape[0], x.shape[1])
+
+
 def _fake_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, symmetric: bool) -> Normed:
     validate.check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta)
     return torch.empty_like(x), *_empty_rows(x, x.shape[0] if quantize else 0, x.shape[1])
@@ -148,4 +159,5 @@ ROWS, NORMED = "(Tensor, Tensor, Tensor)", "(Tensor, Tensor, Tensor, Tensor)"
 define("linear_int8_rows", f"({LINEAR}, bool bf16) -> Tensor", linear_int8_rows, _fake_rows)
 define("linear_int8_gelu", f"({LINEAR}, bool symmetric) -> {ROWS}", linear_int8_gelu, _fake_gelu)
 define("linear_int8_add_norm", f"({LINEAR}, Tensor residual, {NORM}) -> {NORMED}", linear_int8_add_norm, _fake_add_norm)
+define("gelu_rows", f"(Tensor x, bool symmetric) -> {ROWS}", gelu_rows, _fake_gelu_rows)
 define("norm_rows", f"(Tensor x, {NORM}) -> {NORMED}", norm_rows, _fake_norm)

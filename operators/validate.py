@@ -109,6 +109,12 @@ def check_weights(
             _length(op, name, t, weight_sum.shape[0], "output channel")
 
 
+def check_matrix(op: str, x: Tensor) -> None:
+    """x: float32 [M, N], 0 < N <= MAX_K."""
+    _tensor(op, "x", x, float32, 2)
+    check_depth(op, x.shape[1])
+
+
 def check_norm(op: str, x: Tensor, name: str, rows: int, columns: int, gamma: Tensor, beta: Tensor) -> None:
     """x: float32 [rows, columns]; gamma, beta: float32 [columns]."""
     _tensor(op, name, x, float32, 2)

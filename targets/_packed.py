@@ -136,3 +136,17 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     Attention: PackedAttention,
     AttentionRows: PackedAttentionRows,
 }
+
+# every fusion there is has its operator here
+FUSIONS = (
+    "attention",
+    "qkv",
+    "rows",
+    "packing",
+    "quantize",
+    "gelu",
+    "add_norm",
+    "embeddings",
+    "lookups",
+    "attention_rows",
+)

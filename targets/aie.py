@@ -5,15 +5,21 @@ native tiles, the array multiplies into int32, and the host scales the result ba
 """
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from operators import kernels
+from targets._float import lower_float
+from targets._fused import Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu, swap_modules
 from targets._hardware import cpu_name, pci_ids
-from targets._linear import QuantizedLinear, swap
+from targets._linear import QuantizedLinear
+from targets._packed import FUSIONS, PackedNorm
+from targets._packed import MODULES as HOST
 from targets.base import Execution, Recipe, Target
 
 TILE_M, TILE_K, TILE_N = 4, 8, 8  # the int8 matrix shape that one instruction of XDNA takes
@@ -53,7 +59,12 @@ class AieLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x float32 [..., K] → float32 [..., N]"""
-        q, scale, zero = torch.ops.opswap.quantize_per_token(x, self.symmetric)
+        rows = torch.ops.opswap.quantize_per_token(x, self.symmetric)
+        return self.multiply(rows).view(*x.shape[:-1], self.out_features)
+
+    def multiply(self, rows: Rows) -> Tensor:
+        """rows [M, K] → float32 [M, N]"""
+        q, scale, zero = rows
         signed = q.bitwise_xor(128).view(torch.int8)  # flipping the top bit takes 128 away
         padded = F.pad(signed, (0, -self.in_features % TILE_K, 0, -signed.shape[0] % TILE_M))
         acc = array_matmul(padded, self.packed, self.weight_sum)[: signed.shape[0], : self.out_features]
@@ -62,16 +73,58 @@ class AieLinear(nn.Module):
         y = acc.to(torch.float32) * (scale[:, None] * self.scale)
         if self.bias is not None:
             y = y + self.bias
-        return y.view(*x.shape[:-1], self.out_features)
+        return y
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, symmetric={self.symmetric}"
 
 
+class AieRowsLinear(AieLinear):
+    """RowsLinear: rows [T, K] → float32 [T, N]"""
+
+    def __init__(self, source: RowsLinear) -> None:
+        super().__init__(source.linear)
+
+    def forward(self, rows: Rows) -> Tensor:  # type: ignore[override]
+        return self.multiply(rows)
+
+
+class AieRowsLinearGelu(AieLinear):
+    """RowsLinearGelu: the array multiplies, the host does GELU and quantizes: rows [T, K] → rows [T, N]"""
+
+    def __init__(self, source: RowsLinearGelu) -> None:
+        super().__init__(source.linear)
+
+    def forward(self, rows: Rows) -> Rows:  # type: ignore[override]
+        return torch.ops.opswap.gelu_rows(self.multiply(rows), self.symmetric)
+
+
+class AieRowsLinearAddNorm(PackedNorm):
+    """RowsLinearAddNorm: the array multiplies, the host adds the residual [T, N], normalizes and quantizes"""
+
+    def __init__(self, source: RowsLinearAddNorm) -> None:
+        super().__init__(source)
+        self.linear = AieLinear(source.linear)
+
+    def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
+        return super().forward(self.linear.multiply(rows) + residual)
+
+
+# What is no linear layer is the host's, and runs as on customcpu.
+MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    **HOST,
+    QuantizedLinear: AieLinear,
+    RowsLinear: AieRowsLinear,
+    RowsLinearGelu: AieRowsLinearGelu,
+    RowsLinearAddNorm: AieRowsLinearAddNorm,
+}
+
+
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
-    """QuantizedLinear → AieLinear"""
+    """Each module that MODULES names → what it makes of it; the float head as on customcpu."""
     kernels.load()
-    swap(graph, AieLinear)
+    swap_modules(graph, MODULES)
+    lower_float(graph)
 
 
 def missing() -> list[str]:
@@ -98,4 +151,4 @@ def execution(precision: str) -> Execution:
     return Execution("aie-emulated", False, cpu_name(), kernels.status().isa, why)
 
 
-TARGET = Target(name="aie", precisions=("int",), lower=lower, execution=execution)
+TARGET = Target(name="aie", precisions=("int",), lower=lower, execution=execution, fusions=frozenset(FUSIONS))

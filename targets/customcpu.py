@@ -4,24 +4,11 @@ import torch
 from torch import fx
 
 from operators import float_kernels, kernels
-from targets._float import fuse_gelu, swap_float
+from targets._float import lower_float
 from targets._fused import swap_modules
 from targets._hardware import cpu_name
-from targets._packed import MODULES
+from targets._packed import FUSIONS, MODULES
 from targets.base import Execution, Recipe, Target
-
-FUSIONS = (
-    "attention",
-    "qkv",
-    "rows",
-    "packing",
-    "quantize",
-    "gelu",
-    "add_norm",
-    "embeddings",
-    "lookups",
-    "attention_rows",
-)
 
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
@@ -29,17 +16,6 @@ def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
     kernels.load()
     swap_modules(graph, MODULES)
     lower_float(graph)
-
-
-def lower_float(graph: fx.GraphModule) -> None:
-    """nn.Linear → PackedFloatLinear, with the GELU that follows it; without compiled kernels PyTorch's are better.
-
-    At int too, for the layers that are kept in float: PyTorch's own threads would go on spinning after their product,
-    on the cores that the next kernels want (with a head of 2 outputs it cost a third of the time at batch 1).
-    """
-    if kernels.status().compiled:
-        swap_float(graph)
-        fuse_gelu(graph)
 
 
 def execution(precision: str) -> Execution:

@@ -1,5 +1,6 @@
 // An int8 linear layer together with what follows it in a transformer: no intermediate leaves the cache.
 #include <algorithm>
+#include <cstring>
 #include <tuple>
 
 #include <torch/csrc/stable/library.h>
@@ -79,6 +80,24 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
   return results(y, r);
 }
 
+Three gelu_rows(const Tensor &x, bool symmetric) {
+  check_tensor("gelu_rows: x", x, ScalarType::Float, 2);
+  const int64_t m = x.size(0), n = x.size(1);
+  check_depth("gelu_rows", n);
+  const Tensor from = dense(x);
+  const Rows r = empty_rows(m, n);
+  const auto kernel = kernels_in_use().gelu;
+  for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
+    float *y = static_cast<float *>(scratch(0, n * sizeof(float)));
+    for (int64_t i = task * ENOUGH_ROWS; i < std::min(m, (task + 1) * ENOUGH_ROWS); i++) {
+      std::memcpy(y, data<float>(from) + i * n, n * sizeof(float));
+      const Row row = row_of(r, i, y, symmetric);
+      kernel(y, &row);
+    }
+  });
+  return {r.q, r.scale, r.zero_point};
+}
+
 Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double eps, bool quantize,
                bool symmetric) {
   check_tensor("norm_rows: x", x, ScalarType::Float, 2);
@@ -100,5 +119,6 @@ Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double 
 STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {
   m.impl("linear_int8_gelu", TORCH_BOX(&linear_int8_gelu));
   m.impl("linear_int8_add_norm", TORCH_BOX(&linear_int8_add_norm));
+  m.impl("gelu_rows", TORCH_BOX(&gelu_rows));
   m.impl("norm_rows", TORCH_BOX(&norm_rows));
 }

@@ -92,6 +92,21 @@ def test_gelu_and_norm_are_near_the_reference(shape: tuple[int, int, int], symme
         assert_sqnr(found[at + 1], expected[at + 1], 75)
 
 
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("shape", SHAPES + WIDE, ids=str)
+def test_fused_or_one_after_the_other_gives_the_same_bits(shape: tuple[int, int, int], symmetric: bool) -> None:
+    rows, weights, (residual, gamma, beta) = operands(*shape, symmetric)
+    y = ops.linear_int8_rows(*rows, *weights, False)
+    norm = (gamma, beta, 1e-5, True, symmetric)
+    pairs = [
+        (ops.linear_int8_gelu(*rows, *weights, symmetric), ops.gelu_rows(y, symmetric)),
+        (ops.linear_int8_add_norm(*rows, *weights, residual, *norm), ops.norm_rows(y + residual, *norm)),
+    ]
+    for fused_at_once, in_turn in pairs:
+        for one, other in zip(fused_at_once, in_turn, strict=True):
+            assert_equal_bits(one, other)
+
+
 def test_the_error_of_gelu() -> None:
     """x·Φ(x) over its whole range, told by a linear that is the identity: levels of 1/127 of the row's largest."""
     x = torch.linspace(-6, 6, 100_000).view(-1, 1).expand(-1, 4).contiguous()

@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "linear_int8_rows": [(*ROWS, *LAYER.args(), False), (*ROWS, *LAYER.args()[:3], None, True)],
     "linear_int8_gelu": [(*ROWS, *LAYER.args(), True), (*ROWS, *LAYER.args()[:3], None, False)],
     "linear_int8_add_norm": [(*ROWS, *LAYER.args(), RESIDUAL, *NORM, quantize, True) for quantize in (True, False)],
+    "gelu_rows": [(RESIDUAL, True), (RESIDUAL[:0], False)],
     "norm_rows": [(RESIDUAL, *NORM, quantize, False) for quantize in (True, False)],
     "embed_norm": [
         (IDS, TABLE, IDS, TABLE, IDS, TABLE, *NORM, True, True),
@@ -86,6 +87,7 @@ BAD: dict[str, tuple[str, tuple]] = {
     "one table without ids": ("embed_norm", (IDS, TABLE, IDS, TABLE, None, TABLE, *NORM, True, True)),
     "tables of two widths": ("embed_norm", (IDS, TABLE, IDS, TABLE[:, 1:], None, None, *NORM, True, True)),
     "ids of two lengths": ("embed_norm", (IDS, TABLE, IDS[1:], TABLE, None, None, *NORM, True, True)),
+    "gelu of a double": ("gelu_rows", (RESIDUAL.double(), True)),
     "norm, short gamma": ("norm_rows", (RESIDUAL, NORM[0][1:], *NORM[1:], True, True)),
     "norm of a double": ("norm_rows", (RESIDUAL.double(), *NORM, True, True)),
 }
