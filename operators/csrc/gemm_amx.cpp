@@ -4,10 +4,13 @@
 //
 // A packed panel is a matrix of tiles as it stands: 16 groups of k are 16 rows, 256 bytes apart, and 16
 // columns of 4 bytes are the 64 bytes of a row.
-#ifdef AMX_EMULATED
+#include "kernels.h"
+#ifdef AMX_EMULATED // on any CPU
 #include "amx_emulated.h"
+#include "rows.h"
+#define ROW_KERNELS_AVX512 ROW_KERNELS
 #else
-#include <immintrin.h>
+#include "rows_avx512.h"
 #define amx_configure _tile_loadconfig
 #define amx_zero _tile_zero
 #define amx_load _tile_loadd
@@ -15,9 +18,6 @@
 #define amx_dot _tile_dpbusd
 #define amx_release _tile_release
 #endif
-
-#include "kernels.h"
-#include "rows.h"
 
 enum {
   ROWS = 16,
@@ -105,4 +105,4 @@ extern "C" void gemm_amx(const Strip *s) {
   amx_release();
 }
 
-ROW_KERNELS(amx)
+ROW_KERNELS_AVX512(amx)

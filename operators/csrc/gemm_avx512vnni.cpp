@@ -3,7 +3,7 @@
 #include <immintrin.h>
 
 #include "kernels.h"
-#include "rows.h"
+#include "rows_avx512.h"
 
 // Sums live in registers only if no loop indexes them at run time.
 #define UNROLL _Pragma("GCC unroll 8")
@@ -12,9 +12,11 @@ enum {
   LANES = 16,
   VECTORS = PANEL / LANES,
   MOST_ROWS = 6,
-  FEW = 18,    // rows up to which the weights may come from memory more slowly than they are multiplied
-  CHUNK = 32,  // groups that stay in the L1 cache until all of these rows have had them
-  AHEAD = 8192 // bytes ahead of their use that weights are asked for
+  FEW = 18,     // rows up to which the weights may come from memory more slowly than they are multiplied
+  CHUNK = 32,   // groups that stay in the L1 cache until all of these rows have had them
+  AHEAD = 8192, // bytes ahead of their use that weights are asked for
+  LINE = 64,    // bytes of a cache line, a quarter of a group
+  QUARTERS = PANEL * GROUP / LINE
 };
 
 // _mm512_dpbusd_epi32 in a tile of this size makes g++ 12 spill sums to the stack; with "+v" they stay put.
@@ -97,22 +99,31 @@ static inline void store_whole(const __m512i (&c)[ROWS][VECTORS], const Strip *s
   }
 }
 
-static inline void fetch(const int8_t *w) { // one group; beyond the end it does nothing
-  UNROLL
+// What a loop over groups asks for besides: nothing; its own weights, which come from memory, a good way
+// ahead; or a quarter of the panel that comes next, for the L2 cache, from where the loads themselves are
+// fast enough.
+enum Fetch { NOTHING, OWN, NEXT };
+
+template <Fetch FETCH>
+static inline void fetch(const int8_t *w,
+                         const int8_t *next) { // of one group; beyond the end it does nothing
+  if (FETCH == OWN)
+    UNROLL
   for (int j = 0; j < VECTORS; j++)
-    _mm_prefetch((const char *)w + j * LANES * GROUP, _MM_HINT_T0);
+    _mm_prefetch((const char *)w + AHEAD + j * LINE, _MM_HINT_T0);
+  if (FETCH == NEXT)
+    _mm_prefetch((const char *)next, _MM_HINT_T1);
 }
 
-// Groups from .. to. FETCH: the weights come from memory, so they are asked for early.
-template <int ROWS, bool FETCH>
+// Groups from .. to.
+template <int ROWS, Fetch FETCH>
 static inline void add_groups(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row, int64_t from,
-                              int64_t to) {
+                              int64_t to, const int8_t *next = nullptr) {
   const int64_t all = s->k / GROUP, whole = to < all ? to : all;
   const uint8_t *q = s->q + row * s->q_stride + from * GROUP;
   const int8_t *w = s->panel + from * PANEL * GROUP;
-  for (int64_t g = from; g < whole; g++, q += GROUP, w += PANEL * GROUP) {
-    if (FETCH)
-      fetch(w + AHEAD);
+  for (int64_t g = from; g < whole; g++, q += GROUP, w += PANEL * GROUP, next += LINE) {
+    fetch<FETCH>(w, next);
     add_group<ROWS>(c, w, q, s->q_stride);
   }
   if (whole < to) { // the last group from a padded copy: nothing beyond a row is read
@@ -126,16 +137,17 @@ static inline void add_groups(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64
 
 static inline int64_t groups_of(const Strip *s) { return (s->k + GROUP - 1) / GROUP; }
 
-template <int ROWS, bool FETCH>
+template <int ROWS, Fetch FETCH>
 static void whole_tile(const Strip *s, int64_t row) {
   __m512i c[ROWS][VECTORS];
   start<ROWS>(c, s, row);
-  add_groups<ROWS, FETCH>(c, s, row, 0, groups_of(s));
+  const int64_t groups = groups_of(s);
+  add_groups<ROWS, FETCH>(c, s, row, 0, groups, s->next + row / MOST_ROWS * groups * LINE);
   store_whole<ROWS>(c, s, row);
 }
 
 // Adds to sums in memory.
-template <int ROWS, bool FETCH>
+template <int ROWS, Fetch FETCH>
 static void part(const Strip *s, int64_t row, int64_t from, int64_t to, int32_t (*sums)[PANEL]) {
   __m512i c[ROWS][VECTORS];
   UNROLL
@@ -156,10 +168,10 @@ static void part(const Strip *s, int64_t row, int64_t from, int64_t to, int32_t 
 // multiplied, since a CPU looks further ahead than one chunk.
 static void few(const Strip *s, int64_t row, int rows) {
   static void (*const first[])(const Strip *, int64_t, int64_t, int64_t, int32_t (*)[PANEL]) = {
-      nullptr, part<1, true>, part<2, true>, part<3, true>, part<4, true>, part<5, true>, part<6, true>};
+      nullptr, part<1, OWN>, part<2, OWN>, part<3, OWN>, part<4, OWN>, part<5, OWN>, part<6, OWN>};
   static void (*const later[])(const Strip *, int64_t, int64_t, int64_t, int32_t (*)[PANEL]) = {
-      nullptr,        part<1, false>, part<2, false>, part<3, false>,
-      part<4, false>, part<5, false>, part<6, false>};
+      nullptr,          part<1, NOTHING>, part<2, NOTHING>, part<3, NOTHING>,
+      part<4, NOTHING>, part<5, NOTHING>, part<6, NOTHING>};
   const int tiles = (rows + MOST_ROWS - 1) / MOST_ROWS;
   const int64_t groups = groups_of(s), chunk = tiles == 1 ? groups : CHUNK;
   int32_t sums[FEW][PANEL];
@@ -176,18 +188,18 @@ static void few(const Strip *s, int64_t row, int rows) {
 
 extern "C" void gemm_avx512vnni(const Strip *s) {
   static void (*const whole[])(const Strip *, int64_t) = {nullptr,
-                                                          whole_tile<1, false>,
-                                                          whole_tile<2, false>,
-                                                          whole_tile<3, false>,
-                                                          whole_tile<4, false>,
-                                                          whole_tile<5, false>,
-                                                          whole_tile<6, false>};
+                                                          whole_tile<1, NOTHING>,
+                                                          whole_tile<2, NOTHING>,
+                                                          whole_tile<3, NOTHING>,
+                                                          whole_tile<4, NOTHING>,
+                                                          whole_tile<5, NOTHING>,
+                                                          whole_tile<6, NOTHING>};
   const bool straight = s->columns == PANEL && s->y && s->bias && !s->acc && s->rows > FEW;
   const int step = s->rows > FEW ? MOST_ROWS : FEW;
   for (int64_t row = 0; row < s->rows; row += step) {
     const int rows = s->rows - row < step ? (int)(s->rows - row) : step;
-    if (straight && row == 0) // the first tile brings the panel, and the start of the next, into the cache
-      whole_tile<MOST_ROWS, true>(s, row);
+    if (straight && row < QUARTERS * MOST_ROWS && rows == MOST_ROWS && s->next)
+      whole_tile<MOST_ROWS, NEXT>(s, row);
     else if (straight)
       whole[rows](s, row);
     else
@@ -195,4 +207,4 @@ extern "C" void gemm_avx512vnni(const Strip *s) {
   }
 }
 
-ROW_KERNELS(avx512vnni)
+ROW_KERNELS_AVX512(avx512vnni)

@@ -14,6 +14,7 @@ typedef struct {
   int64_t q_stride, rows, k;
   const int32_t *zero_point; // [rows]
   const int8_t *panel;       // [ceil(k/4), 64, 4], zero padded
+  const int8_t *next;        // the panel that comes after it, worth bringing near; or null
   const int32_t *weight_sum; // [columns]
   int64_t columns;           // 1..64
   int64_t out_stride;        // elements between rows of acc or y

@@ -47,6 +47,7 @@ Strip whole_product(const Rows &a, const Linear &w, float *y) {
                a.k,
                data<int32_t>(a.zero_point),
                data<int8_t>(w.packed),
+               nullptr,
                data<int32_t>(w.weight_sum),
                w.n,
                w.n,
@@ -75,7 +76,9 @@ Strip panel_of(const Strip &strip, int64_t panel) {
   Strip s = strip;
   const int64_t n = panel * PANEL;
   s.columns = std::min<int64_t>(PANEL, s.columns - n);
-  s.panel += panel * ceil_div(s.k, GROUP) * GROUP * PANEL;
+  const int64_t bytes = ceil_div(s.k, GROUP) * GROUP * PANEL;
+  s.panel += panel * bytes;
+  s.next = n + PANEL < strip.columns ? s.panel + bytes : strip.panel; // the first again, for the next rows
   s.weight_sum += n;
   if (s.acc)
     s.acc += n;

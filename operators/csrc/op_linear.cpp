@@ -66,8 +66,8 @@ Tensor int8_matmul(const Tensor &q, const Tensor &zero_point, const Tensor &pack
   const int64_t m = q.size(0), k = q.size(1), n = weight_sum.size(0);
   const Tensor from = dense(q), zero = dense(zero_point), w = dense(packed), sum = dense(weight_sum);
   Tensor acc = empty({m, n}, ScalarType::Int);
-  multiply(Strip{data<uint8_t>(from), k, m, k, data<int32_t>(zero), data<int8_t>(w), data<int32_t>(sum), n, n,
-                 out<int32_t>(acc), nullptr, nullptr, nullptr, nullptr});
+  multiply(Strip{data<uint8_t>(from), k, m, k, data<int32_t>(zero), data<int8_t>(w), nullptr,
+                 data<int32_t>(sum), n, n, out<int32_t>(acc), nullptr, nullptr, nullptr, nullptr});
   return acc;
 }
 

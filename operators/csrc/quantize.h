@@ -62,7 +62,15 @@ static inline void scale_row(const float *__restrict x, int64_t k, float inverse
     q[i] = (uint8_t)clamp(round_even(x[i] * inverse) + zero, least, 255);
 }
 
-static inline void quantize_ranged(const Row *r, Range range) {
+// How the values of a row become bytes: round(x * inverse) + zero, within least and 255.
+typedef struct {
+  float inverse;
+  int32_t zero, least;
+  int finite; // else every byte is zero
+} Levels;
+
+// Writes the row's scale and zero point too.
+static inline Levels levels_of(const Row *r, Range range) {
   const float amax = float_of(range.most), low = float_of(ordered(range.least)),
               high = float_of(ordered(range.largest));
   float scale = r->symmetric ? amax / 127.0f : (high - low) / 255.0f;
@@ -75,11 +83,14 @@ static inline void quantize_ranged(const Row *r, Range range) {
     zero = finite ? clamp(round_even(-low * inverse), 0, 255) : 0;
   *r->scale = finite ? scale : __builtin_nanf("");
   *r->zero_point = zero;
-  if (finite)
-    scale_row(r->x, r->k, inverse, zero, r->symmetric ? 1 : 0, r->q);
-  else
-    memset(r->q, zero, r->k);
-  memset(r->q + r->k, 0, r->padded - r->k);
+  return (Levels){inverse, zero, r->symmetric ? 1 : 0, finite};
 }
 
-static inline void quantize_row(const Row *r) { quantize_ranged(r, range_of(r->x, r->k, r->symmetric)); }
+static inline void quantize_row(const Row *r) {
+  const Levels l = levels_of(r, range_of(r->x, r->k, r->symmetric));
+  if (l.finite)
+    scale_row(r->x, r->k, l.inverse, l.zero, l.least, r->q);
+  else
+    memset(r->q, l.zero, r->k);
+  memset(r->q + r->k, 0, r->padded - r->k);
+}

@@ -13,21 +13,19 @@ static inline float fused(float a, float b, float c) { return __builtin_fmaf(a, 
 // Phi(x) - 1/2 = x P(x * x), P by weighted least squares on Chebyshev nodes, iterated (Lawson) towards the
 // least error of x * Phi(x). Bounds by integers, on which compilers vectorize them: positive floats have the
 // order of their bits.
+#define GELU_BOUND 0x419ae148 // 4.4 * 4.4
+static const float GELU_TERMS[] = {0x1.3a4080p-35f,  -0x1.02275ap-28f, 0x1.760774p-23f,
+                                   -0x1.3d2f00p-18f, 0x1.619ddep-14f,  -0x1.1495a0p-10f,
+                                   0x1.3bfe22p-7f,   -0x1.0ea6a8p-4f,  0x1.985508p-2f};
+
 static inline float gelu(float x) {
-  const int32_t BOUND = 0x408ccccd; // 4.4
-  const int32_t sign = bits_of(x) & INT32_MIN, size = bits_of(x) & 0x7fffffff;
-  const float t = float_of((size < BOUND ? size : BOUND) | sign); // within 4.4
-  const float u = t * t;
-  float p = 0x1.3a4080p-35f;
-  p = fused(p, u, -0x1.02275ap-28f);
-  p = fused(p, u, 0x1.760774p-23f);
-  p = fused(p, u, -0x1.3d2f00p-18f);
-  p = fused(p, u, 0x1.619ddep-14f);
-  p = fused(p, u, -0x1.1495a0p-10f);
-  p = fused(p, u, 0x1.3bfe22p-7f);
-  p = fused(p, u, -0x1.0ea6a8p-4f);
-  p = fused(p, u, 0x1.985508p-2f);
-  return x * float_of(clamp(bits_of(fused(p, t, 0.5f)), 0, 0x3f800000)); // within 0 and 1
+  const int32_t square = bits_of(x * x);
+  const float u = float_of(square < GELU_BOUND ? square : GELU_BOUND);
+  float p = GELU_TERMS[0];
+#pragma GCC unroll 16
+  for (int i = 1; i < (int)(sizeof(GELU_TERMS) / sizeof(GELU_TERMS[0])); i++)
+    p = fused(p, u, GELU_TERMS[i]);
+  return x * float_of(clamp(bits_of(fused(p, x, 0.5f)), 0, 0x3f800000)); // within 0 and 1
 }
 
 static inline void gelu_row(float *x, const Row *r) { // r is of x

@@ -25,7 +25,7 @@ class Strip(ctypes.Structure):
 
     _fields_ = [
         *[("q", POINTER), ("q_stride", LONG), ("rows", LONG), ("k", LONG)],
-        *[("zero_point", POINTER), ("panel", POINTER), ("weight_sum", POINTER)],
+        *[("zero_point", POINTER), ("panel", POINTER), ("next", POINTER), ("weight_sum", POINTER)],
         *[("columns", LONG), ("out_stride", LONG), ("acc", POINTER)],
         *[("y", POINTER), ("scale", POINTER), ("weight_scale", POINTER), ("bias", POINTER)],
     ]
@@ -50,7 +50,7 @@ def run(library: ctypes.CDLL, q: Tensor, zero: Tensor, weight: Tensor) -> Tensor
     acc = at_edge(torch.full((m, n), -1, dtype=torch.int32))
     address = [t.data_ptr() for t in held]
     none = [None] * 4
-    strip = Strip(address[0], k, m, k, address[1], address[2], address[3], n, n, acc.data_ptr(), *none)
+    strip = Strip(address[0], k, m, k, address[1], address[2], None, address[3], n, n, acc.data_ptr(), *none)
     library.gemm_amx(ctypes.byref(strip))
     return acc.clone()
 
