@@ -29,6 +29,9 @@ typedef struct {
   const float *x;
   int64_t k, padded;
   int symmetric;
+  float
+      fixed_scale; // 0: from the row's own range; else every row has this scale and the zero point fixed_zero
+  int32_t fixed_zero;
   uint8_t *q;
   float *scale;
   int32_t *zero_point;

@@ -82,4 +82,35 @@ static inline void quantize_ranged(const Row *r, Range range) {
   memset(r->q + r->k, 0, r->padded - r->k);
 }
 
-static inline void quantize_row(const Row *r) { quantize_ranged(r, range_of(r->x, r->k, r->symmetric)); }
+// As scale_row, where values may lie far outside of the range. -> the largest size, as in Range.
+static inline int32_t scale_far_row(const float *__restrict x, int64_t k, float inverse, int32_t zero,
+                                    int32_t least, uint8_t *__restrict q) {
+  const int32_t FAR = 0x44000000; // 512: beyond 255 levels to either side, and round_even holds
+  int32_t most = 0;
+  for (int64_t i = 0; i < k; i++) {
+    const int32_t size = bits_of(x[i]) & 0x7fffffff;
+    most = size > most ? size : most;
+    const int32_t level = bits_of(x[i] * inverse), high = level & 0x7fffffff;
+    const float near = float_of((high < FAR ? high : FAR) | (level & INT32_MIN));
+    q[i] = (uint8_t)clamp(round_even(near) + zero, least, 255);
+  }
+  return most;
+}
+
+static inline void quantize_fixed(const Row *r) {
+  const int32_t INFINITE = 0x7f800000;
+  const int32_t most =
+      scale_far_row(r->x, r->k, 1.0f / r->fixed_scale, r->fixed_zero, r->symmetric ? 1 : 0, r->q);
+  *r->scale = most < INFINITE ? r->fixed_scale : __builtin_nanf("");
+  *r->zero_point = r->fixed_zero;
+  if (most >= INFINITE)
+    memset(r->q, r->fixed_zero, r->k);
+  memset(r->q + r->k, 0, r->padded - r->k);
+}
+
+static inline void quantize_row(const Row *r) {
+  if (r->fixed_scale > 0)
+    quantize_fixed(r);
+  else
+    quantize_ranged(r, range_of(r->x, r->k, r->symmetric));
+}
