@@ -3,7 +3,7 @@
 from torch import fx, nn
 
 from operators.validate import MAX_K
-from targets._linear import QuantizedLinear
+from targets._linear import Activation, QuantizedLinear
 from toolkit.recipe import Recipe
 from toolkit.report import keep
 
@@ -29,7 +29,7 @@ def quantize(graph: fx.GraphModule, recipe: Recipe) -> int:
             keep(graph, name, why)
             continue
         try:
-            quantized = QuantizedLinear.from_linear(linear, recipe.symmetric)
+            quantized = QuantizedLinear.from_linear(linear, Activation(recipe.symmetric))
         except ValueError as error:
             raise ValueError(f"linear {name} cannot be quantized: {error}") from error
         graph.set_submodule(name, quantized.eval())

@@ -16,8 +16,7 @@
 namespace {
 
 const Kernels built[] = {
-#define KERNELS(name, runs_here)                                                                             \
-  {#name, runs_here, gemm_##name, quantize_##name, gelu_##name, norm_##name, narrow_##name},
+#define KERNELS(name, runs_here) {#name, runs_here, gemm_##name, quantize_##name, gelu_##name, norm_##name},
 #include "kernels.inc"
 #undef KERNELS
 };

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from operators import attention_kernels, kernels
+from tests.activations import ACTIVATIONS
 
 kernels.load()
 
@@ -39,9 +40,10 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
     attention_kernels.use(None)
 
 
-@pytest.fixture(params=[True, False], ids=["symmetric", "asymmetric"])
-def symmetric(request: pytest.FixtureRequest) -> bool:
-    return request.param
+@pytest.fixture(params=ACTIVATIONS)
+def levels(request: pytest.FixtureRequest) -> tuple[bool, float, int]:
+    """symmetric, fixed_scale and fixed_zero"""
+    return ACTIVATIONS[request.param].levels()
 
 
 @pytest.fixture

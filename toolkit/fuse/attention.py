@@ -91,7 +91,7 @@ def fuse_attention_rows(gm: fx.GraphModule) -> int:
         user = only_user(node)
         attention, quantize = module_of(gm, node), module_of(gm, user)
         if isinstance(attention, Attention) and isinstance(quantize, Quantize) and user is not None:
-            made = AttentionRows(attention.heads, attention.scale, quantize.symmetric)
+            made = AttentionRows(attention.heads, attention.scale, quantize.activation)
             gm.set_submodule(str(node.target), made.eval())
             user.replace_all_uses_with(node)
             fused += 1
@@ -104,7 +104,7 @@ def stack(parts: list[QuantizedLinear]) -> QuantizedLinear:
     if any(part.bias is not None for part in parts):
         bias = torch.cat([torch.zeros_like(part.scale) if part.bias is None else part.bias for part in parts])
     weight, scale = torch.cat([part.weight for part in parts]), torch.cat([part.scale for part in parts])
-    return QuantizedLinear(weight, scale, bias, parts[0].symmetric)
+    return QuantizedLinear(weight, scale, bias, parts[0].activation)
 
 
 def _stackable(gm: fx.GraphModule, cat: fx.Node) -> bool:
@@ -114,7 +114,7 @@ def _stackable(gm: fx.GraphModule, cat: fx.Node) -> bool:
     modules = [module_of(gm, node) for node in nodes]
     if not all(type(module) is QuantizedLinear for module in modules):
         return False
-    alike = {(node.args[0], getattr(module, "symmetric", None)) for node, module in zip(nodes, modules, strict=True)}
+    alike = {(node.args[0], getattr(module, "activation", None)) for node, module in zip(nodes, modules, strict=True)}
     single = all(only_user(node) is cat for node in nodes)
     return single and len(alike) == 1
 
