@@ -16,6 +16,7 @@ enum { ROWS = 6, BLOCK = 24 };
 static const float UNIT = 8388608, HIGHEST = 60, WIDEST = 90, LOWEST = -125;
 static const float LOG2_E = 1.44269504f;
 
+namespace { // other files have Blocks of their own
 typedef struct {
   const Head *head;
   Packed packed;
@@ -24,6 +25,7 @@ typedef struct {
   float (*sums)[LANES];       // [BLOCK], by lane: squares of the queries, then sums of the probabilities
   float start[BLOCK];         // what sums of scores start from: 127 UNIT, the exponent of 1, less the shift
 } Block;
+} // namespace
 
 // 2^(x / UNIT - 127) for x from 2 to 253 UNIT, error below 1.1e-4, which the rounding to bfloat16 (up to
 // 2e-3) hides. The exponent is the upper bits of x as an integer; the mantissa is a polynomial in 1 + its

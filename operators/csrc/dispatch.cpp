@@ -8,8 +8,7 @@
   extern "C" void gemm_##name(const Strip *);                                                                \
   extern "C" void quantize_##name(const Row *);                                                              \
   extern "C" void gelu_##name(float *, const Row *);                                                         \
-  extern "C" void norm_##name(const Norm *, const Row *);                                                    \
-  extern "C" void narrow_##name(const float *, int64_t, uint16_t *);
+  extern "C" void norm_##name(const Norm *, const Row *);
 #include "kernels.inc"
 #undef KERNELS
 

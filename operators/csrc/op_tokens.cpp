@@ -18,11 +18,10 @@ std::tuple<Tensor, Tensor> pack_tokens(const Tensor &attention_mask) {
   require(attention_mask.is_cpu() && attention_mask.dim() == 2,
           "pack_tokens: attention_mask must be [batch, sequence]", "shape " + shape_of(attention_mask),
           "reshape it");
-  const bool whole = attention_mask.scalar_type() == ScalarType::Long;
-  const Tensor mask = dense(whole ? attention_mask : torch::stable::to(attention_mask, ScalarType::Long));
+  const Tensor mask = dense(torch::stable::to(attention_mask, ScalarType::Bool)); // true: not zero
   const int64_t batch = mask.size(0), sequence = mask.size(1);
-  const int64_t *real = data<int64_t>(mask);
-  const int64_t count = batch * sequence - std::count(real, real + batch * sequence, 0);
+  const bool *real = data<bool>(mask);
+  const int64_t count = batch * sequence - std::count(real, real + batch * sequence, false);
   const Tensor tokens = empty({count}, ScalarType::Long), starts = empty({batch + 1}, ScalarType::Int);
   int64_t *token = out<int64_t>(tokens), *const first = token;
   int32_t *start = out<int32_t>(starts);
