@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import fields
+from typing import cast
 
 import torch
 from torch import fx, nn
 
 import targets
+from targets._linear import QuantizedLinear
 from targets.base import Pass
-from toolkit import passes
+from toolkit import checkpoint, passes
 from toolkit.capture import capture
 from toolkit.fuse import FUSIONS
 from toolkit.lower import lower
@@ -33,23 +36,21 @@ PASSES: tuple[Pass, ...] = (
 def transform(
     model: nn.Module, recipe: Recipe | None = None, target: str = "cpu", strict: bool = False
 ) -> fx.GraphModule:
-    """model: float, as Hugging Face made it → a graph for `target`, called as the model was, any batch and
-    sequence length; report_of(graph) says what ran and what stayed in float. The model itself is not changed.
+    """model: float, as Hugging Face made it, or what checkpoint.load gave → a graph for `target`, called as the
+    model was, any batch and sequence length; report_of(graph) says what ran and what stayed in float. The model
+    itself is not changed.
 
     Raises UsageError for an unknown target, a precision that it does not have, or a scheme that does not
     exist yet; TargetUnavailable when the target cannot run here; NotNative when strict and it would not run
     natively; CaptureError when the model cannot be captured.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or checkpoint.recipe_of(model) or Recipe()
     chosen = targets.get(target)
     execution = targets.require_runnable(chosen, recipe.precision, strict)
     _require_dynamic(recipe)
-    graph = capture(model, DTYPES.get(recipe.precision, torch.float32))
-    run(graph, PASSES)
-    swapped, fused = 0, {}
-    if recipe.precision == "int":
-        swapped = quantize(graph, recipe)
-        fused = fuse(graph, chosen.fusions - set(recipe.without))
+    graph = quantized(model, recipe) if recipe.precision == "int" else _captured(model, recipe)
+    swapped = sum(isinstance(module, QuantizedLinear) for module in graph.modules())
+    fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision == "int" else {}
     floats = len(linears_of(graph))
     run(graph, chosen.passes)
     lower(graph, chosen, recipe)
@@ -57,6 +58,31 @@ def transform(
         keep_float(graph, f"{chosen.name} has no operator of its own for it at precision {recipe.precision}")
         swapped = floats - len(linears_of(graph))
     attach(graph, recipe, chosen, execution, swapped, fused)
+    return graph
+
+
+def quantized(model: nn.Module, recipe: Recipe) -> fx.GraphModule:
+    """model, recipe: as `transform` takes them, precision int → the graph before fusing and lowering, which a
+    checkpoint holds; of a graph that came from one a copy. Raises UsageError for a recipe that isn't that one's."""
+    saved = checkpoint.recipe_of(model)
+    if saved is None:
+        graph = _captured(model, recipe)
+        quantize(graph, recipe)
+        return graph
+    for field in fields(saved):
+        was, wanted = getattr(saved, field.name), getattr(recipe, field.name)
+        if was != wanted and field.name != "without":
+            raise targets.UsageError(
+                f"the checkpoint has {field.name} {was!r}; got {wanted!r}; quantize the model again"
+            )
+    return checkpoint.copied(cast(fx.GraphModule, model))
+
+
+def _captured(model: nn.Module, recipe: Recipe) -> fx.GraphModule:
+    if checkpoint.recipe_of(model) is not None:
+        raise targets.UsageError(f"the checkpoint is in int; got the precision {recipe.precision!r}; leave that out")
+    graph = capture(model, DTYPES.get(recipe.precision, torch.float32))
+    run(graph, PASSES)
     return graph
 
 
