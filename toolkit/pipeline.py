@@ -86,5 +86,7 @@ def clean(graph: fx.GraphModule) -> None:
 
 
 def _require_dynamic(recipe: Recipe) -> None:
-    if recipe.scheme != "dynamic":
-        raise targets.UsageError(f"only the scheme dynamic exists today; got {recipe.scheme!r}; leave it at dynamic")
+    schemes = [recipe.scheme, *(rule.scheme for rule in recipe.rules if rule.scheme)]
+    other = next((scheme for scheme in schemes if scheme != "dynamic"), None)
+    if other:
+        raise targets.UsageError(f"only the scheme dynamic exists today; got {other!r}; leave it at dynamic")

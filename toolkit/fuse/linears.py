@@ -77,14 +77,18 @@ def fuse_add_norm(gm: fx.GraphModule) -> int:
 
 
 def fuse_norm(gm: fx.GraphModule) -> int:
-    """y = layer_norm(x), Quantize(y) → (y, rows) = NormRows(x): the norm of the embeddings, and any other"""
+    """y = layer_norm(x), Quantize(y) → (y, rows) = NormRows(x): the norm of the embeddings, and any other on rows
+
+    y alone where it is not quantized: float linears read it, or none.
+    """
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=aten.layer_norm.default):
         norm, readers = _one_norm(gm, [node]), [module_of(gm, user) for user in node.users]
         quantize = next((module for module in readers if isinstance(module, Quantize)), None)
-        if norm and quantize and is_rows(node):
-            name = add_module(gm, "norm", NormRows(*norm, quantize=True, symmetric=quantize.symmetric))
-            _replace_norm(gm, node, name, (node.args[0],), True, quantize.symmetric)
+        if norm and is_rows(node):
+            symmetric = quantize is None or quantize.symmetric
+            name = add_module(gm, "norm", NormRows(*norm, quantize=quantize is not None, symmetric=symmetric))
+            _replace_norm(gm, node, name, (node.args[0],), quantize is not None, symmetric)
             fused += 1
     return fused
 
