@@ -41,11 +41,24 @@ def transform(
     natively; CaptureError when the model cannot be captured.
     """
     recipe = recipe or Recipe()
+    targets.require_runnable(targets.get(target), recipe.precision, strict)
+    _require_dynamic(recipe)
+    return finish(captured(model, recipe.precision), recipe, target, strict)
+
+
+def captured(model: nn.Module, precision: str = "fp") -> fx.GraphModule:
+    """capture, passes: → the float graph that `finish` takes, or any number of copies of it"""
+    graph = capture(model, DTYPES.get(precision, torch.float32))
+    run(graph, PASSES)
+    return graph
+
+
+def finish(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False) -> fx.GraphModule:
+    """quantize, fuse, lower, in place: what is left of `transform` for a graph that `captured` made at the recipe's
+    precision. → the graph"""
     chosen = targets.get(target)
     execution = targets.require_runnable(chosen, recipe.precision, strict)
     _require_dynamic(recipe)
-    graph = capture(model, DTYPES.get(recipe.precision, torch.float32))
-    run(graph, PASSES)
     swapped, fused = 0, {}
     if recipe.precision == "int":
         swapped = quantize(graph, recipe)
