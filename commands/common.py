@@ -24,7 +24,8 @@ err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 @dataclass(frozen=True)
 class Options:
-    """The options of run.py itself, which come before the command's name."""
+    """The options of run.py itself, which come before the command's name; given: the names of those that were
+    written out and aren't defaults."""
 
     target: str
     precision: str
@@ -34,6 +35,8 @@ class Options:
     threads: int | None
     json: bool
     without: tuple[str, ...] = ()
+    recipe: str | None = None
+    given: frozenset[str] = frozenset()
 
 
 def given(name: str) -> bool:

@@ -45,10 +45,34 @@ def transform(
     natively; CaptureError when the model cannot be captured.
     """
     recipe = recipe or checkpoint.recipe_of(model) or Recipe()
+    targets.require_runnable(targets.get(target), recipe.precision, strict)
+    _require_dynamic(recipe)
+    graph = quantized(model, recipe) if recipe.precision == "int" else captured(model, recipe.precision)
+    return lowered(graph, recipe, target, strict)
+
+
+def captured(model: nn.Module, precision: str = "fp") -> fx.GraphModule:
+    """capture, passes: → the float graph that `finish` takes, or any number of copies of it"""
+    if checkpoint.recipe_of(model) is not None:
+        raise targets.UsageError(f"the checkpoint is in int; got the precision {precision!r}; leave that out")
+    graph = capture(model, DTYPES.get(precision, torch.float32))
+    run(graph, PASSES)
+    return graph
+
+
+def finish(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False) -> fx.GraphModule:
+    """quantize, fuse, lower, in place: what is left of `transform` for a graph that `captured` made at the recipe's
+    precision. → the graph"""
+    _require_dynamic(recipe)
+    if recipe.precision == "int":
+        quantize(graph, recipe)
+    return lowered(graph, recipe, target, strict)
+
+
+def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False) -> fx.GraphModule:
+    """fuse, lower, in place, of a graph that is quantized if the recipe says so. → the graph"""
     chosen = targets.get(target)
     execution = targets.require_runnable(chosen, recipe.precision, strict)
-    _require_dynamic(recipe)
-    graph = quantized(model, recipe) if recipe.precision == "int" else _captured(model, recipe)
     swapped = sum(isinstance(module, QuantizedLinear) for module in graph.modules())
     fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision == "int" else {}
     floats = len(linears_of(graph))
@@ -66,7 +90,7 @@ def quantized(model: nn.Module, recipe: Recipe) -> fx.GraphModule:
     checkpoint holds; of a graph that came from one a copy. Raises UsageError for a recipe that isn't that one's."""
     saved = checkpoint.recipe_of(model)
     if saved is None:
-        graph = _captured(model, recipe)
+        graph = captured(model, recipe.precision)
         quantize(graph, recipe)
         return graph
     for field in fields(saved):
@@ -76,14 +100,6 @@ def quantized(model: nn.Module, recipe: Recipe) -> fx.GraphModule:
                 f"the checkpoint has {field.name} {was!r}; got {wanted!r}; quantize the model again"
             )
     return checkpoint.copied(cast(fx.GraphModule, model))
-
-
-def _captured(model: nn.Module, recipe: Recipe) -> fx.GraphModule:
-    if checkpoint.recipe_of(model) is not None:
-        raise targets.UsageError(f"the checkpoint is in int; got the precision {recipe.precision!r}; leave that out")
-    graph = capture(model, DTYPES.get(recipe.precision, torch.float32))
-    run(graph, PASSES)
-    return graph
 
 
 def run(graph: fx.GraphModule, order: Sequence[Pass]) -> list[int]:
@@ -112,5 +128,7 @@ def clean(graph: fx.GraphModule) -> None:
 
 
 def _require_dynamic(recipe: Recipe) -> None:
-    if recipe.scheme != "dynamic":
-        raise targets.UsageError(f"only the scheme dynamic exists today; got {recipe.scheme!r}; leave it at dynamic")
+    schemes = [recipe.scheme, *(rule.scheme for rule in recipe.rules if rule.scheme)]
+    other = next((scheme for scheme in schemes if scheme != "dynamic"), None)
+    if other:
+        raise targets.UsageError(f"only the scheme dynamic exists today; got {other!r}; leave it at dynamic")

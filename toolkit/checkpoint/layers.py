@@ -1,12 +1,13 @@
 """The layers of a quantized graph ↔ tensors by the names that compressed-tensors gives them, and a word on each."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from targets._linear import QuantizedLinear
+from targets._linear import MIDDLE, Activation, QuantizedLinear
 from toolkit.checkpoint.errors import CheckpointError
 
 Tensors = dict[str, Tensor]
@@ -16,7 +17,7 @@ INT8, FLOAT = "int8", "float"
 def kind_of(name: str, layer: nn.Module) -> dict[str, Any]:
     """→ what `build` needs to know besides the tensors. Raises CheckpointError for a layer of another class."""
     if type(layer) is QuantizedLinear:
-        return {"kind": INT8, "symmetric": layer.symmetric}
+        return {"kind": INT8, **asdict(layer.activation)}
     if type(layer) is nn.Linear:
         return {"kind": FLOAT}
     raise CheckpointError(
@@ -58,4 +59,6 @@ def int8(name: str, weight: Tensor, scale: Tensor | None, bias: Tensor | None, k
         raise CheckpointError(f"the layer {name} has a scale that is not finite: copy the folder again")
     flat = scale.reshape(-1).to(torch.float32).expand(weight.shape[0]).contiguous()
     wide = None if bias is None else bias.to(torch.float32)
-    return QuantizedLinear(weight, flat, wide, bool(kind["symmetric"]))
+    return QuantizedLinear(
+        weight, flat, wide, Activation(bool(kind["symmetric"]), kind.get("scale"), int(kind.get("zero_point", MIDDLE)))
+    )

@@ -79,11 +79,14 @@ def fuse_add_norm(gm: fx.GraphModule) -> int:
 
 
 def fuse_norm(gm: fx.GraphModule) -> int:
-    """y = layer_norm(x), Quantize(y) → (y, rows) = NormRows(x): the norm of the embeddings, and any other"""
+    """y = layer_norm(x), Quantize(y) → (y, rows) = NormRows(x): the norm of the embeddings, and any other on rows
+
+    y alone where it is not quantized: float linears read it, or none.
+    """
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=aten.layer_norm.default):
         norm, how = _one_norm(gm, [node]), next(iter(_ways(gm, node)), None)
-        if norm and how and is_rows(node):
+        if norm and is_rows(node):
             name = add_module(gm, "norm", NormRows(*norm, how))
             _replace_norm(gm, node, name, (node.args[0],), how)
             fused += 1
