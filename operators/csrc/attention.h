@@ -23,7 +23,8 @@ typedef struct {
   int64_t first, rows; // of the sequence
   float *y;            // [rows, d], y_stride elements between rows
   int64_t y_stride;
-  void *work; // aligned to 64
+  void *work;           // aligned to 64
+  const Head *upcoming; // what this thread packs next, to be fetched into its cache on the way; or null
 } Rows;
 } // namespace attention_kernel
 using attention_kernel::Rows;

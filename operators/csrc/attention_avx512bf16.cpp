@@ -75,14 +75,32 @@ static void average_columns(const Block *b, const Rows *out) {
     average_rows<12, 1>(b, out, column);
 }
 
+// Asks for the next few of `rows` rows of a head's queries, keys and values: they would be waited for.
+static void fetch(const Head *h, int64_t *row, int64_t last, int64_t rows) {
+  const int64_t element = h->bf16 ? 2 : 4, bytes = h->d * element;
+  for (const int64_t end = smaller(*row + rows, last); *row < end; ++*row)
+    for (int64_t at = 0; at < bytes; at += 64) {
+      const int64_t offset = *row * h->stride * element + at;
+      _mm_prefetch((const char *)h->q + offset, _MM_HINT_T1);
+      _mm_prefetch((const char *)h->k + offset, _MM_HINT_T1);
+      _mm_prefetch((const char *)h->v + offset, _MM_HINT_T1);
+    }
+}
+
 static void attend_block(Block *b, const Rows *out) {
   (b->head->bf16 ? load_queries<true> : load_queries<false>)(b, out->first, out->rows);
   int careful[BLOCK / ROWS];
   for (int64_t row = 0; row < out->rows; row += ROWS)
     careful[row / ROWS] = choose_shifts(b, row);
+  int64_t row_to_come = out->first;
+  const int64_t tiles = (b->packed.keys + TILE - 1) / TILE * (BLOCK / ROWS),
+                step = (BLOCK + tiles - 1) / tiles;
   for (int64_t key = 0; key < b->packed.keys; key += TILE)
-    for (int64_t row = 0; row < out->rows; row += ROWS)
+    for (int64_t row = 0; row < out->rows; row += ROWS) {
+      if (out->upcoming)
+        fetch(out->upcoming, &row_to_come, out->first + out->rows, step);
       (careful[row / ROWS] ? weigh_tile<true> : weigh_tile<false>)(b, row, key);
+    }
   average_columns(b, out);
 }
 

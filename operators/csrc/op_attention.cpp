@@ -1,6 +1,4 @@
-// opswap::attention and attention_int8 for CPU tensors: first every head's keys and values are packed, then
-// each task finishes a block of rows over all heads, so that it can quantize them while they are in its
-// cache.
+// opswap::attention and attention_int8 for CPU tensors: attention_plan.h says which thread computes what.
 #include <algorithm>
 #include <optional>
 #include <tuple>
@@ -11,23 +9,11 @@
 
 #include "attention_checks.h"
 #include "attention_dispatch.h"
+#include "attention_plan.h"
 #include "dispatch.h"
 #include "pool.h"
 
 namespace {
-
-struct Sequence {
-  int64_t first, rows;
-  const int32_t *keys; // null: all
-  int64_t count;
-  AttentionBytes bytes;
-  char *packed; // one head after another
-};
-
-struct Task {
-  const Sequence *sequence;
-  int64_t first, rows;
-};
 
 // What one call works on.
 struct Call {
@@ -37,7 +23,6 @@ struct Call {
   float scale;
   std::vector<int32_t> keys;
   std::vector<Sequence> sequences;
-  std::vector<Task> tasks;
 };
 
 struct Result {
@@ -48,9 +33,9 @@ struct Result {
   Activation how;
 };
 
-enum { PACKED, WORK, OUTPUT }; // slots of scratch
+enum { PACKED, OWN, WHOLE, SHARED }; // slots of scratch
 
-// Longest first, so that no long task is left for the end.
+// Longest first.
 std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64_t> &at, const bool *keep,
                                    std::vector<int32_t> &keys) {
   keys.reserve(keep ? at.back() : 0); // pointers into it stay valid
@@ -64,94 +49,123 @@ std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64_t> &at
     const int64_t count = keep ? (int64_t)(keys.size() - before) : rows;
     const AttentionBytes bytes = count ? c.kernel.bytes(count, c.d) : AttentionBytes{0, 0};
     if (rows)
-      all.push_back(Sequence{first, rows, keep ? keys.data() + before : nullptr, count, bytes, nullptr});
+      all.push_back(
+          Sequence{first, rows, keep ? keys.data() + before : nullptr, count, bytes, false, nullptr});
   }
   std::stable_sort(all.begin(), all.end(),
                    [](const Sequence &a, const Sequence &b) { return a.rows > b.rows; });
   return all;
 }
 
-// Rows of a task: enough to use keys and values again while they are in the cache, few enough to share
-// evenly.
-int64_t rows_at_once(int64_t rows) { return rows <= 256 ? 24 : 48; }
-
 Call prepare(const std::string &op, const Tensor &qkv, const Tensor &starts,
              const std::optional<Tensor> &keep, int64_t heads, double scale) {
   check_attention(op, qkv, starts, keep, heads, scale);
-  Call c{attention_in_use(), dense(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, {}, {}, {}};
+  Call c{attention_in_use(), dense(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, {}, {}};
   const std::optional<Tensor> mask = keep ? std::optional<Tensor>(dense(*keep)) : std::nullopt;
   c.sequences = sequences_of(c, starts_of(op, starts, qkv.size(0)),
                              mask ? static_cast<const bool *>(mask->data_ptr()) : nullptr, c.keys);
-  int64_t bytes = 0;
-  for (const Sequence &s : c.sequences)
-    bytes += s.bytes.packed * heads;
-  char *packed = static_cast<char *>(scratch(PACKED, bytes));
-  for (Sequence &s : c.sequences) {
-    s.packed = packed;
-    packed += s.bytes.packed * heads;
-  }
-  for (const Sequence &s : c.sequences)
-    for (int64_t row = 0; row < s.rows; row += rows_at_once(s.rows))
-      c.tasks.push_back(Task{&s, row, std::min(rows_at_once(s.rows), s.rows - row)});
   return c;
 }
 
-Head head_of(const Call &c, const Sequence &s, int64_t head) {
+Head head_of(const Call &c, const Sequence &s, int64_t head, void *packed) {
   const int bf16 = c.qkv.scalar_type() == ScalarType::BFloat16;
   const int64_t h = c.heads * c.d, element = bf16 ? 2 : 4;
   const char *q = static_cast<const char *>(c.qkv.data_ptr()) + (s.first * 3 * h + head * c.d) * element;
-  return Head{q,
-              q + h * element,
-              q + 2 * h * element,
-              bf16,
-              3 * h,
-              c.d,
-              c.scale,
-              s.keys,
-              s.count,
-              s.packed + head * s.bytes.packed};
+  return Head{q, q + h * element, q + 2 * h * element, bf16, 3 * h, c.d, c.scale, s.keys, s.count, packed};
 }
 
-void run(const Call &c, const Result &out) {
-  const int64_t h = c.heads * c.d;
-  for_each_task(c.sequences.size() * c.heads, [&](int64_t i) {
-    const Sequence &s = c.sequences[i / c.heads];
-    if (s.count) {
-      const Head head = head_of(c, s, i % c.heads);
+// Packs all heads of the sequences that are not whole.
+void pack_first(const Call &c, std::vector<Sequence> &all) {
+  int64_t bytes = 0;
+  std::vector<Sequence *> some;
+  for (Sequence &s : all)
+    if (!s.whole) {
+      some.push_back(&s);
+      bytes += s.bytes.packed * c.heads;
+    }
+  char *packed = static_cast<char *>(scratch(PACKED, bytes));
+  for (Sequence *s : some) {
+    s->packed = packed;
+    packed += s->bytes.packed * c.heads;
+  }
+  for_each_task(some.size() * c.heads, [&](int64_t i) {
+    const Sequence &s = *some[i / c.heads];
+    const Head head = head_of(c, s, i % c.heads, s.packed + i % c.heads * s.bytes.packed);
+    if (s.count)
       c.kernel.pack(&head);
-    }
   });
-  const auto quantize = kernels_in_use().quantize;
-  for_each_task(c.tasks.size(), [&](int64_t i) {
-    const Task &t = c.tasks[i];
-    const int64_t row = t.sequence->first + t.first;
-    float *y = out.y ? out.y + row * h : static_cast<float *>(scratch(OUTPUT, t.rows * h * sizeof(float)));
-    if (!t.sequence->count)
-      std::fill(y, y + t.rows * h, 0.0f);
-    void *work = scratch(WORK, t.sequence->bytes.work);
-    for (int64_t head = 0; t.sequence->count && head < c.heads; head++) {
-      const Head one = head_of(c, *t.sequence, head);
-      const Rows rows{t.first, t.rows, y + head * c.d, h, work};
-      c.kernel.attend(&one, &rows);
+}
+
+// Some heads of some rows, into y: the sequence's rows, all heads.
+void attend(const Call &c, const Task &t, float *y) {
+  const Sequence &s = *t.sequence;
+  const int64_t h = c.heads * c.d;
+  for (int64_t head = t.head; head < t.head + t.heads; head++) {
+    float *to = y + t.first * h + head * c.d;
+    for (int64_t r = 0; !s.count && r < t.rows; r++)
+      std::fill(to + r * h, to + r * h + c.d, 0.0f);
+    if (!s.count)
+      continue;
+    const int64_t packed = round_up(s.bytes.packed, 64);
+    char *own = static_cast<char *>(scratch(OWN, packed + s.bytes.work));
+    const Head one = head_of(c, s, head, s.packed ? s.packed + head * s.bytes.packed : own);
+    const Head next = head_of(c, s, head + 1, nullptr);
+    if (!s.packed)
+      c.kernel.pack(&one);
+    const bool fetch = !s.packed && head + 1 < c.heads;
+    const Rows rows{t.first, t.rows, to, h, own + packed, fetch ? &next : nullptr};
+    c.kernel.attend(&one, &rows);
+  }
+}
+
+// y: `rows` rows of the result from `row` on.
+void quantize(const Result &out, const float *y, int64_t row, int64_t rows, int64_t h) {
+  const auto kernel = kernels_in_use().quantize;
+  for (int64_t r = row; r < row + rows; r++, y += h) {
+    const Row one{y,
+                  h,
+                  h,
+                  out.how.symmetric,
+                  out.how.scale,
+                  out.how.zero,
+                  out.q + r * h,
+                  out.scale + r,
+                  out.zero_point + r};
+    kernel(&one);
+  }
+}
+
+void run(Call &c, const Result &out) {
+  const int64_t h = c.heads * c.d;
+  const int64_t whole = choose_whole(c.sequences, threads());
+  const int64_t parts = parts_of_rows(c.sequences, c.heads, threads());
+  if (parts > 1)
+    pack_first(c, c.sequences);
+  float *all = out.y; // [T, H]; of whole sequences that are quantized nothing is written to it
+  if (!all && whole < static_cast<int64_t>(c.sequences.size()))
+    all = static_cast<float *>(scratch(SHARED, c.qkv.size(0) * h * sizeof(float)));
+  const std::vector<Task> tasks = tasks_of(c.sequences, whole, c.heads, parts, threads());
+  for_each_task(tasks.size(), [&](int64_t i) {
+    const Sequence &s = *tasks[i].sequence;
+    if (out.y || !s.whole) {
+      attend(c, tasks[i], all + s.first * h);
+      return;
     }
-    for (int64_t r = 0; !out.y && r < t.rows; r++) {
-      const Row one{y + r * h,
-                    h,
-                    h,
-                    out.how.symmetric,
-                    out.how.scale,
-                    out.how.zero,
-                    out.q + (row + r) * h,
-                    out.scale + row + r,
-                    out.zero_point + row + r};
-      quantize(&one);
-    }
+    float *y = static_cast<float *>(scratch(WHOLE, s.rows * h * sizeof(float)));
+    attend(c, tasks[i], y);
+    quantize(out, y, s.first, s.rows, h);
+  });
+  if (out.y)
+    return;
+  const std::vector<Span> spans = spans_of(c.sequences);
+  for_each_task(spans.size(), [&](int64_t i) {
+    quantize(out, all + spans[i].first * h, spans[i].first, spans[i].rows, h);
   });
 }
 
 Tensor attention(const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep, int64_t heads,
                  double scale) {
-  const Call c = prepare("attention", qkv, starts, keep, heads, scale);
+  Call c = prepare("attention", qkv, starts, keep, heads, scale);
   Tensor y = torch::stable::empty({qkv.size(0), c.heads * c.d}, ScalarType::Float);
   run(c, Result{static_cast<float *>(y.data_ptr()), nullptr, nullptr, nullptr, {}});
   return y;
@@ -161,7 +175,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_int8(const Tensor &qkv, const Tenso
                                                   const std::optional<Tensor> &keep, int64_t heads,
                                                   double scale, bool symmetric, double fixed_scale,
                                                   int64_t fixed_zero) {
-  const Call c = prepare("attention_int8", qkv, starts, keep, heads, scale);
+  Call c = prepare("attention_int8", qkv, starts, keep, heads, scale);
   const int64_t rows = qkv.size(0), h = c.heads * c.d;
   check_depth("attention_int8", h);
   const Activation how = checked_levels("attention_int8", symmetric, fixed_scale, fixed_zero);

@@ -143,14 +143,26 @@ def test_int8_is_attention_then_quantize(kernel: str, isa: str, levels: Levels, 
         assert_equal_bits(one, other, kernel)
 
 
-def test_threads_do_not_change_it(kernel: str, levels: Levels, threads: None) -> None:
-    args = random(500, 4, 32), packed(300, 20, 180), mask(500), 4, 0.2
+SHARED = {  # csrc/attention_plan.h, for 2 and 3 threads
+    "heads": ((300, 20, 180), 4),
+    "whole sequences": ((40, 40, 40, 40, 40, 40), 3),
+    "whole sequences and heads": ((90, 70, 60, 50, 40, 30, 20), 4),
+    "whole sequences and rows": ((60, 60, 60, 60, 60), 5),
+    "rows": ((130,), 1),
+}
+
+
+@pytest.mark.parametrize("shared", SHARED)
+def test_threads_do_not_change_it(kernel: str, levels: Levels, threads: None, shared: str) -> None:
+    lengths, heads = SHARED[shared]
+    args = random(sum(lengths), heads, 32), packed(*lengths), mask(sum(lengths)), heads, 0.2
     torch.set_num_threads(1)
     one, rows = ops.attention(*args), ops.attention_int8(*args, *levels)
-    torch.set_num_threads(2)
-    assert_equal_bits(ops.attention(*args), one, kernel)
-    for have, want in zip(ops.attention_int8(*args, *levels), rows, strict=True):
-        assert_equal_bits(have, want, kernel)
+    for count in (2, 3):
+        torch.set_num_threads(count)
+        assert_equal_bits(ops.attention(*args), one, kernel)
+        for have, want in zip(ops.attention_int8(*args, *levels), rows, strict=True):
+            assert_equal_bits(have, want, kernel)
 
 
 def test_strided_arguments(kernel: str) -> None:
