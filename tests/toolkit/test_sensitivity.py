@@ -115,7 +115,7 @@ def test_only_what_the_recipe_quantizes_is_measured():
     assert len(some.names) == 6 and all(".1." in name for name in some.names)
     repaired = some.repaired([DOWN])
     assert [rule.match for rule in repaired.rules] == [DOWN, "*.0.*", "*.1.output.dense"]
-    assert some.alone(DOWN).get_submodule(DOWN).symmetric is False
+    assert some.alone(DOWN).get_submodule(DOWN).activation.symmetric is False
 
 
 @pytest.mark.parametrize(
