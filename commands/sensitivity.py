@@ -22,6 +22,7 @@ from toolkit.recipe_file import dump
 from toolkit.sensitivity import Found, Goal, LayerCost, Score, Variants, measure_layers, page, plot, search
 
 WINDOWS = 32  # that the outputs are compared on
+WIDTH = 130  # columns that the table wants; a narrower terminal breaks its lines
 
 
 @click.command("sensitivity")
@@ -141,6 +142,6 @@ def save(result: dict[str, Any], recipe: Recipe, output: Path) -> None:
 
 def show(result: dict[str, Any]) -> None:
     """The table, and what was found."""
-    out.print(table(result))
+    out.print(table(result), width=max(out.width, WIDTH), crop=False)
     for line in summary(result):
         out.print(line)

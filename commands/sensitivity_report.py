@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from os.path import commonprefix
 from typing import Any
 
 from rich.table import Table
@@ -83,22 +84,34 @@ def _scored(score: dict[str, Any]) -> str:
 
 
 def table(result: dict[str, Any]) -> Table:
-    """→ a row a linear; in the recipe's colour those that it keeps"""
+    """→ a row a linear, coloured where the recipe keeps it; names without the beginning that they share"""
     shown = Table(box=None, header_style="bold")
-    shown.add_column("linear", no_wrap=True)
-    headings = ("work", "own dB", "cosine", "alone dB", "spared dB", "alone: changed", "F1 drop", "spared: changed",
-                "F1 drop", "recipe")  # fmt: skip
-    for heading in headings:
-        shown.add_column(heading, justify="right")
-    for layer in result["layers"]:
-        answers = [_count(layer["changed"]), _points(layer["drop"])]
-        answers += [_count(layer["spared_changed"]), _points(layer["spared_drop"])]
+    layers = result["layers"]
+    begin = _shared([layer["name"] for layer in layers])
+    asked = any(layer["changed"] is not None for layer in layers)
+    shown.add_column(f"{begin}*", no_wrap=True)
+    headings = ["work", "own dB", "cosine", "alone dB", "spared dB"]
+    headings += ["alone: changed, F1", "spared: changed, F1"] * asked
+    for heading in [*headings, "recipe"]:
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for layer in layers:
+        answers = [_answers(layer[f"{which}changed"], layer[f"{which}drop"]) for which in ("", "spared_") if asked]
         shown.add_row(
-            layer["name"], f"{layer['share']:.1%}", _db(layer["sqnr_db"]), f"{layer['cosine']:.5f}",
+            layer["name"].removeprefix(begin), f"{layer['share']:.1%}", _db(layer["sqnr_db"]), f"{layer['cosine']:.5f}",
             _db(layer["logits_db"]), _db(layer["spared_db"]), *answers, layer["precision"],
             style="" if layer["precision"] == "int" else "yellow",
         )  # fmt: skip
     return shown
+
+
+def _shared(names: list[str]) -> str:
+    """→ what all names begin with, up to a dot"""
+    return commonprefix(names).rpartition(".")[0] + "." if len(names) > 1 and "." in commonprefix(names) else ""
+
+
+def _answers(changed: int, drop: float) -> str:
+    """Answers that changed, and by how much F1 rose or fell"""
+    return f"{changed} {-drop:+7.2f}"
 
 
 def _finite(value: Any) -> Any:
@@ -108,11 +121,3 @@ def _finite(value: Any) -> Any:
 
 def _db(value: float | None) -> str:
     return "equal" if value is None else f"{value:.1f}"
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else str(value)
-
-
-def _points(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.2f}"

@@ -86,7 +86,7 @@ def test_the_poor_linear_is_found(target):
     named = {cost.name: cost for cost in costs}
     assert max(costs, key=lambda cost: cost.noise).name == POOR == min(costs, key=lambda cost: cost.sqnr_db).name
     assert max(costs, key=lambda cost: cost.spared_db).name == POOR and named[POOR].spared_db > whole + 3
-    assert none > 100 if target == "cpu" else 40 < none < 70  # its attention is in bfloat16
+    assert none > 100 if target == "cpu" else 40 < none < 90  # its attention is in bfloat16
     both = named[POOR].noise + 10 ** (-none / 10)
     assert named[POOR].logits_db == pytest.approx(-10 * math.log10(both))
     assert 0 < 1 - sum(cost.share for cost in costs) < 0.05  # the head is the rest
@@ -115,7 +115,7 @@ def test_only_what_the_recipe_quantizes_is_measured():
     assert len(some.names) == 6 and all(".1." in name for name in some.names)
     repaired = some.repaired([DOWN])
     assert [rule.match for rule in repaired.rules] == [DOWN, "*.0.*", "*.1.output.dense"]
-    assert some.alone(DOWN).get_submodule(DOWN).symmetric is False
+    assert some.alone(DOWN).get_submodule(DOWN).activation.symmetric is False
 
 
 @pytest.mark.parametrize(

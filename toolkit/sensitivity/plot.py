@@ -52,7 +52,9 @@ def _curve(axes: Any, repair: dict[str, Any], questions: int) -> None:
     for one in tried:
         at = (100 * one["share"], one["equal"])
         axes.annotate(f"{one['drop']:+.2f}", at, fontsize=7, color=EDGE, xytext=(4, 4), textcoords="offset points")
-    axes.margins(0.12)
+    lowest = min(one["equal"] for one in tried)
+    axes.margins(x=0.12)
+    axes.set_ylim(lowest - 0.15 * (100 - lowest) - 0.1, 100 + 0.08 * (100 - lowest) + 0.1)
     axes.set_title(f"What was measured on {questions} questions; F1 drop beside it", fontsize=9, loc="left")
     axes.set_xlabel("% of the multiply-adds of the linears kept in float to repair", fontsize=8)
     axes.set_ylabel("% of the answers equal to float's", fontsize=8)
