@@ -5,15 +5,18 @@ import os
 import sys
 
 import click
+from click.core import ParameterSource
 
 from commands.common import FAILED, NOT_NATIVE, USAGE, Options
 
+COMMANDLINE = ParameterSource.COMMANDLINE
 COMMANDS = {
     "ask": "Answer questions on a passage, interactively or one-shot.",
     "bench": "Latency and throughput: median, p95, p99, share of the machine's peak; other engines beside it.",
     "doctor": "What each target can do on this machine, and why.",
     "eval": "SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them.",
     "finetune": "Fine-tune an encoder on SQuAD; runs under torchrun on many processes.",
+    "quantize": "Save the model in 8 bits as a folder that every command, transformers and vLLM load.",
 }
 
 
@@ -60,7 +63,8 @@ def main(
     """
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch loads its thread pool
-    context.obj = Options(target, precision, scheme, model, strict, threads, as_json, without)
+    given = frozenset(name for name in context.params if context.get_parameter_source(name) is COMMANDLINE)
+    context.obj = Options(target, precision, scheme, model, strict, threads, as_json, without, given=given)
     if context.invoked_subcommand is None:
         from commands.ask import command, demonstrate
 
@@ -94,12 +98,13 @@ def _exit_code(error: Exception) -> int | None:
     from operators.build import BuildError
     from targets.base import NotNative, TargetUnavailable, UsageError
     from toolkit.capture import CaptureError
+    from toolkit.checkpoint.errors import CheckpointError
 
     if isinstance(error, NotNative):
         return NOT_NATIVE
     if isinstance(error, UsageError):
         return USAGE
-    known = (InputError, TargetUnavailable, CaptureError, BuildError, PermissionError)
+    known = (InputError, TargetUnavailable, CaptureError, BuildError, CheckpointError, PermissionError)
     return FAILED if isinstance(error, known) else None
 
 

@@ -23,7 +23,8 @@ err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 @dataclass(frozen=True)
 class Options:
-    """The options of run.py itself, which come before the command's name."""
+    """The options of run.py itself, which come before the command's name; given: the names of those that were
+    written out and aren't defaults."""
 
     target: str
     precision: str
@@ -33,6 +34,7 @@ class Options:
     threads: int | None
     json: bool
     without: tuple[str, ...] = ()
+    given: frozenset[str] = frozenset()
 
 
 def print_passage(passage: str) -> None:

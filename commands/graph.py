@@ -8,7 +8,7 @@ from torch import fx
 from transformers import PreTrainedTokenizerFast
 
 from commands.common import Options, err
-from models import load
+from commands.models import is_quantized, load_any, saved_recipe
 from models.memory import keep_freed_memory
 from toolkit import Recipe, report_of, transform
 
@@ -27,11 +27,13 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
 
     `loaded`: a model and its tokenizer that are there already, instead of the one that the options name.
     """
-    recipe = Recipe(precision=options.precision, scheme=options.scheme, without=options.without)
-    require_target(options)
+    if loaded is None and not is_quantized(options.model):  # a quantized one has decided the precision itself
+        require_target(options)
     use_threads(options)
     keep_freed_memory()
-    model, tokenizer = loaded or load(options.model)
+    model, tokenizer = loaded or load_any(options.model)
+    recipe = saved_recipe(options, model)
+    recipe = recipe or Recipe(precision=options.precision, scheme=options.scheme, without=options.without)
     graph = transform(model, recipe, options.target, options.strict)
     header = {"model": options.model, **report_of(graph).as_json()}
     err.print(describe(header))
