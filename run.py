@@ -16,6 +16,7 @@ COMMANDS = {
     "doctor": "What each target can do on this machine, and why.",
     "eval": "SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them.",
     "finetune": "Fine-tune an encoder on SQuAD; runs under torchrun on many processes.",
+    "quantize": "Save the model in 8 bits as a folder that every command, transformers and vLLM load.",
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }
 
@@ -102,12 +103,13 @@ def _exit_code(error: Exception) -> int | None:
     from operators.build import BuildError
     from targets.base import NotNative, TargetUnavailable, UsageError
     from toolkit.capture import CaptureError
+    from toolkit.checkpoint.errors import CheckpointError
 
     if isinstance(error, NotNative):
         return NOT_NATIVE
     if isinstance(error, UsageError):
         return USAGE
-    known = (InputError, TargetUnavailable, CaptureError, BuildError, PermissionError)
+    known = (InputError, TargetUnavailable, CaptureError, BuildError, CheckpointError, PermissionError)
     return FAILED if isinstance(error, known) else None
 
 

@@ -15,6 +15,7 @@ from benchmarks.peers._models import logits_of
 from benchmarks.peers.base import Engine
 from commands.common import Options, err, out, print_json, progress_bar
 from commands.graph import Ready, prepare
+from commands.models import is_quantized, load_float
 from models import InputError, load
 from models.question_answering.examples import read_examples
 from models.question_answering.features import make_windows
@@ -48,12 +49,13 @@ def command(options: Options, batch_size: int, sequence_length: int, iterations:
     if limit and not data:
         raise click.UsageError("--limit shortens --data FILE: give that too")
     engines = peers.select(patterns) if with_peers or patterns else ()
-    model, tokenizer = (inputs.random_model(shape), load()[1]) if shape else load(options.model)
+    model, tokenizer = (inputs.random_model(shape), load()[1]) if shape else load_float(options.model)
     options = replace(options, model=f"{shape} (random weights)") if shape else options
     passes = [Batches("one shape", (inputs.random_batch(model, batch_size, sequence_length),), (), one_shape=True)]
     if data:
         passes = windows_of(data, limit, model, tokenizer, batch_size, sequence_length)
-    loaded = prepare(options, (model, tokenizer))
+    saved = not shape and is_quantized(options.model)
+    loaded = prepare(options, None if saved else (model, tokenizer))
     threads = options.threads or torch.get_num_threads()
     found, absent = contenders(options, loaded, engines, model, passes, threads)
     result = {

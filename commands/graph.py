@@ -8,7 +8,7 @@ from torch import fx
 from transformers import PreTrainedTokenizerFast
 
 from commands.common import Options, err
-from models import load
+from commands.models import is_quantized, load_any, saved_recipe
 from models.memory import keep_freed_memory
 from models.question_answering.examples import read_text
 from toolkit import Recipe, report_of, transform
@@ -29,11 +29,14 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
 
     `loaded`: a model and its tokenizer that are there already, instead of the one that the options name.
     """
-    recipe = recipe_of(options)
-    require_target(replace(options, precision=recipe.precision))
+    # a quantized model has decided the precision itself
+    wanted = None if loaded is None and is_quantized(options.model) else recipe_of(options)
+    if wanted is not None:
+        require_target(replace(options, precision=wanted.precision))
     use_threads(options)
     keep_freed_memory()
-    model, tokenizer = loaded or load(options.model)
+    model, tokenizer = loaded or load_any(options.model)
+    recipe = saved_recipe(options, model) or wanted or recipe_of(options)
     graph = transform(model, recipe, options.target, options.strict)
     header = {"model": options.model, **report_of(graph).as_json()}
     err.print(describe(header))

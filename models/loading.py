@@ -10,6 +10,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING,
     AutoConfig,
     AutoModelForQuestionAnswering,
     AutoTokenizer,
@@ -57,52 +58,85 @@ def resolve(name: str) -> str:
     return name
 
 
+def folder_of(name: str) -> str:
+    """The folder with a model's files, brought here from the hub where `name` is one of its. Raises InputError."""
+    source = resolve(name)
+    _check_place(name, source)
+    return source if Path(source).exists() else hub.download(source)
+
+
 def load(
-    name: str = "minilm-squad", new_head: bool = False, dropout: float | None = None, attention: str | None = None
+    name: str = "minilm-squad",
+    new_head: bool = False,
+    dropout: float | None = None,
+    attention: str | None = None,
+    state: dict[str, torch.Tensor] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The float32 question-answering model in eval mode, and its tokenizer.
 
     `name` is an embedded model, a folder, or a Hugging Face name. `new_head` allows a checkpoint without
     a question-answering head (the head is then drawn at random, for fine-tuning). `dropout` replaces
-    every rate in the config, `attention` names transformers' attention implementation.
+    every rate in the config, `attention` names transformers' attention implementation. `state` holds the
+    weights instead of the folder's files.
     Raises InputError; weights come from safetensors alone.
     """
-    source = resolve(name)
-    _check_place(name, source)
-    if not Path(source).exists():
-        source = hub.download(source)
+    source = folder_of(name)
     _check_folder(source)
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if state is not None:
+            del config.quantization_config  # they are multiplied out
+        elif hasattr(config, "quantization_config"):
+            raise InputError(f"{name} is quantized, float weights are wanted here: give the model that it came from")
         if dropout is not None:
             config.update({key: dropout for key in DROPOUT_KEYS if hasattr(config, key)})
         tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model, notes = AutoModelForQuestionAnswering.from_pretrained(
-            source,
+        whole: Any = AutoModelForQuestionAnswering if state is None else _class_of(config)
+        model, notes = whole.from_pretrained(
+            source if state is None else None,
             config=config,
+            state_dict=state,
             dtype=torch.float32,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
             attn_implementation=attention,
-            trust_remote_code=False,
+            **({"trust_remote_code": False} if state is None else {}),
         )
     except SafetensorError as error:
         raise InputError(
             f"the weights of {name} are damaged ({_one_line(error)}): copy the checkpoint again"
         ) from error
     except REFUSALS as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{name} can't be loaded as a question-answering model ({_one_line(error)}): give a whole checkpoint of one"
         ) from error
     finally:
         transformers_logging.set_verbosity(level)
     _check_weights(name, notes, model.base_model_prefix, new_head)
-    _check_tokenizer(name, tokenizer, model)
+    embedded = next(model.get_input_embeddings().parameters()).shape[0]
+    _check_tokenizer(name, tokenizer, embedded)
     return model.eval(), tokenizer
+
+
+def load_tokenizer(name: str, embedded: int) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model that has `embedded` tokens. Raises InputError."""
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder_of(name), trust_remote_code=False)
+    except REFUSALS as error:
+        raise InputError(f"the tokenizer of {name} can't be loaded ({_one_line(error)}): copy it again") from error
+    _check_tokenizer(name, tokenizer, embedded)
+    return tokenizer
+
+
+def _class_of(config: Any) -> Any:
+    """The question-answering model of a config; the automatic class itself wants a folder."""
+    return MODEL_FOR_QUESTION_ANSWERING_MAPPING[type(config)]
 
 
 def _check_place(name: str, source: str) -> None:
@@ -152,10 +186,9 @@ def _check_weights(name: str, notes: dict[str, Any], body: str, new_head: bool) 
         )
 
 
-def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel) -> None:
+def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerFast, embedded: int) -> None:
     if not tokenizer.is_fast:
         raise InputError(f"{name} has no fast tokenizer (character offsets are needed): add its tokenizer.json")
-    embedded = next(model.get_input_embeddings().parameters()).shape[0]
     if len(tokenizer) > embedded:
         raise InputError(
             f"the tokenizer of {name} has {len(tokenizer)} tokens, the model only {embedded}: "

@@ -2,12 +2,14 @@
 
 from targets.base import NotNative, TargetUnavailable, UsageError
 from toolkit.capture import CaptureError, capture
+from toolkit.checkpoint import CheckpointError
 from toolkit.pipeline import transform
 from toolkit.recipe import Recipe, Rule
 from toolkit.report import Report, report_of
 
 __all__ = [
     "CaptureError",
+    "CheckpointError",
     "NotNative",
     "Recipe",
     "Report",

@@ -1,7 +1,7 @@
 """The story in one function: capture, passes, quantize, fuse, lower. PASSES and FUSIONS alone decide the order."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import cast
 
@@ -100,6 +100,23 @@ def quantized(model: nn.Module, recipe: Recipe) -> fx.GraphModule:
                 f"the checkpoint has {field.name} {was!r}; got {wanted!r}; quantize the model again"
             )
     return checkpoint.copied(cast(fx.GraphModule, model))
+
+
+def adopted(model: nn.Module, layers: Mapping[str, nn.Module]) -> fx.GraphModule:
+    """model: float; layers: quantized ones by the names of its linears, made elsewhere → what checkpoint.load would
+    give of such a model. Raises CheckpointError where a layer has no place in the model's graph."""
+    graph = captured(model)
+    linears = linears_of(graph)
+    for name, layer in layers.items():
+        there = linears.get(name)
+        if there is None or there.weight.shape != layer.weight.shape:
+            what = "no linear" if there is None else f"a weight {list(there.weight.shape)}"
+            raise checkpoint.CheckpointError(
+                f"{name} has {what} in {type(model).__name__}'s graph: it can't be lowered"
+            )
+        graph.set_submodule(name, layer.eval())
+    keep_float(graph, "the checkpoint keeps it in float")
+    return checkpoint.adopt(graph, Recipe(precision="int"), model.config)
 
 
 def run(graph: fx.GraphModule, order: Sequence[Pass]) -> list[int]:

@@ -1,7 +1,20 @@
 """Quantized models as folders: int8 weights and scales in safetensors, in the layout of compressed-tensors."""
 
 from toolkit.checkpoint.errors import CheckpointError
-from toolkit.checkpoint.loading import copied, kind_of, load, recipe_of
+from toolkit.checkpoint.foreign import Foreign, read
+from toolkit.checkpoint.loading import adopt, copied, kind_of, load, recipe_of
 from toolkit.checkpoint.saving import Saved, require_free, save
 
-__all__ = ["CheckpointError", "Saved", "copied", "kind_of", "load", "recipe_of", "require_free", "save"]
+__all__ = [
+    "CheckpointError",
+    "Foreign",
+    "Saved",
+    "adopt",
+    "copied",
+    "kind_of",
+    "load",
+    "read",
+    "recipe_of",
+    "require_free",
+    "save",
+]

@@ -29,6 +29,8 @@ def replace(place: Path, write: Callable[[Path], None]) -> None:
     recover(place)
     for left in _beside(place, "saving"):
         _remove_unless_locked(left)
+    for old in _beside(place, "replaced") if place.exists() else ():
+        shutil.rmtree(old, ignore_errors=True)
     with _locked_folder(place) as new:
         write(new)
         for path in sorted(new.rglob("*")):

@@ -72,8 +72,13 @@ def load(place: Path) -> fx.GraphModule:
             raise
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(f"the checkpoint {place} is damaged ({why}): copy the folder again") from error
-    graph.meta[RECIPE], graph.meta[KEPT] = recipe, document["kept"]
-    graph.config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+    graph.meta[KEPT] = document["kept"]
+    return adopt(graph, recipe, AutoConfig.from_pretrained(place, trust_remote_code=False))
+
+
+def adopt(graph: fx.GraphModule, recipe: Recipe, config: Any) -> fx.GraphModule:
+    """Makes a quantized graph one that counts as loaded."""
+    graph.meta[RECIPE], graph.config = recipe, config
     return graph
 
 

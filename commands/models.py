@@ -1,0 +1,69 @@
+"""The model that --model names: float, or quantized and saved."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from click import UsageError
+
+from commands.common import Options
+from models import InputError, load
+from models.loading import folder_of, load_tokenizer, resolve
+from toolkit import Recipe, checkpoint
+from toolkit.pipeline import adopted
+
+QUANTIZED = ("precision", "scheme")  # options that a checkpoint has decided already
+
+
+def load_any(name: str) -> tuple[Any, Any]:
+    """→ what `transform` takes, a float model or a quantized graph, and the tokenizer. Raises InputError and
+    CheckpointError."""
+    kind = _kind(name)
+    if kind == "opswap":
+        graph: Any = checkpoint.load(Path(resolve(name)))
+        return graph, load_tokenizer(name, graph.config.vocab_size)
+    if kind is None:
+        return load(name)
+    foreign = checkpoint.read(Path(folder_of(name)))
+    model, tokenizer = load(name, state=foreign.state)
+    return adopted(model, foreign.layers), tokenizer
+
+
+def load_float(name: str) -> tuple[Any, Any]:
+    """→ the float model and its tokenizer; of a quantized one the model that its weights stand for"""
+    if _kind(name) is None:
+        return load(name)
+    place = Path(folder_of(name))
+    if not (place / "model.safetensors").exists() and not list(place.glob("model-*.safetensors")):
+        raise InputError(
+            f"{name} holds a graph that is no model of transformers' any more: float weights are wanted here"
+        )
+    return load(name, state=checkpoint.read(place).state)
+
+
+def saved_recipe(options: Options, model: Any) -> Recipe | None:
+    """→ what a quantized `model` was quantized with, None for a float one.
+
+    Raises click.UsageError for an option that was given and says otherwise.
+    """
+    saved = checkpoint.recipe_of(model)
+    if saved is None:
+        return None
+    if options.recipe is not None:
+        raise UsageError(f"{options.model} was quantized by a recipe of its own: leave --recipe out")
+    for name in QUANTIZED:
+        was, wanted = getattr(saved, name), getattr(options, name)
+        if name in options.given and was != wanted:
+            raise UsageError(f"{options.model} was quantized with --{name} {was}, not {wanted}: leave --{name} out")
+    return replace(saved, without=options.without) if "without" in options.given else saved
+
+
+def is_quantized(name: str) -> bool:
+    """Whether --model names a model that is in 8 bits already. Raises CheckpointError for one that can't be read."""
+    return _kind(name) is not None
+
+
+def _kind(name: str) -> str | None:
+    """As checkpoint.kind_of; a name from the hub is fetched first."""
+    place = Path(resolve(name))
+    return checkpoint.kind_of(place) or (None if place.exists() else checkpoint.kind_of(Path(folder_of(name))))

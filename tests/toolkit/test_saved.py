@@ -1,0 +1,155 @@
+"""Quantized graphs saved and loaded: the same bits on every target, and folders that can't be used are said."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests import tiny
+from tests.checks import assert_equal_bits
+from toolkit import CheckpointError, Recipe, UsageError, checkpoint, report_of, transform
+from toolkit.pipeline import quantized
+
+INT = Recipe(precision="int")
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    model = tiny.build("bert")
+    checkpoint.save(quantized(model, INT), model, INT, tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+@pytest.mark.parametrize(
+    ("name", "symmetric"),
+    [*((name, False) for name in tiny.BUILDERS), ("bert", True)],
+    ids=[*(f"{name}-asymmetric" for name in tiny.BUILDERS), "bert-symmetric"],
+)
+def test_loaded_and_float_models_become_the_same_graph(name: str, symmetric: bool, tmp_path: Path) -> None:
+    model = tiny.build(name)
+    recipe = Recipe(precision="int", symmetric=symmetric, keep=("qa_outputs", "*.1.*"))
+    place = tmp_path / "saved"
+    checkpoint.save(quantized(model, recipe), model, recipe, place)
+    loaded = checkpoint.load(place)
+    assert checkpoint.recipe_of(loaded) == recipe
+    batch = tiny.inputs(model, batch=3, sequence=11)
+    for target in ("cpu", "customcpu", "aie"):
+        direct, again = transform(model, recipe, target), transform(loaded, target=target)
+        assert report_of(again) == report_of(direct) and again.code == direct.code
+        for field in ("start_logits", "end_logits"):
+            assert_equal_bits(getattr(again(**batch), field), getattr(direct(**batch), field), f"{target} {field}")
+
+
+def test_the_files_are_those_of_compressed_tensors(saved: Path) -> None:
+    model, tensors = tiny.build("bert"), load_file(saved / "model.safetensors")
+    linears = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    assert tensors.keys() == model.state_dict().keys() | {f"{n}.weight_scale" for n in linears if n != "qa_outputs"}
+    for name in linears[:-1]:
+        weight, scale = tensors[f"{name}.weight"], tensors[f"{name}.weight_scale"]
+        assert (weight.dtype, scale.dtype, scale.shape) == (torch.int8, torch.float32, (weight.shape[0], 1))
+    assert tensors["qa_outputs.weight"].dtype == torch.float32
+    config = json.loads((saved / "config.json").read_text("utf-8"))
+    assert config["architectures"] == ["BertForQuestionAnswering"]
+    quantization = config["quantization_config"]
+    (group,) = quantization["config_groups"].values()
+    assert (quantization["quant_method"], quantization["format"]) == ("compressed-tensors", "int-quantized")
+    assert (group["targets"], quantization["ignore"]) == (["Linear"], ["qa_outputs"])
+    assert group["weights"] == {
+        "num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False,
+    }  # fmt: skip
+    assert group["input_activations"] == {
+        "num_bits": 8, "type": "int", "symmetric": True, "strategy": "token", "dynamic": True,
+    }  # fmt: skip
+
+
+def test_no_float_weight_is_saved_twice_and_a_new_checkpoint_replaces_the_old(saved: Path) -> None:
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    assert sorted(before) == ["config.json", "model.safetensors", "opswap.json", "opswap.safetensors"]
+    other = Recipe(precision="int", symmetric=False)
+    model = tiny.build("bert", seed=5)
+    checkpoint.save(quantized(model, other), model, other, saved)
+    assert checkpoint.recipe_of(checkpoint.load(saved)) == other
+    assert before.keys() == {path.name for path in saved.iterdir()}
+    assert [path.name for path in saved.parent.iterdir()] == ["saved"]
+
+
+def test_what_transformers_has_no_layer_for_is_said(tmp_path: Path) -> None:
+    model = tiny.build("gpt2")  # its Conv1D holds [K, N], and compressed-tensors knows nn.Linear alone
+    found = checkpoint.save(quantized(model, INT), model, INT, tmp_path / "saved")
+    assert found.portable is not None and "c_attn is no torch.nn.Linear" in found.portable
+    assert not (tmp_path / "saved" / "model.safetensors").exists()
+    assert "quantization_config" not in json.loads((tmp_path / "saved" / "config.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("recipe", [Recipe(precision="int", symmetric=False), Recipe()], ids=["asymmetric", "float"])
+def test_a_recipe_that_contradicts_is_refused(saved: Path, recipe: Recipe) -> None:
+    with pytest.raises(UsageError, match="the checkpoint"):
+        transform(checkpoint.load(saved), recipe)
+
+
+def test_fusions_can_be_left_out_of_a_loaded_graph(saved: Path) -> None:
+    graph = transform(checkpoint.load(saved), Recipe(precision="int", without=("gelu",)), "customcpu")
+    assert report_of(graph).fused.get("gelu", 0) == 0 < report_of(graph).fused["rows"]
+
+
+def _edit(place: Path, change) -> None:
+    document = json.loads((place / "opswap.json").read_text("utf-8"))
+    change(document)
+    (place / "opswap.json").write_text(json.dumps(document), "utf-8")
+
+
+def _call(target: str):
+    def change(document: dict) -> None:
+        next(node for node in document["nodes"] if node["op"] == "call_function")["target"] = target
+
+    return change
+
+
+def _without_a_weight(place: Path) -> None:
+    tensors = load_file(place / "model.safetensors")
+    del tensors["bert.encoder.layer.0.output.dense.weight"]
+    save_file(tensors, place / "model.safetensors")
+
+
+DAMAGES = {
+    "code": (lambda place: _edit(place, _call("os.system")), "'os.system', which this version does not have"),
+    "no such operator": (lambda place: _edit(place, _call("aten.nonsense.default")), "does not have"),
+    "a namespace of its own": (lambda place: _edit(place, _call("builtins.eval.default")), "does not have"),
+    "another version": (lambda place: _edit(place, lambda d: d.update(version=99)), "version 99"),
+    "an unknown recipe": (lambda place: _edit(place, lambda d: d["recipe"].update(new=1)), "'new'"),
+    "no nodes": (lambda place: _edit(place, lambda d: d.pop("nodes")), "damaged"),
+    "cut graph": (lambda place: (place / "opswap.json").write_bytes(b'{"version": 1'), "damaged"),
+    "cut weights": (
+        lambda place: (place / "model.safetensors").write_bytes((place / "model.safetensors").read_bytes()[:900]),
+        "damaged",
+    ),
+    "no weights": (lambda place: (place / "model.safetensors").unlink(), "copy the folder again"),
+    "a weight less": (_without_a_weight, "no whole weight for the layer bert.encoder.layer.0.output.dense"),
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_damage_is_one_line(saved: Path, damage: str) -> None:
+    break_it, said = DAMAGES[damage]
+    break_it(saved)
+    with pytest.raises(CheckpointError, match=said) as raised:
+        checkpoint.load(saved)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("there", ["a stranger's file", "a model", "one more file", "a file in its place"])
+def test_only_a_checkpoint_is_overwritten(saved: Path, tmp_path: Path, there: str) -> None:
+    place = {"one more file": saved}.get(there, tmp_path / "other")
+    if there == "a file in its place":
+        place.write_text("text")
+    else:
+        place.mkdir(exist_ok=True)
+        (place / ("config.json" if there == "a model" else "notes.txt")).write_text("{}")
+    with pytest.raises(CheckpointError, match="give"):
+        checkpoint.require_free(place)
+
+
+def test_an_empty_folder_is_free(tmp_path: Path) -> None:
+    checkpoint.require_free(tmp_path)
