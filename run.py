@@ -38,7 +38,19 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"show_default": True})
 @click.option("--target", default="cpu", help="cpu, customcpu, aie, cuda or hpu; `doctor` says what each can do here.")
 @click.option("--precision", default="fp", help="fp (float32), bf16 or int (8 bits); each target names those it has.")
-@click.option("--scheme", default="dynamic", help="How activations are quantized; dynamic is what exists today.")
+@click.option(
+    "--scheme", default="dynamic", help="How activations are quantized: dynamic, a scale for each token, or static."
+)
+@click.option(
+    "--calibration",
+    metavar="FILE",
+    help="For static: a SQuAD file (.json, .jsonl), or text, one passage a line; .gz too.",
+)
+@click.option(
+    "--samples", default=128, type=click.IntRange(1), help="Questions or passages of --calibration, drawn at random."
+)
+@click.option("--ranges", default=None, help="For static: minmax, percentile, mse or entropy.")
+@click.option("--percentile", default=None, type=float, help="For --ranges percentile: 99.9 to 99.9999.")
 @click.option("--model", default="minilm-squad", help="A folder, a Hugging Face name, or the embedded minilm-squad.")
 @click.option(
     "--without", multiple=True, metavar="NAME", help="Leave out one fusion of the graph, by name; repeatable."
@@ -55,6 +67,10 @@ def main(
     target: str,
     precision: str,
     scheme: str,
+    calibration: str | None,
+    samples: int,
+    ranges: str | None,
+    percentile: float | None,
     model: str,
     without: tuple[str, ...],
     recipe: str | None,
@@ -69,7 +85,10 @@ def main(
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch loads its thread pool
     given = frozenset(name for name in context.params if context.get_parameter_source(name) is COMMANDLINE)
-    context.obj = Options(target, precision, scheme, model, strict, threads, as_json, without, recipe, given)
+    context.obj = Options(
+        target, precision, scheme, model, strict, threads, as_json, without, recipe, given, calibration, samples,
+        ranges, percentile,
+    )  # fmt: skip
     if context.invoked_subcommand is None:
         from commands.ask import command, demonstrate
 

@@ -37,6 +37,10 @@ class Options:
     without: tuple[str, ...] = ()
     recipe: str | None = None
     given: frozenset[str] = frozenset()
+    calibration: str | None = None
+    samples: int = 128
+    ranges: str | None = None
+    percentile: float | None = None
 
 
 def given(name: str) -> bool:

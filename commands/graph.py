@@ -7,11 +7,14 @@ import torch
 from torch import fx
 from transformers import PreTrainedTokenizerFast
 
-from commands.common import Options, err
+from commands.common import Options, err, progress_bar
 from commands.models import is_quantized, load_any, saved_recipe
+from models.calibration import read_calibration
 from models.memory import keep_freed_memory
 from models.question_answering.examples import read_text
+from operators.build import cache_folder
 from toolkit import Recipe, report_of, transform
+from toolkit.calibrate import require_data
 from toolkit.recipe_file import parse
 
 
@@ -33,12 +36,22 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
     wanted = None if loaded is None and is_quantized(options.model) else recipe_of(options)
     if wanted is not None:
         require_target(replace(options, precision=wanted.precision))
+        require_data(wanted, options.calibration)
     use_threads(options)
     keep_freed_memory()
     model, tokenizer = loaded or load_any(options.model)
     recipe = saved_recipe(options, model) or wanted or recipe_of(options)
-    graph = transform(model, recipe, options.target, options.strict)
-    header = {"model": options.model, **report_of(graph).as_json()}
+    data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
+    with progress_bar() as bar:
+        task = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
+        graph = transform(
+            model, recipe, options.target, options.strict, data, cache_folder(),
+            progress=lambda done: bar.update(task, completed=done),
+        )  # fmt: skip
+    header: dict[str, Any] = {"model": options.model, **report_of(graph).as_json()}
+    found = report_of(graph).calibration
+    if data and found:
+        header["calibration"] = {"file": data.file, "samples": data.samples, **found}
     err.print(describe(header))
     return Ready(graph, tokenizer, header)
 
@@ -49,10 +62,12 @@ def recipe_of(options: Options) -> Recipe:
     Raises InputError for a file that can't be read, UsageError for one that is no recipe.
     """
     settings = {"precision": options.precision, "scheme": options.scheme, "without": options.without}
+    chosen = {"ranges": options.ranges, "percentile": options.percentile}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
     if options.recipe is None:
-        return Recipe(**settings)  # type: ignore[arg-type]
+        return Recipe(**settings, **chosen)  # type: ignore[arg-type]
     won = {name: value for name, value in settings.items() if name in options.given}
-    return parse(read_text(options.recipe), options.recipe, won)
+    return parse(read_text(options.recipe), options.recipe, {**won, **chosen})
 
 
 def require_target(options: Options) -> None:

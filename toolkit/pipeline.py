@@ -1,8 +1,9 @@
-"""The story in one function: capture, passes, quantize, fuse, lower. PASSES and FUSIONS alone decide the order."""
+"""The story in one function: capture, passes, calibrate, quantize, fuse, lower. PASSES and FUSIONS decide the order."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -12,12 +13,13 @@ import targets
 from targets._linear import QuantizedLinear
 from targets.base import Pass
 from toolkit import checkpoint, passes
+from toolkit.calibrate import Batches, Progress, calibrate, require_data
 from toolkit.capture import capture
 from toolkit.fuse import FUSIONS
 from toolkit.lower import lower
 from toolkit.quantize import keep_float, linears_of, quantize
 from toolkit.recipe import Recipe
-from toolkit.report import attach
+from toolkit.report import CALIBRATED, attach
 
 log = logging.getLogger(__name__)
 
@@ -34,20 +36,31 @@ PASSES: tuple[Pass, ...] = (
 
 
 def transform(
-    model: nn.Module, recipe: Recipe | None = None, target: str = "cpu", strict: bool = False
+    model: nn.Module,
+    recipe: Recipe | None = None,
+    target: str = "cpu",
+    strict: bool = False,
+    data: Batches | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
 ) -> fx.GraphModule:
     """model: float, as Hugging Face made it, or what checkpoint.load gave → a graph for `target`, called as the
     model was, any batch and sequence length; report_of(graph) says what ran and what stayed in float. The model
     itself is not changed.
 
-    Raises UsageError for an unknown target, a precision that it does not have, or a scheme that does not
-    exist yet; TargetUnavailable when the target cannot run here; NotNative when strict and it would not run
+    data: batches to calibrate the scheme static with; folder and progress: as calibrate takes them.
+
+    Raises UsageError for an unknown target, a precision that it does not have, or the scheme static without data;
+    TargetUnavailable when the target cannot run here; NotNative when strict and it would not run
     natively; CaptureError when the model cannot be captured.
     """
     recipe = recipe or checkpoint.recipe_of(model) or Recipe()
     targets.require_runnable(targets.get(target), recipe.precision, strict)
-    _require_dynamic(recipe)
-    graph = quantized(model, recipe) if recipe.precision == "int" else captured(model, recipe.precision)
+    if recipe.precision == "int":
+        graph = quantized(model, recipe, data, folder, progress)
+    else:
+        require_data(recipe, data)
+        graph = captured(model, recipe.precision)
     return lowered(graph, recipe, target, strict)
 
 
@@ -60,13 +73,28 @@ def captured(model: nn.Module, precision: str = "fp") -> fx.GraphModule:
     return graph
 
 
-def finish(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False) -> fx.GraphModule:
-    """quantize, fuse, lower, in place: what is left of `transform` for a graph that `captured` made at the recipe's
-    precision. → the graph"""
-    _require_dynamic(recipe)
+def finish(
+    graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False, data: Batches | None = None
+) -> fx.GraphModule:
+    """calibrate, quantize, fuse, lower, in place: what is left of `transform` for a graph that `captured` made at the
+    recipe's precision. → the graph"""
     if recipe.precision == "int":
-        quantize(graph, recipe)
+        to_int(graph, recipe, data)
     return lowered(graph, recipe, target, strict)
+
+
+def to_int(
+    graph: fx.GraphModule,
+    recipe: Recipe,
+    data: Batches | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """calibrate where a linear is static, quantize, in place; notes on the graph how it was calibrated"""
+    require_data(recipe, data)
+    found = calibrate(graph, recipe, data, folder, progress) if recipe.is_static() and data is not None else None
+    quantize(graph, recipe, found.activations if found else None)
+    graph.meta[CALIBRATED] = found.report if found else None
 
 
 def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False) -> fx.GraphModule:
@@ -85,13 +113,20 @@ def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = F
     return graph
 
 
-def quantized(model: nn.Module, recipe: Recipe) -> fx.GraphModule:
+def quantized(
+    model: nn.Module,
+    recipe: Recipe,
+    data: Batches | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> fx.GraphModule:
     """model, recipe: as `transform` takes them, precision int → the graph before fusing and lowering, which a
     checkpoint holds; of a graph that came from one a copy. Raises UsageError for a recipe that isn't that one's."""
     saved = checkpoint.recipe_of(model)
     if saved is None:
+        require_data(recipe, data)
         graph = captured(model, recipe.precision)
-        quantize(graph, recipe)
+        to_int(graph, recipe, data, folder, progress)
         return graph
     for field in fields(saved):
         was, wanted = getattr(saved, field.name), getattr(recipe, field.name)
@@ -142,10 +177,3 @@ def clean(graph: fx.GraphModule) -> None:
     graph.delete_all_unused_submodules()
     graph.graph.lint()
     graph.recompile()
-
-
-def _require_dynamic(recipe: Recipe) -> None:
-    schemes = [recipe.scheme, *(rule.scheme for rule in recipe.rules if rule.scheme)]
-    other = next((scheme for scheme in schemes if scheme != "dynamic"), None)
-    if other:
-        raise targets.UsageError(f"only the scheme dynamic exists today; got {other!r}; leave it at dynamic")

@@ -1,5 +1,7 @@
 """Float linears → quantized linears, the same for every target."""
 
+from collections.abc import Mapping
+
 from torch import fx, nn
 
 from operators.validate import MAX_K
@@ -16,15 +18,16 @@ def linears_of(graph: fx.GraphModule) -> dict[str, nn.Linear]:
     return {name: module for name, module in graph.named_modules() if isinstance(module, nn.Linear)}
 
 
-def quantize(graph: fx.GraphModule, recipe: Recipe) -> int:
+def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Activation] | None = None) -> int:
     """nn.Linear → QuantizedLinear under the same name, unless the recipe keeps it or int32 could not hold its
     sums; what it keeps in bf16 → Bf16Linear.
 
-    Weights are rounded here, int8 with one scale for each output channel. → how many, by unique name.
+    Weights are rounded here, int8 with one scale for each output channel. activations: what calibration found, by
+    the linears' names; those without are quantized per token. → how many, by unique name.
     Raises ValueError, with the layer's name, for a weight that is not finite, UsageError for a pattern of the recipe
     that matches no linear.
     """
-    swapped, linears = 0, linears_of(graph)
+    swapped, linears, found = 0, linears_of(graph), activations or {}
     recipe.require_matches({*linears, *kept_names(graph)})
     for name, linear in linears.items():
         layer = recipe.layer(name)
@@ -35,7 +38,8 @@ def quantize(graph: fx.GraphModule, recipe: Recipe) -> int:
                 graph.set_submodule(name, Bf16Linear(linear).eval())
             continue
         try:
-            quantized = QuantizedLinear.from_linear(linear, Activation(layer.symmetric))
+            how = found.get(name, Activation(layer.symmetric))
+            quantized = QuantizedLinear.from_linear(linear, how)
         except ValueError as error:
             raise ValueError(f"linear {name} cannot be quantized: {error}") from error
         graph.set_submodule(name, quantized.eval())

@@ -10,6 +10,8 @@ from toolkit.fuse import NAMES
 PRECISIONS = ("fp", "bf16", "fp16", "int", "fp8")
 SCHEMES = ("dynamic", "static")
 LAYERS = ("int", "bf16", "fp")  # what a single linear of an int graph can be
+RANGES = ("minmax", "percentile", "mse", "entropy")
+PERCENTILES = (99.9, 99.9999)
 KEEP = (
     "qa_outputs",
     "*.qa_outputs",
@@ -62,7 +64,9 @@ class Recipe:
     """precision: one of PRECISIONS; scheme: how activations are quantized; symmetric: whether their zero
     point is fixed in the middle; keep: shell patterns of the linears' names that stay in float; without: the
     fusions to leave out, names of toolkit.fuse.NAMES; rules: what holds for single linears of an int graph, where
-    the first that fits a name wins, and what it leaves open (keep too) is as for all others.
+    the first that fits a name wins, and what it leaves open (keep too) is as for all others. ranges: how calibration
+    finds the range of a static scale, one of RANGES; percentile: of the values inside, for the ranges of that name,
+    within PERCENTILES.
 
     Raises UsageError for a precision, scheme or fusion that does not exist, a keep or without that is a single
     string, and rules for another precision than int.
@@ -74,12 +78,19 @@ class Recipe:
     keep: tuple[str, ...] = KEEP
     without: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
+    ranges: str = "minmax"
+    percentile: float = 99.999
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"unknown precision {self.precision!r}; choose one of: {', '.join(PRECISIONS)}")
         if self.scheme not in SCHEMES:
             raise UsageError(f"unknown scheme {self.scheme!r}; choose one of: {', '.join(SCHEMES)}")
+        if self.ranges not in RANGES:
+            raise UsageError(f"unknown ranges {self.ranges!r}; choose one of: {', '.join(RANGES)}")
+        least, most = PERCENTILES
+        if not least <= self.percentile <= most:
+            raise UsageError(f"percentile must lie in {least}..{most}; got {self.percentile}; 99.999 is the default")
         for name, of in (("keep", "patterns"), ("without", "names")):
             value = getattr(self, name)
             if isinstance(value, str):
@@ -103,6 +114,10 @@ class Recipe:
             precision, why = rule.precision, f"the recipe's rule for {rule.match!r}"
         symmetric = self.symmetric if rule.symmetric is None else rule.symmetric
         return Layer(precision, rule.scheme or self.scheme, symmetric, why)
+
+    def is_static(self) -> bool:
+        """Whether any linear may be static, which takes calibration"""
+        return "static" in (self.scheme, *(rule.scheme for rule in self.rules))
 
     def require_matches(self, names: Collection[str]) -> None:
         """Raises UsageError for a pattern that matches no linear of a model that has those called `names`.

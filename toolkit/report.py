@@ -9,14 +9,15 @@ from toolkit.recipe import Recipe
 
 KEY = "opswap_report"
 KEPT = "opswap_kept"
+CALIBRATED = "opswap_calibrated"
 
 
 @dataclass(frozen=True)
 class Report:
     """target: requested, executed, native, device, isa, reason. swapped: linears swapped, by unique name.
     kept: {"name", "precision", "why"} of each linear that stays in float, as "fp", "bf16" or "fp16"; swapped +
-    len(kept) is the number of linears.
-    fused: how often each fusion was applied."""
+    len(kept) is the number of linears. fused: how often each fusion was applied. calibration: how static ranges were
+    found, None where there are none."""
 
     target: dict[str, object]
     precision: str
@@ -24,6 +25,7 @@ class Report:
     swapped: int
     kept: tuple[dict[str, str], ...]
     fused: dict[str, int]
+    calibration: dict[str, object] | None = None
 
     def as_json(self) -> dict[str, object]:
         """→ plain dicts, lists, strings, numbers and booleans"""
@@ -42,13 +44,18 @@ def kept_names(graph: fx.GraphModule) -> tuple[str, ...]:
 
 
 def attach(
-    graph: fx.GraphModule, recipe: Recipe, target: Target, execution: Execution, swapped: int, fused: dict[str, int]
+    graph: fx.GraphModule,
+    recipe: Recipe,
+    target: Target,
+    execution: Execution,
+    swapped: int,
+    fused: dict[str, int],
 ) -> Report:
     """Makes the report from what the stages noted on the graph, and puts it there."""
     whole = {} if recipe.precision == "int" else {"precision": recipe.precision}
     kept = tuple({**entry, **whole} for _, entry in sorted(graph.meta.pop(KEPT, {}).items()))
     described: dict[str, object] = {"requested": target.name, **asdict(execution)}
-    report = Report(described, recipe.precision, recipe.scheme, swapped, kept, fused)
+    report = Report(described, recipe.precision, recipe.scheme, swapped, kept, fused, graph.meta.pop(CALIBRATED, None))
     graph.meta[KEY] = report
     return report
 

@@ -24,11 +24,17 @@ def test_report_of_another_graph():
         (Recipe(), "tpu", UsageError, "unknown target 'tpu'; choose one of: aie, cpu, cuda, customcpu, hpu"),
         (Recipe("fp8"), "cpu", UsageError, "no precision 'fp8'; choose one of: fp, bf16, int"),
         (Recipe("fp"), "aie", UsageError, "no precision 'fp'; choose one of: int"),
-        (Recipe("int", scheme="static"), "cpu", UsageError, "only the scheme dynamic exists today"),
+        (
+            Recipe("int", scheme="static"),
+            "cpu",
+            UsageError,
+            "data to calibrate with; got none; give --calibration FILE",
+        ),
+        (Recipe("fp", scheme="static"), "cpu", UsageError, "static is for the precision int; got fp; leave it"),
         (Recipe("int"), "cuda", TargetUnavailable, "not written yet"),
         (Recipe("int"), "hpu", TargetUnavailable, "not written yet"),
     ],
-    ids=["unknown", "fp8 on cpu", "fp on aie", "static", "cuda", "hpu"],
+    ids=["unknown", "fp8 on cpu", "fp on aie", "static", "static fp", "cuda", "hpu"],
 )
 def test_what_cannot_be_says_so_in_one_line(recipe, target, error, line):
     with pytest.raises(error, match=line) as caught:
@@ -36,10 +42,16 @@ def test_what_cannot_be_says_so_in_one_line(recipe, target, error, line):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", [{"precision": "int4"}, {"scheme": "lazy"}], ids=["precision", "scheme"])
+@pytest.mark.parametrize("wrong", [{"precision": "int4"}, {"scheme": "lazy"}, {"ranges": "widest"}], ids=str)
 def test_unknown_words_in_a_recipe(wrong):
     with pytest.raises(UsageError, match="choose one of"):
         Recipe(**wrong)
+
+
+@pytest.mark.parametrize("percentile", [99.8, 100.0, float("nan")])
+def test_percentiles_have_bounds(percentile):
+    with pytest.raises(UsageError, match=r"percentile must lie in 99\.9\.\.99\.9999; got "):
+        Recipe(percentile=percentile)
 
 
 @pytest.mark.parametrize("target, precision", [("aie", "int"), ("cuda", "int"), ("hpu", "int")])

@@ -1,0 +1,94 @@
+"""The float graph and data → how each linear's input becomes bytes, with one scale and zero point each."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from torch import fx
+
+from targets._linear import Activation
+from targets.base import UsageError
+from toolkit.calibrate.observe import Batch, observe, readers
+from toolkit.calibrate.ranges import activation_of
+from toolkit.calibrate.state import State, key_of, load, save
+from toolkit.quantize import linears_of
+from toolkit.recipe import Recipe
+
+Batches = Iterable[Batch]  # what a graph is called with, int64 [B, S] by name; iterable more than once
+Progress = Callable[[int], None]
+
+STATIC = ("int", "static")  # precision and scheme of the linears that are calibrated
+EVERY = 8  # batches between two writes of the state
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """activations: by the linears' names, those that the recipe wants static; report: plain values, for JSON."""
+
+    activations: dict[str, Activation]
+    report: dict[str, object]
+
+
+def require_data(recipe: Recipe, data: object) -> None:
+    """Raises UsageError where the scheme is static and there is no data, or not the precision for it."""
+    if not recipe.is_static():
+        return
+    if recipe.precision != "int":
+        raise UsageError(f"the scheme static is for the precision int; got {recipe.precision}; leave it at dynamic")
+    if data is None:
+        raise UsageError(
+            "the scheme static wants data to calibrate with; got none; "
+            "give --calibration FILE (transform: data=), a SQuAD file or one passage a line"
+        )
+
+
+def calibrate(
+    graph: fx.GraphModule,
+    recipe: Recipe,
+    data: Batches,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Calibration:
+    """graph: float, with raised linears. Memory does not grow with the data.
+
+    folder: where to write what was seen so far, in a file named after model and data; a call that finds it goes on
+    from there, and a finished one is not run again. progress is told the batches done, after each. Raises UsageError
+    for no data or data that can be iterated only once, ValueError for activations that are not finite.
+    """
+    if isinstance(data, Iterator):
+        raise UsageError("calibration data must be iterable more than once; got an iterator; pass a list")
+    layers = {name: recipe.layer(name) for name in linears_of(graph)}
+    groups = readers(graph, [name for name, layer in layers.items() if (layer.precision, layer.scheme) == STATIC])
+    state = _seen(graph, [group[0] for group in groups], data, folder, progress)
+    if not state.tokens:
+        raise UsageError("calibration wants at least one batch with real tokens; got none; give other data")
+    activations = {}
+    for group in groups:
+        for name in group:
+            symmetric = layers[name].symmetric
+            activations[name] = activation_of(state.histograms[group[0]], recipe.ranges, recipe.percentile, symmetric)
+    report: dict[str, object] = {"ranges": recipe.ranges}
+    if recipe.ranges == "percentile":
+        report["percentile"] = recipe.percentile
+    return Calibration(activations, {**report, "batches": state.batches, "tokens": state.tokens})
+
+
+def _seen(
+    graph: fx.GraphModule, names: list[str], data: Batches, folder: Path | None, progress: Progress | None
+) -> State:
+    """→ the histograms of all the data, those of an earlier run gone on with"""
+    key = key_of(graph, names, data)
+    path = folder / f"calibration-{key}.safetensors" if folder else None
+    state = load(path, key, names)
+    saved = state.batches
+    for tokens in observe(graph, state.histograms, islice(data, state.batches, None)):
+        state.batches, state.tokens = state.batches + 1, state.tokens + tokens
+        if progress is not None:
+            progress(state.batches)
+        if path and state.batches - saved >= EVERY:
+            save(path, key, state)
+            saved = state.batches
+    if path and state.batches > saved:
+        save(path, key, state)
+    return state
