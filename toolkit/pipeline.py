@@ -1,17 +1,19 @@
 """The story in one function: capture, passes, quantize, fuse, lower. PASSES and FUSIONS alone decide the order."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 import targets
 from targets.base import Pass
 from toolkit import passes
 from toolkit.capture import capture
+from toolkit.equalize import equalize, refine
 from toolkit.fuse import FUSIONS
 from toolkit.lower import lower
+from toolkit.quantize import chosen as to_quantize
 from toolkit.quantize import keep_float, linears_of, quantize
 from toolkit.recipe import Recipe
 from toolkit.report import attach
@@ -31,7 +33,11 @@ PASSES: tuple[Pass, ...] = (
 
 
 def transform(
-    model: nn.Module, recipe: Recipe | None = None, target: str = "cpu", strict: bool = False
+    model: nn.Module,
+    recipe: Recipe | None = None,
+    target: str = "cpu",
+    strict: bool = False,
+    data: Iterable[Mapping[str, Tensor]] | None = None,
 ) -> fx.GraphModule:
     """model: float, as Hugging Face made it → a graph for `target`, called as the model was, any batch and
     sequence length; report_of(graph) says what ran and what stayed in float. The model itself is not changed.
@@ -46,9 +52,12 @@ def transform(
     _require_dynamic(recipe)
     graph = capture(model, DTYPES.get(recipe.precision, torch.float32))
     run(graph, PASSES)
-    swapped, fused = 0, {}
+    swapped, fused, equalized = 0, {}, {}
     if recipe.precision == "int":
+        equal = equalize(graph, recipe, to_quantize(graph, recipe), data)
+        clean(graph)
         swapped = quantize(graph, recipe)
+        equalized = refine(graph, equal, recipe)
         fused = fuse(graph, chosen.fusions - set(recipe.without))
     floats = len(linears_of(graph))
     run(graph, chosen.passes)
@@ -56,7 +65,7 @@ def transform(
     if recipe.precision != "int":
         keep_float(graph, f"{chosen.name} has no operator of its own for it at precision {recipe.precision}")
         swapped = floats - len(linears_of(graph))
-    attach(graph, recipe, chosen, execution, swapped, fused)
+    attach(graph, recipe, chosen, execution, swapped, fused, equalized)
     return graph
 
 

@@ -31,6 +31,10 @@ class Recipe:
     symmetric: bool = True
     keep: tuple[str, ...] = KEEP
     without: tuple[str, ...] = ()
+    smooth: bool = True
+    clip: bool = True
+    compensate: bool = True
+    correct_bias: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

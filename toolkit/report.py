@@ -15,7 +15,8 @@ KEPT = "opswap_kept"
 class Report:
     """target: requested, executed, native, device, isa, reason. swapped: linears swapped, by unique name.
     kept: {"name", "why"} of each linear that stays in float; swapped + len(kept) is the number of linears.
-    fused: how often each fusion was applied."""
+    fused: how often each fusion was applied. equalized: for each step of toolkit/equalize that was asked for, on how
+    many linears it was done, or why not."""
 
     target: dict[str, object]
     precision: str
@@ -23,6 +24,7 @@ class Report:
     swapped: int
     kept: tuple[dict[str, str], ...]
     fused: dict[str, int]
+    equalized: dict[str, int | str]
 
     def as_json(self) -> dict[str, object]:
         """→ plain dicts, lists, strings, numbers and booleans"""
@@ -36,12 +38,18 @@ def keep(graph: fx.GraphModule, name: str, why: str) -> None:
 
 
 def attach(
-    graph: fx.GraphModule, recipe: Recipe, target: Target, execution: Execution, swapped: int, fused: dict[str, int]
+    graph: fx.GraphModule,
+    recipe: Recipe,
+    target: Target,
+    execution: Execution,
+    swapped: int,
+    fused: dict[str, int],
+    equalized: dict[str, int | str],
 ) -> Report:
     """Makes the report from what the stages noted on the graph, and puts it there."""
     kept = tuple({"name": name, "why": why} for name, why in sorted(graph.meta.pop(KEPT, {}).items()))
     described: dict[str, object] = {"requested": target.name, **asdict(execution)}
-    report = Report(described, recipe.precision, recipe.scheme, swapped, kept, fused)
+    report = Report(described, recipe.precision, recipe.scheme, swapped, kept, fused, equalized)
     graph.meta[KEY] = report
     return report
 
