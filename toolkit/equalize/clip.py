@@ -5,7 +5,7 @@ from torch import Tensor
 
 from operators import quantize_weight
 
-SHRINKS = tuple(1 - step / 100 for step in range(41))  # 1 to 0.6 of the scale that the largest weight asks for
+SHRINKS = tuple(1 - step / 200 for step in range(61))  # 1 to 0.7 of the scale that the largest weight asks for
 
 
 def clip(weight: Tensor, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from targets.base import UsageError
 from toolkit.inputs import complete
 
 Batch = Mapping[str, Tensor]
-SAMPLE = 1024  # rows of each input that are kept; the searches measure their error on them
+SAMPLE = 512  # rows of each input that are kept; the searches measure their error on them
 
 
 @dataclass
