@@ -5,6 +5,7 @@ Bondarenko et al. 2021); random weights have none, so they are planted.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -17,6 +18,12 @@ from toolkit import Recipe, transform
 
 OUTLIERS = 6  # channels; BERT-base has about as many
 LEAST, MOST = 20.0, 60.0  # times the median channel
+NOTHING = {"smooth": False, "clip": False, "compensate": False, "correct_bias": False}
+STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("plain", NOTHING),
+    ("smooth", {**NOTHING, "smooth": True}),
+    ("default", {}),
+)
 
 
 @torch.no_grad()
@@ -69,18 +76,11 @@ def rows(model: nn.Module, batches: list[dict[str, Tensor]], target: str, scheme
     expected = logits(model, batches[-1])
     for scheme in schemes:
         for symmetric in (True, False):
-            for how, data, steps in (
-                ("plain", batches[:-1], {"smooth": False, "clip": False, "compensate": False, "correct_bias": False}),
-                ("smooth", batches[:-1], {"smooth": True, "clip": False, "compensate": False, "correct_bias": False}),
-                ("default, no data", None, {}),
-                ("default", batches[:-1], {}),
-            ):
-                if scheme == "static" and data is None:
-                    continue
-                recipe = Recipe(precision="int", scheme=scheme, symmetric=symmetric, **steps)
-                graph = transform(model, recipe, target, data=data)
+            for how, steps in STEPS:
+                recipe = replace(Recipe(precision="int", scheme=scheme, symmetric=symmetric), **steps)
+                graph = transform(model, recipe, target, data=batches[:-1])
                 kind = "symmetric" if symmetric else "asymmetric"
-                yield f"{scheme:<8} {kind:<11} {how:<17} {decibels(logits(graph, batches[-1]), expected):6.2f} dB"
+                yield f"{scheme:<8} {kind:<11} {how:<8} {decibels(logits(graph, batches[-1]), expected):6.2f} dB"
 
 
 @click.command()

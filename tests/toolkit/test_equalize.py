@@ -16,6 +16,7 @@ from toolkit.equalize.observe import SAMPLE, Moments, observe
 from toolkit.equalize.rounded import rounded
 from toolkit.equalize.rounding import compensate
 from toolkit.equalize.smooth import NORM, smooth
+from toolkit.fuse.matching import aten
 from toolkit.pipeline import PASSES, clean, run
 from toolkit.quantize import chosen
 
@@ -38,8 +39,8 @@ def captured(model):
     return graph
 
 
-def norms(graph):
-    return len(graph.graph.find_nodes(op="call_function", target=NORM))
+def count(graph, target):
+    return len(graph.graph.find_nodes(op="call_function", target=target))
 
 
 def moments_of(x, square=True):
@@ -74,13 +75,14 @@ def test_the_float_graph_computes_the_same_after_smoothing(name):
 
 
 @pytest.mark.parametrize(("name", "more"), [("bert", 4), ("gpt2", 0)], ids=["post-norm", "pre-norm"])
-def test_a_residual_keeps_a_norm_of_its_own(name, more):
+def test_only_a_norm_that_others_read_costs_an_operator(name, more):
     model, batches = planted(name)
     graph = captured(model)
-    before = norms(graph)
+    before = {target: count(graph, target) for target in (NORM, aten.mul.Tensor)}
     smooth(graph, observe(graph, batches, chosen(graph, INT)), INT)
     clean(graph)
-    assert norms(graph) == before + more
+    assert count(graph, NORM) == before[NORM]
+    assert count(graph, aten.mul.Tensor) == before[aten.mul.Tensor] + more
 
 
 @pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])

@@ -1,4 +1,4 @@
-"""Channels of a LayerNorm's result made alike before they are quantized, at no cost: its γ and β take it in.
+"""Channels of a LayerNorm's result made alike before they are quantized: its γ and β take it in where they can.
 
 SmoothQuant (Xiao et al. 2022) moves the size of a channel into the weights; the shift that centres a channel is from
 Outlier Suppression+ (Wei et al. 2023).
@@ -7,7 +7,7 @@ Outlier Suppression+ (Wei et al. 2023).
 import logging
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -43,10 +43,10 @@ class Change(NamedTuple):
 def smooth(graph: fx.GraphModule, moments: Mapping[str, Moments], recipe: Recipe) -> dict[str, Change]:
     """y = layer_norm(x, γ, β), W y + b → layer_norm(x, γ / s, (β − z) / s), (W·s) y + (b + W z)
 
-    For the linears in `moments`; all that read one norm share s and z [K], chosen by `search`. Whatever else reads y,
-    such as a residual, keeps a layer_norm of its own. The graph's own weights are replaced, those of the model that it
-    was captured from are not changed. Linears that are called more than once are left alone. → what was done, by the
-    name of the linear
+    For the linears in `moments`; all that read one norm share s and z [K], chosen by `search`. Where anything else
+    reads y, as the residual after a norm does in BERT, y stays, and the linears read y / s − z / s of it. The graph's
+    own weights are replaced, those of the model that it was captured from are not changed. Linears that are called
+    more than once are left alone. → what was done, by the name of the linear
     """
     done: dict[str, Change] = {}
     for norm in graph.graph.find_nodes(op="call_function", target=NORM):
@@ -58,10 +58,11 @@ def smooth(graph: fx.GraphModule, moments: Mapping[str, Moments], recipe: Recipe
         change = search([linear.weight.detach() for linear in linears], moments[names[0]], recipe)  # type: ignore
         if change.alpha is None:
             continue
-        twin = _twin(graph, norm, gamma / change.scale, (beta - change.shift) / change.scale)
+        alone = len(names) == len(norm.users)
+        smoothed = _fold(graph, norm, gamma, beta, change) if alone else _beside(graph, norm, change)
         for name, linear in zip(names, linears, strict=True):
             graph.set_submodule(name, _absorb(linear, change))
-            _call_of(graph, name).args = (twin,)
+            _call_of(graph, name).args = (smoothed,)
             done[name] = change
         log.debug("%s: alpha %.2f, error %.1f dB smaller", ", ".join(names), change.alpha, change.gain())
     return done
@@ -108,18 +109,37 @@ def _call_of(graph: fx.GraphModule, name: str) -> fx.Node:
     return next(iter(graph.graph.find_nodes(op="call_module", target=name)))
 
 
-def _twin(graph: fx.GraphModule, norm: fx.Node, gamma: Tensor, beta: Tensor) -> fx.Node:
-    """→ a layer_norm beside `norm`, of the same rows, with γ and β of its own"""
-    reads: list[Any] = []
+def _fold(graph: fx.GraphModule, norm: fx.Node, gamma: Tensor, beta: Tensor, change: Change) -> fx.Node:
+    """→ the layer_norm that takes the place of `norm`, with γ and β of its own"""
     with graph.graph.inserting_before(norm):
-        for kind, value in (("gamma", gamma), ("beta", beta)):
-            name = f"smooth_{norm.name}_{kind}"
-            graph.register_buffer(name, value.detach())
-            reads.append(graph.graph.get_attr(name))
-            reads[-1].meta["val"] = value
-        twin = graph.graph.call_function(NORM, (*norm.args[:2], *reads, *norm.args[4:]), norm.kwargs)
-    twin.meta = dict(norm.meta)
-    return twin
+        reads = _vectors(graph, norm, gamma / change.scale, (beta - change.shift) / change.scale)
+        node = graph.graph.call_function(NORM, (*norm.args[:2], *reads, *norm.args[4:]), norm.kwargs)
+    node.meta = dict(norm.meta)
+    return node
+
+
+def _beside(graph: fx.GraphModule, norm: fx.Node, change: Change) -> fx.Node:
+    """→ y · (1 / s) + (−z / s), for the y of `norm`"""
+    with graph.graph.inserting_after(norm):
+        scale, shift = _vectors(graph, norm, 1 / change.scale, -change.shift / change.scale)
+    node = norm
+    for target, vector in ((aten.mul.Tensor, scale), (aten.add.Tensor, shift)):
+        if vector is scale or change.shift.any():
+            with graph.graph.inserting_after(max(node, vector)):
+                node = graph.graph.call_function(target, (node, vector))
+            node.meta = dict(norm.meta)
+    return node
+
+
+def _vectors(graph: fx.GraphModule, norm: fx.Node, scale: Tensor, shift: Tensor) -> list[fx.Node]:
+    """→ the nodes that read both, new buffers of the graph, where it is being inserted"""
+    reads = []
+    for kind, value in (("scale", scale), ("shift", shift)):
+        name = f"smooth_{norm.name}_{kind}"
+        graph.register_buffer(name, value.detach())
+        reads.append(graph.graph.get_attr(name))
+        reads[-1].meta["val"] = value.detach()
+    return reads
 
 
 def _absorb(linear: nn.Module, change: Change) -> nn.Linear:
