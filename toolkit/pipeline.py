@@ -41,6 +41,7 @@ def transform(
 ) -> fx.GraphModule:
     """model: float, as Hugging Face made it → a graph for `target`, called as the model was, any batch and
     sequence length; report_of(graph) says what ran and what stayed in float. The model itself is not changed.
+    data: batches of calibration, int64 tensors by the names of the model's arguments, iterable more than once.
 
     Raises UsageError for an unknown target, a precision that it does not have, or a scheme that does not
     exist yet; TargetUnavailable when the target cannot run here; NotNative when strict and it would not run

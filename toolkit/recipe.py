@@ -22,6 +22,9 @@ class Recipe:
     point is fixed in the middle; keep: shell patterns of the linears' names that stay in float; without: the
     fusions to leave out, names of toolkit.fuse.NAMES.
 
+    smooth, clip, compensate, correct_bias: the steps of toolkit/equalize, by what each brought; all but clip need
+    calibration data, and are left out, as the report says, where there is none.
+
     Raises UsageError for a precision, scheme or fusion that does not exist, or a keep or without that is a single
     string.
     """
@@ -32,7 +35,7 @@ class Recipe:
     keep: tuple[str, ...] = KEEP
     without: tuple[str, ...] = ()
     smooth: bool = True
-    clip: bool = True
+    clip: bool = False
     compensate: bool = True
     correct_bias: bool = True
 
