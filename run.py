@@ -5,15 +5,18 @@ import os
 import sys
 
 import click
+from click.core import ParameterSource
 
 from commands.common import FAILED, NOT_NATIVE, USAGE, Options
 
+COMMANDLINE = ParameterSource.COMMANDLINE
 COMMANDS = {
     "ask": "Answer questions on a passage, interactively or one-shot.",
     "bench": "Latency and throughput: median, p95, p99, share of the machine's peak; other engines beside it.",
     "doctor": "What each target can do on this machine, and why.",
     "eval": "SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them.",
     "finetune": "Fine-tune an encoder on SQuAD; runs under torchrun on many processes.",
+    "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }
 
 
@@ -39,6 +42,9 @@ class LazyGroup(click.Group):
 @click.option(
     "--without", multiple=True, metavar="NAME", help="Leave out one fusion of the graph, by name; repeatable."
 )
+@click.option(
+    "--recipe", metavar="FILE", help="What is in 8 bits, and how: YAML, as `sensitivity` writes it. Options given win."
+)
 @click.option("--strict", is_flag=True, help="Fail (exit code 4) rather than emulate or fall back.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: PyTorch's own choice]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else.")
@@ -50,6 +56,7 @@ def main(
     scheme: str,
     model: str,
     without: tuple[str, ...],
+    recipe: str | None,
     strict: bool,
     threads: int | None,
     as_json: bool,
@@ -60,7 +67,8 @@ def main(
     """
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch loads its thread pool
-    context.obj = Options(target, precision, scheme, model, strict, threads, as_json, without)
+    given = frozenset(name for name in context.params if context.get_parameter_source(name) is COMMANDLINE)
+    context.obj = Options(target, precision, scheme, model, strict, threads, as_json, without, recipe, given)
     if context.invoked_subcommand is None:
         from commands.ask import command, demonstrate
 

@@ -93,7 +93,8 @@ def contenders(
 ) -> tuple[list[Contender], list[LeftOut]]:
     """Ours, then every engine that could be prepared, on each kind of batches; and those that could not."""
     run = logits_of(loaded.graph)
-    ours = Engine(f"OpSwap {options.target} {options.precision}", options.precision, (), lambda _: run)
+    precision = loaded.header["precision"]
+    ours = Engine(f"OpSwap {options.target} {precision}", precision, (), lambda _: run)
     found, absent = [], []
     for batches in passes:
         found.append(Contender(ours, run, batches, agreement(model, ours, run, batches)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,7 +24,8 @@ err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 @dataclass(frozen=True)
 class Options:
-    """The options of run.py itself, which come before the command's name."""
+    """The options of run.py itself, which come before the command's name; given: the names of those that were
+    written out and aren't defaults."""
 
     target: str
     precision: str
@@ -33,6 +35,14 @@ class Options:
     threads: int | None
     json: bool
     without: tuple[str, ...] = ()
+    recipe: str | None = None
+    given: frozenset[str] = frozenset()
+
+
+def given(name: str) -> bool:
+    """Whether the option `name` of run.py itself stands on the command line, be it at its default."""
+    source = click.get_current_context().find_root().get_parameter_source(name)
+    return source not in (None, ParameterSource.DEFAULT)
 
 
 def print_passage(passage: str) -> None:

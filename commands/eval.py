@@ -10,10 +10,16 @@ import click
 
 from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
 from commands.graph import prepare
-from models import InputError
-from models.question_answering.examples import Example, read_examples, read_text
+from models.question_answering.examples import Example, read_examples
 from models.question_answering.metrics import evaluate
 from models.question_answering.predict import answer_texts, predict
+from models.question_answering.regression import (
+    CONFIDENCE,
+    Regression,
+    compare,
+    read_baseline,
+    require_same_questions,
+)
 
 
 @click.command("eval")
@@ -31,7 +37,9 @@ from models.question_answering.predict import answer_texts, predict
 )
 @click.option("--predictions", type=click.Path(path_type=Path), help="Write question id → answer as JSON.")
 @click.option("--baseline", help="A saved --json report to compare with.")
-@click.option("--max-drop", type=click.FloatRange(0), help="F1 points under --baseline that are still accepted.")
+@click.option("--max-drop", type=click.FloatRange(0),
+              help="F1 points under --baseline that are still accepted; more is exit code 3.")  # fmt: skip
+@click.option("--summary", is_flag=True, help="Leave the answers out of the JSON; a baseline to pair with needs them.")
 @click.pass_obj
 def command(
     options: Options,
@@ -44,12 +52,15 @@ def command(
     predictions: Path | None,
     baseline: str | None,
     max_drop: float | None,
+    summary: bool,
 ) -> None:
     """SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them."""
     if max_drop is not None and baseline is None:
         raise click.UsageError("--max-drop needs the report to compare with: give --baseline FILE")
     wanted = read_baseline(baseline) if baseline else None
     examples = read_examples(data, limit)
+    if wanted is not None:
+        require_same_questions(wanted, Path(data).name, examples)
     ready = prepare(options)
     begun = time.perf_counter()
     with progress_bar() as bar:
@@ -70,25 +81,21 @@ def command(
         "seconds": round(seconds, 2),
     }
     result["samples_per_second"] = round(len(examples) / seconds, 2)
-    passed = True
-    if wanted is not None:
-        result["baseline_f1"], result["drop"] = wanted, wanted - result["f1"]
-        passed = max_drop is None or result["drop"] <= max_drop
-        result["passed"] = passed
-    print_json(result) if options.json else _print(result, examples)
-    if not passed:
-        err.print(f"opswap: F1 fell by {result['drop']:.3f}, at most {max_drop} accepted (baseline {wanted:.3f})")
+    found = None if wanted is None else compare(wanted, examples, texts, result["f1"])
+    passed = found is None or max_drop is None or found.drop <= max_drop
+    if found is not None:
+        result |= {**found.as_json(), "max_drop": max_drop, "passed": passed}
+    if options.json:
+        print_json(result if summary else {**result, "answers": texts})
+    else:
+        _print(result, examples)
+        if found is not None:
+            _print_regression(found, len(examples))
+    if found is not None and not passed:
+        err.print(
+            f"opswap: F1 fell by {found.drop:.3f}, at most {max_drop} accepted (baseline {found.baseline_f1:.3f})"
+        )
         raise click.exceptions.Exit(GATE_MISSED)
-
-
-def read_baseline(path: str) -> float:
-    """The F1 of a saved report. Raises InputError when there is none in it."""
-    try:
-        return float(json.loads(read_text(path))["f1"])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is no report of eval (no number 'f1' in it): save one with --json eval") from error
 
 
 def _print(result: dict[str, Any], examples: list[Example]) -> None:
@@ -101,8 +108,21 @@ def _print(result: dict[str, Any], examples: list[Example]) -> None:
         if f"{prefix}f1" in result:
             out.print(row(title, prefix))
     out.print(f"{result['seconds']:.1f} s, {result['samples_per_second']:.1f} questions a second")
-    if "drop" in result:
-        out.print(f"baseline F1 {result['baseline_f1']:.2f}, drop {result['drop']:+.3f}")
+
+
+def _print_regression(found: Regression, total: int) -> None:
+    drop = f"baseline F1 {found.baseline_f1:.2f}, drop {found.drop:+.3f}"
+    if found.interval is None or found.equal_answers is None or found.most_changed is None:
+        out.print(f"{drop}; no interval: {found.unpaired}")
+        return
+    low, high = found.interval
+    out.print(f"{drop} ({100 * CONFIDENCE:.0f}% interval {low:+.3f} to {high:+.3f}, paired bootstrap)")
+    out.print(f"equal answers {found.equal_answers} of {total} ({100 * found.equal_answers / total:.2f}%)")
+    for change in found.most_changed:
+        out.print(f"\nF1 {100 * change.f1_before:.0f} → {100 * change.f1_after:.0f}  {change.question.strip()}")
+        gold = " | ".join(change.gold) or "no answer"
+        for name, text in (("gold", gold), ("before", change.before), ("now", change.after)):
+            out.print(f"  {name:<7}{' '.join(text.split()) or 'no answer'}")
 
 
 def _write(path: Path, texts: dict[str, str]) -> None:

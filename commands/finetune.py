@@ -11,7 +11,7 @@ import click
 import torch
 import torch.distributed as dist
 
-from commands.common import Options, err, out, print_json, progress_bar
+from commands.common import Options, err, given, out, print_json, progress_bar
 from commands.graph import use_threads
 from models import load
 from models.finetune import Settings, Step, save_model, train, weights_checksum
@@ -23,6 +23,13 @@ from models.question_answering.metrics import evaluate
 from models.question_answering.predict import answer_texts, predict
 from targets._hardware import cpu_name
 
+# options before the command that have no part in it, and why
+MEANINGLESS = {
+    "scheme": "quantizes nothing",
+    "model": "starts from --base",
+    "without": "fuses nothing",
+    "strict": "has one way to run, and never falls back",
+}
 LINE_EVERY = 50  # steps between lines where standard error is no terminal
 
 
@@ -108,6 +115,9 @@ def _check_options(options: Options) -> None:
         raise click.UsageError(f"finetune runs on the CPU: leave out --target {options.target}")
     if options.precision != "fp":
         raise click.UsageError(f"finetune trains in float: not --precision {options.precision} but --bf16 or --no-bf16")
+    for name, why in MEANINGLESS.items():
+        if given(name):
+            raise click.UsageError(f"finetune {why}: leave out --{name}")
 
 
 def _header(base: str, bf16: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The transformed model that the options ask for, and the words and JSON that say what it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,9 @@ from transformers import PreTrainedTokenizerFast
 from commands.common import Options, err
 from models import load
 from models.memory import keep_freed_memory
+from models.question_answering.examples import read_text
 from toolkit import Recipe, report_of, transform
+from toolkit.recipe_file import parse
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
 
     `loaded`: a model and its tokenizer that are there already, instead of the one that the options name.
     """
-    recipe = Recipe(precision=options.precision, scheme=options.scheme, without=options.without)
-    require_target(options)
+    recipe = recipe_of(options)
+    require_target(replace(options, precision=recipe.precision))
     use_threads(options)
     keep_freed_memory()
     model, tokenizer = loaded or load(options.model)
@@ -36,6 +38,18 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
     header = {"model": options.model, **report_of(graph).as_json()}
     err.print(describe(header))
     return Ready(graph, tokenizer, header)
+
+
+def recipe_of(options: Options) -> Recipe:
+    """→ the recipe of --recipe FILE, where what the command line gives itself wins, or that of the options alone.
+
+    Raises InputError for a file that can't be read, UsageError for one that is no recipe.
+    """
+    settings = {"precision": options.precision, "scheme": options.scheme, "without": options.without}
+    if options.recipe is None:
+        return Recipe(**settings)  # type: ignore[arg-type]
+    won = {name: value for name, value in settings.items() if name in options.given}
+    return parse(read_text(options.recipe), options.recipe, won)
 
 
 def require_target(options: Options) -> None:

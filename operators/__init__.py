@@ -6,15 +6,14 @@ until `kernels.load()` is called; then the compiled library answers for CPU tens
 
 from operators import (
     attention,
-    attention_kernels,
     embedding,
-    float_kernels,
     floating,
     fused,
     kernels,
     packing,
     reference,
 )
+from operators.choice import attention_kernels, float_kernels
 from operators.schema import OPERATORS
 from operators.weights import quantize_weight, weight_sum
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from operators import reference, validate
-from operators.schema import define
+from operators.schema import LEVELS, define, empty_rows
 
 
 def attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
@@ -26,12 +26,27 @@ def attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scal
 
 
 def attention_int8(
-    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, symmetric: bool
+    qkv: Tensor,
+    starts: Tensor,
+    keep: Tensor | None,
+    heads: int,
+    scale: float,
+    symmetric: bool,
+    fixed_scale: float = 0.0,
+    fixed_zero: int = 128,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """quantize_per_token(attention(...)): q uint8 [T, H], scale float32 [T], zero_point int32 [T]."""
+    levels = (symmetric, fixed_scale, fixed_zero)
+    _check_int8(qkv, starts, keep, heads, scale, levels)
+    return reference.quantize_per_token(_attend("attention_int8", qkv, starts, keep, heads, scale), *levels)
+
+
+def _check_int8(
+    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, levels: tuple[bool, float, int]
+) -> None:
     validate.check_attention("attention_int8", qkv, starts, keep, heads, scale)
     validate.check_depth("attention_int8", qkv.shape[1] // 3)
-    return reference.quantize_per_token(_attend("attention_int8", qkv, starts, keep, heads, scale), symmetric)
+    validate.check_levels("attention_int8", *levels)
 
 
 def _attend(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
@@ -56,21 +71,18 @@ def _fake_attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int
     return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
 
 
-def _fake_attention_int8(
-    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, symmetric: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    validate.check_attention("attention_int8", qkv, starts, keep, heads, scale)
-    validate.check_depth("attention_int8", qkv.shape[1] // 3)
-    t, h = qkv.shape[0], qkv.shape[1] // 3
-    q = qkv.new_empty((t, h), dtype=torch.uint8)
-    return q, qkv.new_empty((t,), dtype=torch.float32), qkv.new_empty((t,), dtype=torch.int32)
+def _fake_attention_int8(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float,
+                         symmetric: bool, fixed_scale: float = 0.0,
+                         fixed_zero: int = 128) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    _check_int8(qkv, starts, keep, heads, scale, (symmetric, fixed_scale, fixed_zero))
+    return empty_rows(qkv, qkv.shape[0], qkv.shape[1] // 3)
 
 
 ARGUMENTS = "Tensor qkv, Tensor starts, Tensor? keep, int heads, float scale"
 define("attention", f"({ARGUMENTS}) -> Tensor", attention, _fake_attention)
 define(
     "attention_int8",
-    f"({ARGUMENTS}, bool symmetric) -> (Tensor q, Tensor scale, Tensor zero_point)",
+    f"({ARGUMENTS}, {LEVELS}) -> (Tensor q, Tensor scale, Tensor zero_point)",
     attention_int8,
     _fake_attention_int8,
 )

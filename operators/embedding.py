@@ -1,12 +1,11 @@
 """The sum of a token's embeddings, normalized and quantized: schema, fake and reference."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from operators import validate
-from operators.fused import Normed, norm_rows
-from operators.schema import define
+from operators.fused import NORM, NORMED, Normed, norm_rows
+from operators.schema import define, empty_rows
 
 
 def embed_norm(
@@ -21,6 +20,8 @@ def embed_norm(
     eps: float,
     quantize: bool,
     symmetric: bool,
+    fixed_scale: float = 0.0,
+    fixed_zero: int = 128,
 ) -> Normed:
     """ids int64 [T], tables float32 [V, N] → norm_rows(table1[ids1] + table2[ids2] (+ table3[ids3]))
 
@@ -28,10 +29,11 @@ def embed_norm(
     and IndexError (the kernel: RuntimeError) for an id that its table does not have.
     """
     pairs = _check(ids1, table1, ids2, table2, ids3, table3, gamma)
+    validate.check_levels("embed_norm", symmetric, fixed_scale, fixed_zero)
     total = F.embedding(*pairs[0])
     for ids, table in pairs[1:]:
         total = total + F.embedding(ids, table)
-    return norm_rows(total, gamma, beta, eps, quantize, symmetric)
+    return norm_rows(total, gamma, beta, eps, quantize, symmetric, fixed_scale, fixed_zero)
 
 
 def _check(
@@ -58,18 +60,17 @@ def _check(
 
 
 def _fake(ids1: Tensor, table1: Tensor, ids2: Tensor, table2: Tensor, ids3: Tensor | None, table3: Tensor | None,
-          gamma: Tensor, beta: Tensor, eps: float, quantize: bool, symmetric: bool) -> Normed:  # fmt: skip
+          gamma: Tensor, beta: Tensor, eps: float, quantize: bool, symmetric: bool, fixed_scale: float = 0.0,
+          fixed_zero: int = 128) -> Normed:  # fmt: skip
     _check(ids1, table1, ids2, table2, ids3, table3, gamma)
+    validate.check_levels("embed_norm", symmetric, fixed_scale, fixed_zero)
     m, n = ids1.shape[0], gamma.shape[0]
-    y, rows = table1.new_empty((m, n)), m if quantize else 0
-    whole = y.new_empty((rows, n), dtype=torch.uint8)
-    return y, whole, y.new_empty((rows,)), y.new_empty((rows,), dtype=torch.int32)
+    return table1.new_empty((m, n)), *empty_rows(table1, m if quantize else 0, n)
 
 
 define(
     "embed_norm",
-    "(Tensor ids1, Tensor table1, Tensor ids2, Tensor table2, Tensor? ids3, Tensor? table3, "
-    "Tensor gamma, Tensor beta, float eps, bool quantize, bool symmetric) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"(Tensor ids1, Tensor table1, Tensor ids2, Tensor table2, Tensor? ids3, Tensor? table3, {NORM}) -> {NORMED}",
     embed_norm,
     _fake,
 )

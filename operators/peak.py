@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
-from operators import build, kernels
+from operators import kernels
 
 SECONDS = 0.02  # of one try: long against waking the threads, short against a time slice
 TRIES = 15
@@ -32,11 +32,11 @@ class Peak:
 
 @lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL:
-    """Raises PeakError. It opens only what kernels.load() opened: opening it also replaces the reference operators."""
+    """The loaded kernels' library, which holds the loops too. Raises PeakError where there is none."""
     kernels.load()
-    if not kernels.status().compiled:
+    library = kernels.library()
+    if library is None:
         raise PeakError(f"no measured peak: the kernels are not compiled ({kernels.status().reason})")
-    library = ctypes.CDLL(str(build.build()))
     for name in ("opswap_peak_type", "opswap_peak_isa"):
         getattr(library, name).restype = ctypes.c_char_p
     library.opswap_peak_run.restype = ctypes.c_int64

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from operators import validate
-from operators.validate import GROUP, PANEL, ceil_div
-
-TINY = torch.finfo(torch.float32).tiny
+from operators.validate import GROUP, PANEL, TINY, ceil_div
 
 
 def safe_scale(span: Tensor, levels: int) -> Tensor:
@@ -22,25 +20,33 @@ def safe_scale(span: Tensor, levels: int) -> Tensor:
     return torch.where(torch.isfinite(scale), scale, torch.full_like(scale, torch.nan))
 
 
-def quantize_per_token(x: Tensor, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
+def quantize_per_token(
+    x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128
+) -> tuple[Tensor, Tensor, Tensor]:
     """x float32 [..., K] -> q uint8 [M, K], scale float32 [M], zero_point int32 [M]; M = product of leading sizes.
 
-    A row that holds NaN or infinity (or whose range overflows float32) gets scale NaN and q = zero_point, so that
-    whatever is computed from it is NaN. Raises ValueError for another dtype, 0 dimensions, K = 0 or K > 66311.
+    fixed_scale 0: each row by its own range. Above 0: every row has that scale and fixed_zero,
+    q = clamp(round(x * (1 / scale)) + zero_point, low, 255), low 1 if symmetric, else 0; ties go to even.
+    A row that holds NaN or infinity (or whose own range overflows float32) gets scale NaN and q = zero_point, so that
+    whatever is computed from it is NaN. Raises ValueError for another dtype, 0 dimensions, K = 0 or K > 66311, and
+    for a scale or zero point that check_levels refuses.
     """
     validate.check_activation("quantize_per_token", x)
+    validate.check_levels("quantize_per_token", symmetric, fixed_scale, fixed_zero)
     rows = x.reshape(-1, x.shape[-1]) if x.numel() else x.new_empty(x.shape[:-1].numel(), x.shape[-1])
-    if symmetric:
+    if fixed_scale:
+        finite = rows.isfinite().all(1)
+        scale = torch.where(finite, fixed_scale, torch.nan).to(torch.float32)
+        zero = torch.full_like(scale, fixed_zero)
+    elif symmetric:
         scale = safe_scale(rows.abs().amax(1), 127)
-        low, high = 1, 255
         zero = torch.full_like(scale, 128)
     else:
         lo, hi = rows.amin(1).clamp(max=0), rows.amax(1).clamp(min=0)
         scale = safe_scale(hi - lo, 255)
-        low, high = 0, 255
         zero = (-lo * scale.reciprocal()).round().nan_to_num(0).clamp(0, 255)
     level = (rows * scale.reciprocal()[:, None]).round().nan_to_num(0) + zero[:, None]
-    return level.clamp(low, high).to(torch.uint8), scale, zero.to(torch.int32)
+    return level.clamp(int(symmetric), 255).to(torch.uint8), scale, zero.to(torch.int32)
 
 
 def pack_weight(weight: Tensor) -> Tensor:
@@ -73,18 +79,29 @@ def int8_matmul(q: Tensor, zero_point: Tensor, packed: Tensor, weight_sum: Tenso
     return (centred @ weight.to(torch.float64).t()).to(torch.int32)
 
 
+def scaled(acc: Tensor, scale: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
+    """acc int32 [M, N], scale float32 [M], weight_scale and bias float32 [N] -> y float32 [M, N], as above."""
+    y = acc.to(torch.float32) * (scale[:, None] * weight_scale)
+    return y if bias is None else y + bias
+
+
 def linear_int8(
-    x: Tensor, packed: Tensor, weight_sum: Tensor, weight_scale: Tensor, bias: Tensor | None, symmetric: bool
+    x: Tensor,
+    packed: Tensor,
+    weight_sum: Tensor,
+    weight_scale: Tensor,
+    bias: Tensor | None,
+    symmetric: bool,
+    fixed_scale: float = 0.0,
+    fixed_zero: int = 128,
 ) -> Tensor:
-    """x float32 [..., K] -> float32 [..., N]: quantize each row, multiply, scale, add bias (if any).
+    """x float32 [..., K] -> float32 [..., N]: quantize_per_token(x), multiply, scale, add bias (if any).
 
     packed int8 [ceil(N/64), ceil(K/4), 64, 4]; weight_sum int32 [N]; weight_scale and bias float32 [N].
     Raises ValueError on a bad argument.
     """
     validate.check_linear("linear_int8", x, packed, weight_sum, weight_scale, bias)
-    q, scale, zero_point = quantize_per_token(x, symmetric)
+    validate.check_levels("linear_int8", symmetric, fixed_scale, fixed_zero)
+    q, scale, zero_point = quantize_per_token(x, symmetric, fixed_scale, fixed_zero)
     acc = int8_matmul(q, zero_point, packed, weight_sum)
-    y = acc.to(torch.float32) * (scale[:, None] * weight_scale)
-    if bias is not None:
-        y = y + bias
-    return y.view(*x.shape[:-1], weight_sum.shape[0])
+    return scaled(acc, scale, weight_scale, bias).view(*x.shape[:-1], weight_sum.shape[0])

@@ -13,20 +13,29 @@ from torch import Tensor
 from operators import reference, validate
 from operators.validate import GROUP, PANEL, ceil_div
 
+# how rows of floats become bytes: reference.quantize_per_token says it; fixed_scale 0 is "per token"
+LEVELS = "bool symmetric, float fixed_scale=0.0, int fixed_zero=128"
 OPERATORS = {
-    "quantize_per_token": "(Tensor x, bool symmetric) -> (Tensor q, Tensor scale, Tensor zero_point)",
+    "quantize_per_token": f"(Tensor x, {LEVELS}) -> (Tensor q, Tensor scale, Tensor zero_point)",
     "pack_weight": "(Tensor weight) -> Tensor",
     "int8_matmul": "(Tensor q, Tensor zero_point, Tensor packed, Tensor weight_sum) -> Tensor",
-    "linear_int8": "(Tensor x, Tensor packed, Tensor weight_sum, Tensor weight_scale, Tensor? bias, bool symmetric)"
-    " -> Tensor",
+    "linear_int8": "(Tensor x, Tensor packed, Tensor weight_sum, Tensor weight_scale, Tensor? bias, "
+    f"{LEVELS}) -> Tensor",
 }
 
 
-def _fake_quantize_per_token(x: Tensor, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
+def empty_rows(x: Tensor, m: int | torch.SymInt, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """→ what quantize_per_token returns for M = m, on x's device, not filled in"""
+    q = x.new_empty((m, k), dtype=torch.uint8)
+    return q, x.new_empty((m,), dtype=torch.float32), x.new_empty((m,), dtype=torch.int32)
+
+
+def _fake_quantize_per_token(
+    x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128
+) -> tuple[Tensor, Tensor, Tensor]:
     validate.check_activation("quantize_per_token", x)
-    m = math.prod(x.shape[:-1])
-    q = x.new_empty((m, x.shape[-1]), dtype=torch.uint8)
-    return q, x.new_empty((m,)), x.new_empty((m,), dtype=torch.int32)
+    validate.check_levels("quantize_per_token", symmetric, fixed_scale, fixed_zero)
+    return empty_rows(x, math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _fake_pack_weight(weight: Tensor) -> Tensor:
@@ -40,10 +49,10 @@ def _fake_int8_matmul(q: Tensor, zero_point: Tensor, packed: Tensor, weight_sum:
     return q.new_empty((q.shape[0], weight_sum.shape[0]), dtype=torch.int32)
 
 
-def _fake_linear_int8(
-    x: Tensor, packed: Tensor, weight_sum: Tensor, weight_scale: Tensor, bias: Tensor | None, symmetric: bool
-) -> Tensor:
+def _fake_linear_int8(x: Tensor, packed: Tensor, weight_sum: Tensor, weight_scale: Tensor, bias: Tensor | None,
+                      symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128) -> Tensor:  # fmt: skip
     validate.check_linear("linear_int8", x, packed, weight_sum, weight_scale, bias)
+    validate.check_levels("linear_int8", symmetric, fixed_scale, fixed_zero)
     return x.new_empty((*x.shape[:-1], weight_sum.shape[0]))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, dtype, float32, int8, int32, uint8
 
 MAX_K = 66_311  # 255 * 127 * K stays below 2**31: a longer sum could wrap
 PANEL = 64  # columns (output channels) of one packed panel
+TINY, HUGE = torch.finfo(float32).tiny, torch.finfo(float32).max
 GROUP = 4  # consecutive k that one 32-bit lane of a dot-product instruction takes
 
 
@@ -64,6 +65,15 @@ def check_activation(op: str, x: Tensor) -> None:
         "convert x with .float()",
     )
     check_depth(op, x.shape[-1])
+
+
+def check_levels(op: str, symmetric: bool, fixed_scale: float, fixed_zero: int) -> None:
+    """fixed_scale: 0, or a normal float32 above it; fixed_zero: a level, 1..255 if symmetric, else 0..255."""
+    wanted = f"{op}: fixed_scale must be 0 (per token) or a normal, finite, positive float32"
+    normal = TINY <= fixed_scale <= HUGE
+    require(fixed_scale == 0 or normal, wanted, fixed_scale, "calibrate again")
+    least = int(symmetric)
+    require(least <= fixed_zero <= 255, f"{op}: fixed_zero must lie in {least}..255", fixed_zero, "calibrate again")
 
 
 def check_weight(op: str, weight: Tensor) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from operators import kernels
+from targets._bf16 import Bf16Linear
 
 aten = torch.ops.aten
 
@@ -46,9 +47,10 @@ def lower_float(graph: fx.GraphModule) -> None:
 
 
 def swap_float(graph: fx.GraphModule) -> int:
-    """Replaces each nn.Linear of float32 or bfloat16 by a PackedFloatLinear under the same name. → how many"""
+    """Replaces each nn.Linear of float32 or bfloat16, and each Bf16Linear, by a PackedFloatLinear under the same
+    name. → how many"""
     kinds = (torch.float32, torch.bfloat16)
-    found = [(name, module) for name, module in graph.named_modules() if type(module) is nn.Linear]
+    found = [(name, module) for name, module in graph.named_modules() if type(module) in (nn.Linear, Bf16Linear)]
     found = [(name, module) for name, module in found if module.weight.dtype in kinds and module.weight.numel()]
     for name, module in found:
         graph.set_submodule(name, PackedFloatLinear(module).eval())

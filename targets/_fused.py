@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from targets._linear import QuantizedLinear
+from operators import reference
+from targets._linear import Activation, QuantizedLinear
 
 Rows = tuple[Tensor, Tensor, Tensor]
 
@@ -20,43 +21,41 @@ Rows = tuple[Tensor, Tensor, Tensor]
 class Quantize(nn.Module):
     """x float32 [..., K] → rows, the leading sizes as one"""
 
-    def __init__(self, symmetric: bool) -> None:
+    def __init__(self, activation: Activation) -> None:
         super().__init__()
-        self.symmetric = symmetric
+        self.activation, self.levels = activation, activation.levels()
 
     def forward(self, x: Tensor) -> Rows:
-        return torch.ops.opswap.quantize_per_token(x, self.symmetric)
+        return torch.ops.opswap.quantize_per_token(x, *self.levels)
 
     def extra_repr(self) -> str:
-        return f"symmetric={self.symmetric}"
+        return str(self.activation)
 
 
 class RowsLinear(nn.Module):
-    """rows [T, K] → float32 [T, N], or bfloat16: a quantized linear on rows that are quantized already"""
-
-    def __init__(self, linear: QuantizedLinear, bf16: bool = False) -> None:
-        super().__init__()
-        self.linear, self.bf16 = linear, bf16
-
-    def forward(self, rows: Rows) -> Tensor:
-        y = multiply(rows, self.linear)
-        return y.to(torch.bfloat16) if self.bf16 else y
-
-
-class RowsLinearGelu(nn.Module):
-    """rows [T, K] → quantize(gelu(linear(rows))), rows [T, N]; the exact GELU, by erf"""
+    """rows [T, K] → float32 [T, N]: a quantized linear on rows that are quantized already"""
 
     def __init__(self, linear: QuantizedLinear) -> None:
         super().__init__()
         self.linear = linear
 
+    def forward(self, rows: Rows) -> Tensor:
+        return multiply(rows, self.linear)
+
+
+class RowsLinearGelu(nn.Module):
+    """rows [T, K] → gelu(linear(rows)) as rows [T, N] by `activation`; the exact GELU, by erf"""
+
+    def __init__(self, linear: QuantizedLinear, activation: Activation) -> None:
+        super().__init__()
+        self.linear, self.activation, self.levels = linear, activation, activation.levels()
+
     def forward(self, rows: Rows) -> Rows:
-        y = F.gelu(multiply(rows, self.linear))
-        return torch.ops.opswap.quantize_per_token(y, self.linear.symmetric)
+        return torch.ops.opswap.quantize_per_token(F.gelu(multiply(rows, self.linear)), *self.levels)
 
 
 class NormRows(nn.Module):
-    """x [T, N] → y = layer_norm(x) float32 [T, N], and with `quantize` (y, rows of y)
+    """x [T, N] → y = layer_norm(x) float32 [T, N], and with an `activation` (y, rows of y by that)
 
     gamma, beta float32 [N].
     """
@@ -64,18 +63,19 @@ class NormRows(nn.Module):
     gamma: Tensor
     beta: Tensor
 
-    def __init__(self, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, symmetric: bool) -> None:
+    def __init__(self, gamma: Tensor, beta: Tensor, eps: float, activation: Activation | None) -> None:
         super().__init__()
-        self.eps, self.quantize, self.symmetric = eps, quantize, symmetric
+        self.eps, self.activation = eps, activation
+        self.levels = (activation or Activation()).levels()
         self.register_buffer("gamma", gamma.detach())
         self.register_buffer("beta", beta.detach())
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Rows]:
         y = F.layer_norm(x, (x.shape[-1],), self.gamma, self.beta, self.eps)
-        return (y, torch.ops.opswap.quantize_per_token(y, self.symmetric)) if self.quantize else y
+        return y if self.activation is None else (y, torch.ops.opswap.quantize_per_token(y, *self.levels))
 
     def extra_repr(self) -> str:
-        return f"{self.gamma.shape[0]}, eps={self.eps}, quantize={self.quantize}, symmetric={self.symmetric}"
+        return f"{self.gamma.shape[0]}, eps={self.eps}, {self.activation}"
 
 
 class EmbedNorm(NormRows):
@@ -85,7 +85,7 @@ class EmbedNorm(NormRows):
     """
 
     def __init__(self, tables: Sequence[Tensor], norm: NormRows) -> None:
-        super().__init__(norm.gamma, norm.beta, norm.eps, norm.quantize, norm.symmetric)
+        super().__init__(norm.gamma, norm.beta, norm.eps, norm.activation)
         for number, table in enumerate(tables):
             self.register_buffer(f"table{number}", table.detach())
 
@@ -98,10 +98,12 @@ class EmbedNorm(NormRows):
 
 
 class RowsLinearAddNorm(NormRows):
-    """rows [T, K], residual float32 [T, N] → y = layer_norm(linear(rows) + residual), and with `quantize` (y, rows)"""
+    """rows [T, K], residual float32 [T, N] → NormRows(linear(rows) + residual)"""
 
-    def __init__(self, linear: QuantizedLinear, gamma: Tensor, beta: Tensor, eps: float, quantize: bool) -> None:
-        super().__init__(gamma, beta, eps, quantize, linear.symmetric)
+    def __init__(
+        self, linear: QuantizedLinear, gamma: Tensor, beta: Tensor, eps: float, activation: Activation | None
+    ) -> None:
+        super().__init__(gamma, beta, eps, activation)
         self.linear = linear
 
     def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
@@ -130,16 +132,17 @@ class Attention(nn.Module):
 class AttentionRows(nn.Module):
     """Attention, then quantize: → rows [T, H]"""
 
-    def __init__(self, heads: int, scale: float, symmetric: bool) -> None:
+    def __init__(self, heads: int, scale: float, activation: Activation) -> None:
         super().__init__()
-        self.heads, self.scale, self.symmetric = heads, scale, symmetric
+        self.heads, self.scale = heads, scale
+        self.activation, self.levels = activation, activation.levels()
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
         y = attend(qkv, starts, keep, self.heads, self.scale)
-        return torch.ops.opswap.quantize_per_token(y, self.symmetric)
+        return torch.ops.opswap.quantize_per_token(y, *self.levels)
 
     def extra_repr(self) -> str:
-        return f"heads={self.heads}, scale={self.scale}, symmetric={self.symmetric}"
+        return f"heads={self.heads}, scale={self.scale}, {self.activation}"
 
 
 FUSED = (Quantize, RowsLinear, RowsLinearGelu, NormRows, EmbedNorm, RowsLinearAddNorm, Attention, AttentionRows)
@@ -150,8 +153,7 @@ def multiply(rows: Rows, linear: QuantizedLinear) -> Tensor:
     q, scale, zero_point = rows
     packed = torch.ops.opswap.pack_weight(linear.weight)
     acc = torch.ops.opswap.int8_matmul(q, zero_point, packed, linear.weight_sum)
-    y = acc.to(torch.float32) * (scale[:, None] * linear.scale)
-    return y if linear.bias is None else y + linear.bias
+    return reference.scaled(acc, scale, linear.scale, linear.bias)
 
 
 # an operator, so that a loop over sequences whose number nobody knows yet can be exported

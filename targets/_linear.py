@@ -1,21 +1,46 @@
-"""The quantized linear that every target is given, and the swap that puts the target's own in its place."""
+"""The quantized linear that every target is given, how its rows become bytes, and the base of the targets' own."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Self
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from operators import quantize_weight, reference
 from operators import weight_sum as sum_weight
+from operators.validate import check_levels, require
+
+MIDDLE = 128  # of the unsigned bytes
+
+
+@dataclass(frozen=True)
+class Activation:
+    """How rows of activations become bytes: each by its own range (scale None), or all by one that was calibrated.
+
+    symmetric: levels 1..255 around the middle, else 0..255 around zero_point. Raises ValueError for a scale that is
+    no normal float32 above 0, and a zero point that is no level, or not the middle where symmetric.
+    """
+
+    symmetric: bool = True
+    scale: float | None = None
+    zero_point: int = MIDDLE
+
+    def __post_init__(self) -> None:
+        require(self.scale != 0, "Activation: scale must be above 0", self.scale, "leave it out for per token")
+        check_levels("Activation", *self.levels())
+        middle = not self.symmetric or self.zero_point == MIDDLE
+        require(middle, f"Activation: symmetric wants the zero point {MIDDLE}", self.zero_point, "make it asymmetric")
+
+    def levels(self) -> tuple[bool, float, int]:
+        """→ symmetric, fixed_scale and fixed_zero, as every operator that quantizes takes them"""
+        return self.symmetric, self.scale or 0.0, self.zero_point
 
 
 class QuantizedLinear(nn.Module):
     """A linear layer in int8, with no target yet: its forward is the reference arithmetic, so it runs
     anywhere, slowly.
 
-    weight int8 [N, K], scale float32 [N], weight_sum int32 [N], bias float32 [N] or None. symmetric: the way
-    in which a row of activations is quantized.
+    weight int8 [N, K], scale float32 [N], weight_sum int32 [N], bias float32 [N] or None.
     """
 
     weight: Tensor
@@ -23,9 +48,9 @@ class QuantizedLinear(nn.Module):
     weight_sum: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None, symmetric: bool) -> None:
+    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None, activation: Activation) -> None:
         super().__init__()
-        self.symmetric = symmetric
+        self.activation = activation
         self.out_features, self.in_features = weight.shape
         self.register_buffer("weight", weight)
         self.register_buffer("scale", scale)
@@ -33,28 +58,43 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("bias", bias)
 
     @classmethod
-    def from_linear(cls, linear: nn.Linear, symmetric: bool) -> Self:
+    def from_linear(cls, linear: nn.Linear, activation: Activation) -> Self:
         """Raises ValueError when the weight is not finite."""
         weight, scale = quantize_weight(linear.weight)
         bias = None if linear.bias is None else linear.bias.detach().to(torch.float32)
-        return cls(weight, scale, bias, symmetric)
+        return cls(weight, scale, bias, activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """x float32 [..., K] → float32 [..., N]"""
         packed = reference.pack_weight(self.weight)
-        return reference.linear_int8(x, packed, self.weight_sum, self.scale, self.bias, self.symmetric)
+        return reference.linear_int8(x, packed, self.weight_sum, self.scale, self.bias, *self.activation.levels())
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, symmetric={self.symmetric}"
+        return describe(self)
 
 
-def swap(graph: fx.GraphModule, make: Callable[[QuantizedLinear], nn.Module]) -> int:
-    """Replaces each QuantizedLinear by make(it) under the same name. → how many, by unique name"""
-    found = [(name, module) for name, module in graph.named_modules() if isinstance(module, QuantizedLinear)]
-    for name, module in found:
-        graph.set_submodule(name, make(module).eval())
-    return len(found)
+class TargetLinear(nn.Module):
+    """What every target's own linear keeps of a QuantizedLinear; the weight it keeps in its own layout."""
+
+    scale: Tensor
+    weight_sum: Tensor
+    bias: Tensor | None
+
+    def __init__(self, source: QuantizedLinear) -> None:
+        super().__init__()
+        self.activation, self.levels = source.activation, source.activation.levels()
+        self.in_features, self.out_features = source.in_features, source.out_features
+        self.register_buffer("scale", source.scale)
+        self.register_buffer("weight_sum", source.weight_sum)
+        self.register_buffer("bias", source.bias)
+
+    def extra_repr(self) -> str:
+        return describe(self)
 
 
-def leave(graph: fx.GraphModule, recipe: object) -> None:
+def describe(linear: QuantizedLinear | TargetLinear) -> str:
+    return f"in_features={linear.in_features}, out_features={linear.out_features}, {linear.activation}"
+
+
+def leave(graph: object, recipe: object) -> None:
     """The lowering of a precision that has no operators of its own: the graph runs as it is."""

@@ -16,46 +16,34 @@ from targets._fused import (
     RowsLinearAddNorm,
     RowsLinearGelu,
 )
-from targets._linear import QuantizedLinear
+from targets._linear import QuantizedLinear, TargetLinear
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(TargetLinear):
     """QuantizedLinear as opswap::linear_int8: x float32 [..., K] → float32 [..., N]"""
 
     packed: Tensor
-    scale: Tensor
-    weight_sum: Tensor
-    bias: Tensor | None
 
     def __init__(self, source: QuantizedLinear) -> None:
-        super().__init__()
-        self.symmetric = source.symmetric
-        self.in_features, self.out_features = source.in_features, source.out_features
+        super().__init__(source)
         self.register_buffer("packed", torch.ops.opswap.pack_weight(source.weight))
-        self.register_buffer("scale", source.scale)
-        self.register_buffer("weight_sum", source.weight_sum)
-        self.register_buffer("bias", source.bias)
 
     def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """→ what every operator on this layer takes after the rows"""
         return self.packed, self.weight_sum, self.scale, self.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.opswap.linear_int8(x, self.packed, self.weight_sum, self.scale, self.bias, self.symmetric)
-
-    def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, symmetric={self.symmetric}"
+        return torch.ops.opswap.linear_int8(x, *self.weights(), *self.levels)
 
 
 class PackedRowsLinear(PackedLinear):
-    """RowsLinear as opswap::linear_int8_rows: rows [T, K] → [T, N], float32 or bfloat16"""
+    """RowsLinear as opswap::linear_int8_rows: rows [T, K] → float32 [T, N]"""
 
     def __init__(self, source: RowsLinear) -> None:
         super().__init__(source.linear)
-        self.bf16 = source.bf16
 
     def forward(self, rows: Rows) -> Tensor:  # type: ignore[override]
-        return torch.ops.opswap.linear_int8_rows(*rows, *self.weights(), self.bf16)
+        return torch.ops.opswap.linear_int8_rows(*rows, *self.weights())
 
 
 class PackedRowsLinearGelu(PackedLinear):
@@ -63,24 +51,30 @@ class PackedRowsLinearGelu(PackedLinear):
 
     def __init__(self, source: RowsLinearGelu) -> None:
         super().__init__(source.linear)
+        self.made = source.levels  # of the rows that come out; self.levels are of those that come in
 
     def forward(self, rows: Rows) -> Rows:  # type: ignore[override]
-        return torch.ops.opswap.linear_int8_gelu(*rows, *self.weights(), self.symmetric)
+        return torch.ops.opswap.linear_int8_gelu(*rows, *self.weights(), *self.made)
 
 
 class PackedNorm(NormRows):
-    """NormRows as opswap::norm_rows: x float32 [T, N] → y, or with `quantize` (y, rows of y)"""
+    """NormRows as opswap::norm_rows: x float32 [T, N] → y, or with an activation (y, rows of y)"""
 
     def __init__(self, source: NormRows) -> None:
-        super().__init__(source.gamma, source.beta, source.eps, source.quantize, source.symmetric)
+        super().__init__(source.gamma, source.beta, source.eps, source.activation)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Rows]:
-        y, *rows = torch.ops.opswap.norm_rows(x, self.gamma, self.beta, self.eps, self.quantize, self.symmetric)
-        return (y, tuple(rows)) if self.quantize else y
+        y, *rows = torch.ops.opswap.norm_rows(x, *norm_of(self))
+        return y if self.activation is None else (y, tuple(rows))
+
+
+def norm_of(module: NormRows) -> tuple[Tensor, Tensor, float, bool, bool, float, int]:
+    """→ gamma, beta, eps, quantize and levels, as every operator that normalizes takes them"""
+    return module.gamma, module.beta, module.eps, module.activation is not None, *module.levels
 
 
 class PackedEmbedNorm(EmbedNorm):
-    """EmbedNorm as opswap::embed_norm: ids int64 [T] for each table → y, or with `quantize` (y, rows of y)"""
+    """EmbedNorm as opswap::embed_norm: ids int64 [T] for each table → y, or with an activation (y, rows of y)"""
 
     def __init__(self, source: EmbedNorm) -> None:
         super().__init__(source.tables(), source)
@@ -88,9 +82,8 @@ class PackedEmbedNorm(EmbedNorm):
     def forward(self, *ids: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
         pairs = [part for pair in zip(ids, self.tables(), strict=True) for part in pair]
         missing = [None] * (6 - len(pairs))
-        norm = (self.gamma, self.beta, self.eps, self.quantize, self.symmetric)
-        y, *rows = torch.ops.opswap.embed_norm(*pairs, *missing, *norm)
-        return (y, tuple(rows)) if self.quantize else y
+        y, *rows = torch.ops.opswap.embed_norm(*pairs, *missing, *norm_of(self))
+        return y if self.activation is None else (y, tuple(rows))
 
 
 class PackedRowsLinearAddNorm(PackedNorm):
@@ -101,9 +94,8 @@ class PackedRowsLinearAddNorm(PackedNorm):
         self.linear = PackedLinear(source.linear)
 
     def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
-        norm = (self.gamma, self.beta, self.eps, self.quantize, self.symmetric)
-        y, *out = torch.ops.opswap.linear_int8_add_norm(*rows, *self.linear.weights(), residual, *norm)
-        return (y, tuple(out)) if self.quantize else y
+        y, *out = torch.ops.opswap.linear_int8_add_norm(*rows, *self.linear.weights(), residual, *norm_of(self))
+        return y if self.activation is None else (y, tuple(out))
 
 
 class PackedAttention(Attention):
@@ -120,10 +112,10 @@ class PackedAttentionRows(AttentionRows):
     """AttentionRows as opswap::attention_int8: qkv [T, 3H], starts, keep → rows [T, H]"""
 
     def __init__(self, source: AttentionRows) -> None:
-        super().__init__(source.heads, source.scale, source.symmetric)
+        super().__init__(source.heads, source.scale, source.activation)
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
-        return torch.ops.opswap.attention_int8(qkv, starts, keep, self.heads, self.scale, self.symmetric)
+        return torch.ops.opswap.attention_int8(qkv, starts, keep, self.heads, self.scale, *self.levels)
 
 
 MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {

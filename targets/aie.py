@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from operators import kernels
+from operators import kernels, reference
 from targets._float import lower_float
 from targets._fused import Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu, swap_modules
 from targets._hardware import cpu_name, pci_ids
-from targets._linear import QuantizedLinear
+from targets._linear import QuantizedLinear, TargetLinear
 from targets._packed import FUSIONS, PackedNorm
 from targets._packed import MODULES as HOST
 from targets.base import Execution, Recipe, Target
@@ -39,27 +39,20 @@ def array_matmul(q: Tensor, packed: Tensor, weight_sum: Tensor) -> Tensor:
     return torch.ops.opswap.int8_matmul(unsigned, zero_point, packed, weight_sum)
 
 
-class AieLinear(nn.Module):
+class AieLinear(TargetLinear):
     """QuantizedLinear as the host and the array share it: quantize, pad, multiply (emulated), crop, scale."""
 
     packed: Tensor
-    scale: Tensor
-    weight_sum: Tensor
-    bias: Tensor | None
 
     def __init__(self, source: QuantizedLinear) -> None:
-        super().__init__()
-        self.symmetric = source.symmetric
-        self.in_features, self.out_features = source.in_features, source.out_features
+        super().__init__(source)
         rows, columns = -source.out_features % TILE_N, -source.in_features % TILE_K
         self.register_buffer("packed", torch.ops.opswap.pack_weight(F.pad(source.weight, (0, columns, 0, rows))))
-        self.register_buffer("weight_sum", F.pad(source.weight_sum, (0, rows)))
-        self.register_buffer("scale", source.scale)
-        self.register_buffer("bias", source.bias)
+        self.weight_sum = F.pad(source.weight_sum, (0, rows))
 
     def forward(self, x: Tensor) -> Tensor:
         """x float32 [..., K] → float32 [..., N]"""
-        rows = torch.ops.opswap.quantize_per_token(x, self.symmetric)
+        rows = torch.ops.opswap.quantize_per_token(x, *self.levels)
         return self.multiply(rows).view(*x.shape[:-1], self.out_features)
 
     def multiply(self, rows: Rows) -> Tensor:
@@ -68,15 +61,9 @@ class AieLinear(nn.Module):
         signed = q.bitwise_xor(128).view(torch.int8)  # flipping the top bit takes 128 away
         padded = F.pad(signed, (0, -self.in_features % TILE_K, 0, -signed.shape[0] % TILE_M))
         acc = array_matmul(padded, self.packed, self.weight_sum)[: signed.shape[0], : self.out_features]
-        if not self.symmetric:  # the host puts the zero point right, exactly
+        if not self.activation.symmetric:  # the host puts the zero point right, exactly
             acc = acc - (zero - 128)[:, None] * self.weight_sum[: self.out_features]
-        y = acc.to(torch.float32) * (scale[:, None] * self.scale)
-        if self.bias is not None:
-            y = y + self.bias
-        return y
-
-    def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, symmetric={self.symmetric}"
+        return reference.scaled(acc, scale, self.scale, self.bias)
 
 
 class AieRowsLinear(AieLinear):
@@ -94,9 +81,10 @@ class AieRowsLinearGelu(AieLinear):
 
     def __init__(self, source: RowsLinearGelu) -> None:
         super().__init__(source.linear)
+        self.made = source.levels
 
     def forward(self, rows: Rows) -> Rows:  # type: ignore[override]
-        return torch.ops.opswap.gelu_rows(self.multiply(rows), self.symmetric)
+        return torch.ops.opswap.gelu_rows(self.multiply(rows), *self.made)
 
 
 class AieRowsLinearAddNorm(PackedNorm):

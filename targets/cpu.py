@@ -4,11 +4,12 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from operators.reference import safe_scale
+from targets._fused import swap_modules
 from targets._hardware import cpu_name
-from targets._linear import QuantizedLinear, swap
+from targets._linear import Activation, QuantizedLinear, TargetLinear
 from targets.base import Execution, Recipe, Target
 
 SHORTEST = 4  # torch._int_mm returns wrong sums at K = 1 (torch 2.13): the operands are padded to this
@@ -37,12 +38,14 @@ def int_mm(a: Tensor, weight: Tensor, exact: bool) -> Tensor:
     return (a.to(torch.float64) @ weight.to(torch.float64).t()).to(torch.int32)
 
 
-def quantize_rows(x: Tensor, symmetric: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+def quantize_rows(x: Tensor, activation: Activation) -> tuple[Tensor, Tensor, Tensor | None]:
     """x float32 [M, K] → q − 128 int8 [M, K], scale float32 [M, 1], zero point − 128 int32 [M, 1] (None: zeros)
 
     The reference's numbers, rounding for rounding, in as few passes over x as stock kernels allow.
     """
-    if symmetric:
+    if activation.scale is not None:
+        return _quantize_fixed(x, activation.symmetric, activation.scale, activation.zero_point - 128)
+    if activation.symmetric:
         scale = safe_scale(x.abs().amax(1, keepdim=True), 127)
         level = (x * scale.reciprocal()).round_().nan_to_num_(0).clamp_(-127, 127)
         return level.to(torch.int8), scale, None
@@ -53,27 +56,26 @@ def quantize_rows(x: Tensor, symmetric: bool) -> tuple[Tensor, Tensor, Tensor | 
     return level.to(torch.int8), scale, zero.to(torch.int32)
 
 
-class IntLinear(nn.Module):
+def _quantize_fixed(x: Tensor, symmetric: bool, fixed: float, zero: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    finite = x.abs().amax(1, keepdim=True).isfinite()
+    scale = torch.where(finite, fixed, torch.nan).to(torch.float32)
+    level = (x * scale.reciprocal()).round_().nan_to_num_(0).add_(zero).clamp_(-127 if symmetric else -128, 127)
+    return level.to(torch.int8), scale, torch.full_like(scale, zero, dtype=torch.int32) if zero else None
+
+
+class IntLinear(TargetLinear):
     """QuantizedLinear on stock kernels: quantize with tensor operations, torch._int_mm, scale."""
 
     weight: Tensor
-    scale: Tensor
-    weight_sum: Tensor
-    bias: Tensor | None
 
     def __init__(self, source: QuantizedLinear) -> None:
-        super().__init__()
-        self.symmetric, self.exact = source.symmetric, int_mm_is_exact()
-        self.in_features, self.out_features = source.in_features, source.out_features
-        self.padding = max(SHORTEST - source.in_features, 0)
+        super().__init__(source)
+        self.exact, self.padding = int_mm_is_exact(), max(SHORTEST - source.in_features, 0)
         self.register_buffer("weight", F.pad(source.weight, (0, self.padding)))
-        self.register_buffer("scale", source.scale)
-        self.register_buffer("weight_sum", source.weight_sum)
-        self.register_buffer("bias", source.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """x float32 [..., K] → float32 [..., N]"""
-        q, scale, zero = quantize_rows(x.reshape(-1, self.in_features), self.symmetric)
+        q, scale, zero = quantize_rows(x.reshape(-1, self.in_features), self.activation)
         if self.padding:
             q = F.pad(q, (0, self.padding))
         acc = int_mm(q, self.weight, self.exact)
@@ -84,13 +86,10 @@ class IntLinear(nn.Module):
             y.add_(self.bias)
         return y.view(*x.shape[:-1], self.out_features)
 
-    def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, symmetric={self.symmetric}"
-
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
     """QuantizedLinear → IntLinear; a float graph stays as it is."""
-    swap(graph, IntLinear)
+    swap_modules(graph, {QuantizedLinear: IntLinear})
 
 
 def execution(precision: str) -> Execution:

@@ -3,7 +3,7 @@
 from targets.base import NotNative, TargetUnavailable, UsageError
 from toolkit.capture import CaptureError, capture
 from toolkit.pipeline import transform
-from toolkit.recipe import Recipe
+from toolkit.recipe import Recipe, Rule
 from toolkit.report import Report, report_of
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "NotNative",
     "Recipe",
     "Report",
+    "Rule",
     "TargetUnavailable",
     "UsageError",
     "capture",

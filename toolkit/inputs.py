@@ -12,6 +12,7 @@ from targets.base import UsageError
 KEY = "opswap_inputs"
 TYPES = "token_type_ids"
 DEFAULTS = {"attention_mask": 1, TYPES: 0}
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 # different, and above 1: equal sizes and ones would be taken for constants
 EXAMPLE_BATCH, EXAMPLE_SEQUENCE = 2, 16
 
@@ -76,12 +77,14 @@ def complete(
     """A forward pre-hook: the arguments as the model takes them → all of the graph's, by name, in order.
 
     A mask that is left out is all ones, token types are all zeros. Raises UsageError for an argument that the
-    graph has no use for, for sizes that differ or are empty, and for more tokens than there are positions.
+    graph has no use for, for ids or types that are no integers, for sizes that differ or are empty, and for more
+    tokens than there are positions. Integers of another width, as ONNX Runtime's callers have them, become int64.
     """
     inputs: Inputs = graph.meta[KEY]
     given = _by_name(inputs, args, kwargs)
     if "input_ids" not in given:
         raise UsageError("the graph was called without input_ids; pass int64 [batch, sequence]")
+    given = {name: _as_int64(name, value) for name, value in given.items()}
     ids = given["input_ids"]
     if ids.dim() != 2 or ids.shape[0] < 1 or ids.shape[1] < 1:
         got = list(ids.shape)
@@ -95,6 +98,15 @@ def complete(
             got = list(given[name].shape)
             raise UsageError(f"{name} must have the shape of input_ids, {list(ids.shape)}; got {got}; pad both alike")
     return (), {name: given[name] for name in inputs.names}
+
+
+def _as_int64(name: str, value: Tensor) -> Tensor:
+    """integers of any width → int64; a mask of bools or floats as it came"""
+    if value.dtype in INTEGERS:
+        return value.to(torch.int64)
+    if name != "attention_mask":
+        raise UsageError(f"{name} must be integers; got {value.dtype}; pass int64 [batch, sequence]")
+    return value
 
 
 def _by_name(inputs: Inputs, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:

@@ -3,9 +3,10 @@
 from torch import fx, nn
 
 from operators.validate import MAX_K
-from targets._linear import QuantizedLinear
-from toolkit.recipe import Recipe
-from toolkit.report import keep
+from targets._bf16 import Bf16Linear
+from targets._linear import Activation, QuantizedLinear
+from toolkit.recipe import Layer, Recipe
+from toolkit.report import keep, kept_names
 
 __all__ = ["QuantizedLinear", "chosen", "keep_float", "linears_of", "quantize"]
 
@@ -17,24 +18,29 @@ def linears_of(graph: fx.GraphModule) -> dict[str, nn.Linear]:
 
 def chosen(graph: fx.GraphModule, recipe: Recipe) -> list[str]:
     """→ the names of the linears that `quantize` is going to swap"""
-    return [name for name, linear in linears_of(graph).items() if not _why_not(name, linear, recipe)]
+    return [name for name, linear in linears_of(graph).items() if not _why_not(linear, recipe.layer(name))]
 
 
 def quantize(graph: fx.GraphModule, recipe: Recipe) -> int:
     """nn.Linear → QuantizedLinear under the same name, unless the recipe keeps it or int32 could not hold its
-    sums.
+    sums; what it keeps in bf16 → Bf16Linear.
 
     Weights are rounded here, int8 with one scale for each output channel. → how many, by unique name.
-    Raises ValueError, with the layer's name, for a weight that is not finite.
+    Raises ValueError, with the layer's name, for a weight that is not finite, UsageError for a pattern of the recipe
+    that matches no linear.
     """
-    swapped = 0
-    for name, linear in linears_of(graph).items():
-        why = _why_not(name, linear, recipe)
+    swapped, linears = 0, linears_of(graph)
+    recipe.require_matches({*linears, *kept_names(graph)})
+    for name, linear in linears.items():
+        layer = recipe.layer(name)
+        why = _why_not(linear, layer)
         if why:
-            keep(graph, name, why)
+            keep(graph, name, why, "bf16" if layer.precision == "bf16" else "fp")
+            if layer.precision == "bf16":
+                graph.set_submodule(name, Bf16Linear(linear).eval())
             continue
         try:
-            quantized = QuantizedLinear.from_linear(linear, recipe.symmetric)
+            quantized = QuantizedLinear.from_linear(linear, Activation(layer.symmetric))
         except ValueError as error:
             raise ValueError(f"linear {name} cannot be quantized: {error}") from error
         graph.set_submodule(name, quantized.eval())
@@ -48,10 +54,10 @@ def keep_float(graph: fx.GraphModule, why: str) -> None:
         keep(graph, name, why)
 
 
-def _why_not(name: str, linear: nn.Linear, recipe: Recipe) -> str | None:
-    pattern = recipe.keeps(name)
-    if pattern:
-        return f"the recipe keeps {pattern!r}"
+def _why_not(linear: nn.Linear, layer: Layer) -> str | None:
+    """→ why `linear` is not quantized, None if it is"""
+    if layer.precision != "int":
+        return layer.why
     if linear.in_features > MAX_K:
         return f"int32 holds the sums of at most {MAX_K} products; it has {linear.in_features}"
     if not linear.in_features or not linear.out_features:

@@ -1,5 +1,6 @@
 """How a model is to be transformed, chosen once and never changed."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -8,6 +9,7 @@ from toolkit.fuse import NAMES
 
 PRECISIONS = ("fp", "bf16", "fp16", "int", "fp8")
 SCHEMES = ("dynamic", "static")
+LAYERS = ("int", "bf16", "fp")  # what a single linear of an int graph can be
 KEEP = (
     "qa_outputs",
     "*.qa_outputs",
@@ -17,16 +19,55 @@ KEEP = (
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What holds for the linears whose name fits the shell pattern `match`: precision: one of LAYERS; scheme and
+    symmetric: as in Recipe, for linears in int. None leaves it to the recipe.
+
+    Raises UsageError for a value that does not exist, and for a rule that says nothing.
+    """
+
+    match: str
+    precision: str | None = None
+    scheme: str | None = None
+    symmetric: bool | None = None
+
+    def __post_init__(self) -> None:
+        what = f"the rule for {self.match!r}"
+        if not self.match or not isinstance(self.match, str):
+            raise UsageError(f"a rule wants a shell pattern to match names of linears; got {self.match!r}; give one")
+        for name, value, known in (("precision", self.precision, LAYERS), ("scheme", self.scheme, SCHEMES)):
+            if value is not None and value not in known:
+                raise UsageError(f"{what} has an unknown {name} {value!r}; choose one of: {', '.join(known)}")
+        if self.symmetric not in (None, True, False):
+            raise UsageError(f"{what} wants symmetric to be true or false; got {self.symmetric!r}")
+        rounded = self.scheme is not None or self.symmetric is not None
+        if self.precision is None and not rounded:
+            raise UsageError(f"{what} says nothing; give it a precision, a scheme or symmetric")
+        if self.precision in ("bf16", "fp") and rounded:
+            raise UsageError(f"{what} is {self.precision}, which has no scheme and no zero point; leave those out")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a recipe wants of one linear. why: which of its patterns chose the precision, None if none did."""
+
+    precision: str
+    scheme: str
+    symmetric: bool
+    why: str | None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """precision: one of PRECISIONS; scheme: how activations are quantized; symmetric: whether their zero
     point is fixed in the middle; keep: shell patterns of the linears' names that stay in float; without: the
-    fusions to leave out, names of toolkit.fuse.NAMES.
-
+    fusions to leave out, names of toolkit.fuse.NAMES; rules: what holds for single linears of an int graph, where
+    the first that fits a name wins, and what it leaves open (keep too) is as for all others.
     smooth, clip, compensate, correct_bias: the steps of toolkit/equalize, by what each brought; all but clip need
     calibration data, and are left out, as the report says, where there is none.
 
-    Raises UsageError for a precision, scheme or fusion that does not exist, or a keep or without that is a single
-    string.
+    Raises UsageError for a precision, scheme or fusion that does not exist, a keep or without that is a single
+    string, and rules for another precision than int.
     """
 
     precision: str = "fp"
@@ -34,6 +75,7 @@ class Recipe:
     symmetric: bool = True
     keep: tuple[str, ...] = KEEP
     without: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
     smooth: bool = True
     clip: bool = False
     compensate: bool = True
@@ -52,7 +94,30 @@ class Recipe:
         unknown = sorted(set(self.without) - set(NAMES))
         if unknown:
             raise UsageError(f"unknown fusion {unknown[0]!r}; choose one of: {', '.join(NAMES)}")
+        object.__setattr__(self, "rules", tuple(self.rules))
+        if self.rules and self.precision != "int":
+            raise UsageError(f"rules are for single linears of an int graph; the precision is {self.precision!r}")
 
-    def keeps(self, name: str) -> str | None:
-        """→ the first pattern that keeps the linear called `name` in float, or None"""
-        return next((pattern for pattern in self.keep if fnmatchcase(name, pattern)), None)
+    def layer(self, name: str) -> Layer:
+        """→ what the linear called `name` is to be: the first rule that fits, then keep, then the recipe's own"""
+        rule = next((rule for rule in self.rules if fnmatchcase(name, rule.match)), None)
+        kept = next((pattern for pattern in self.keep if fnmatchcase(name, pattern)), None)
+        precision, why = ("fp", f"the recipe keeps {kept!r}") if kept else (self.precision, None)
+        if rule is None:
+            return Layer(precision, self.scheme, self.symmetric, why)
+        if rule.precision is not None:
+            precision, why = rule.precision, f"the recipe's rule for {rule.match!r}"
+        symmetric = self.symmetric if rule.symmetric is None else rule.symmetric
+        return Layer(precision, rule.scheme or self.scheme, symmetric, why)
+
+    def require_matches(self, names: Collection[str]) -> None:
+        """Raises UsageError for a pattern that matches no linear of a model that has those called `names`.
+
+        The patterns of KEEP are for any model and may match nothing.
+        """
+        for pattern in [*(rule.match for rule in self.rules), *(p for p in self.keep if p not in KEEP)]:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                some = f", such as {min(names)}" if names else ""
+                raise UsageError(
+                    f"the recipe's pattern {pattern!r} matches none of the {len(names)} linears{some}; correct it"
+                )

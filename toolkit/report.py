@@ -9,12 +9,14 @@ from toolkit.recipe import Recipe
 
 KEY = "opswap_report"
 KEPT = "opswap_kept"
+EQUALIZED = "opswap_equalized"
 
 
 @dataclass(frozen=True)
 class Report:
     """target: requested, executed, native, device, isa, reason. swapped: linears swapped, by unique name.
-    kept: {"name", "why"} of each linear that stays in float; swapped + len(kept) is the number of linears.
+    kept: {"name", "precision", "why"} of each linear that stays in float, as "fp", "bf16" or "fp16"; swapped +
+    len(kept) is the number of linears.
     fused: how often each fusion was applied. equalized: for each step of toolkit/equalize that was asked for, on how
     many linears it was done, or why not."""
 
@@ -31,24 +33,25 @@ class Report:
         return {**asdict(self), "kept": [dict(entry) for entry in self.kept]}
 
 
-def keep(graph: fx.GraphModule, name: str, why: str) -> None:
-    """Notes, on the graph, that the linear called `name` stays in float, and why; once a name."""
-    kept: dict[str, str] = graph.meta.setdefault(KEPT, {})
-    kept.setdefault(name, why)
+def keep(graph: fx.GraphModule, name: str, why: str, precision: str = "fp") -> None:
+    """Notes, on the graph, that the linear called `name` stays in float, in which, and why; once a name."""
+    kept: dict[str, dict[str, str]] = graph.meta.setdefault(KEPT, {})
+    kept.setdefault(name, {"name": name, "precision": precision, "why": why})
+
+
+def kept_names(graph: fx.GraphModule) -> tuple[str, ...]:
+    """→ the linears that are noted as kept so far"""
+    return tuple(graph.meta.get(KEPT, {}))
 
 
 def attach(
-    graph: fx.GraphModule,
-    recipe: Recipe,
-    target: Target,
-    execution: Execution,
-    swapped: int,
-    fused: dict[str, int],
-    equalized: dict[str, int | str],
+    graph: fx.GraphModule, recipe: Recipe, target: Target, execution: Execution, swapped: int, fused: dict[str, int]
 ) -> Report:
     """Makes the report from what the stages noted on the graph, and puts it there."""
-    kept = tuple({"name": name, "why": why} for name, why in sorted(graph.meta.pop(KEPT, {}).items()))
+    whole = {} if recipe.precision == "int" else {"precision": recipe.precision}
+    kept = tuple({**entry, **whole} for _, entry in sorted(graph.meta.pop(KEPT, {}).items()))
     described: dict[str, object] = {"requested": target.name, **asdict(execution)}
+    equalized = graph.meta.pop(EQUALIZED, {})
     report = Report(described, recipe.precision, recipe.scheme, swapped, kept, fused, equalized)
     graph.meta[KEY] = report
     return report

@@ -3,6 +3,8 @@
 Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization" (arXiv 1803.05407).
 """
 
+from fractions import Fraction
+
 import torch
 from torch import Tensor, nn
 
@@ -36,4 +38,6 @@ class WeightMean:
 
 def takes(step: int, total: int, share: float) -> bool:
     """Whether the state after `step` of `total` steps is in the mean over the last `share` of them."""
-    return share > 0 and step > (1 - share) * total and ((total - step) % EVERY == 0)
+    exact = Fraction(repr(share))  # the share as it is written: 0.9 of 10 steps are 9, and 1 - 0.9 is less than 0.1
+    left = total - step
+    return left * exact.denominator < exact.numerator * total and left % EVERY == 0

@@ -32,10 +32,22 @@ def predict(
     Raises InputError when `max_length` is too small and when the model gives NaN.
     """
     windows = make_windows(tokenizer, examples, max_length, stride)
-    found: list[list[tuple[int, list[Span], float]]] = [[] for _ in examples]
+    return predict_windows(model, tokenizer.pad_token_id, windows, len(examples), batch_size, progress)
+
+
+def predict_windows(
+    model: Callable[..., Any],
+    pad_token_id: int,
+    windows: Sequence[Window],
+    examples: int,
+    batch_size: int = 16,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Answer]:
+    """`predict` for windows that are made already, of as many examples as `examples` says."""
+    found: list[list[tuple[int, list[Span], float]]] = [[] for _ in range(examples)]
     done = 0
     for indices in like_length_batches([len(window) for window in windows], batch_size):
-        for index, result in zip(indices, _run(model, tokenizer, [windows[i] for i in indices]), strict=True):
+        for index, result in zip(indices, _run(model, pad_token_id, [windows[i] for i in indices]), strict=True):
             found[windows[index].example].append((index, *result))
         done += len(indices)
         if progress is not None:
@@ -44,10 +56,8 @@ def predict(
 
 
 @torch.inference_mode()
-def _run(
-    model: Callable[..., Any], tokenizer: PreTrainedTokenizerFast, windows: list[Window]
-) -> list[tuple[list[Span], float]]:
-    output = model(**collate(windows, tokenizer.pad_token_id))
+def _run(model: Callable[..., Any], pad_token_id: int, windows: list[Window]) -> list[tuple[list[Span], float]]:
+    output = model(**collate(windows, pad_token_id))
     starts, ends = output.start_logits, output.end_logits
     if starts.isnan().any() or ends.isnan().any():
         raise InputError("the model's logits are not numbers (NaN): its weights are broken, give another checkpoint")

@@ -18,12 +18,15 @@ typedef struct {
 } Head;
 
 // Rows of one head's result, with memory for the kernel's own use.
+namespace attention_kernel { // linear.h has Rows of its own
 typedef struct {
   int64_t first, rows; // of the sequence
   float *y;            // [rows, d], y_stride elements between rows
   int64_t y_stride;
   void *work; // aligned to 64
 } Rows;
+} // namespace attention_kernel
+using attention_kernel::Rows;
 
 typedef struct {
   int64_t packed, work; // bytes, multiples of 64

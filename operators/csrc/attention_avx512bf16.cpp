@@ -14,23 +14,21 @@ static inline int64_t probability_pairs(int64_t count) { return round_up(count, 
 // Queries times scale to bfloat16, and by lane the squares of their norms. Rows after the last are zeros.
 template <bool BF16>
 static void load_queries(Block *b, int64_t first, int64_t rows) {
-  const Head *h = b->head;
-  const __m512 scale = _mm512_set1_ps(h->scale * LOG2_E * UNIT);
-  for (int64_t r = 0; r < BLOCK; r++)
-    _mm512_store_ps(b->sums[r], _mm512_setzero_ps());
-  for (int64_t c = 0; c < 2 * b->q_stride; c += 2 * LANES) {
-    const __mmask16 low = lanes(h->d - c), high = lanes(h->d - c - LANES);
-    for (int64_t r = 0; r < round_up(rows, ROWS); r++) {
-      const int64_t at = (first + smaller(r, rows - 1)) * h->stride + c;
-      __m512i q = to_bf16(_mm512_mul_ps(load<BF16>(h->q, at, low), scale),
-                          _mm512_mul_ps(load<BF16>(h->q, at + LANES, high), scale));
-      if (r >= rows)
-        q = _mm512_setzero_si512();
-      __m512 squares = _mm512_load_ps(b->sums[r]);
-      dot(squares, q, q);
-      _mm512_store_ps(b->sums[r], squares);
-      _mm512_store_si512(b->q + r * b->q_stride + c / 2, q);
+  const Head h = *b->head;
+  const __m512 scale = _mm512_set1_ps(h.scale * LOG2_E * UNIT);
+  const int64_t stride = b->q_stride;
+  int32_t *q = b->q;
+  for (int64_t r = 0; r < round_up(rows, ROWS); r++, q += stride) {
+    const int64_t at = (first + r) * h.stride;
+    __m512 squares = _mm512_setzero_ps();
+    for (int64_t c = 0; c < 2 * stride; c += 2 * LANES) {
+      const int64_t left = r < rows ? h.d - c : 0;
+      const __m512i z = to_bf16(_mm512_mul_ps(load<BF16>(h.q, at + c, lanes(left)), scale),
+                                _mm512_mul_ps(load<BF16>(h.q, at + c + LANES, lanes(left - LANES)), scale));
+      dot(squares, z, z);
+      _mm512_store_si512(q + c / 2, z);
     }
+    _mm512_store_ps(b->sums[r], squares);
   }
 }
 
@@ -95,8 +93,8 @@ extern "C" AttentionBytes attention_bytes_avx512bf16(int64_t count, int64_t d) {
 
 extern "C" void attention_pack_avx512bf16(const Head *h) {
   const Packed p = packed_of(h);
-  (h->bf16 ? pack_keys<true> : pack_keys<false>)(h, &p);
-  (h->bf16 ? pack_values<true> : pack_values<false>)(h, &p);
+  (h->bf16 ? pack_keys<true> : pack_keys<false>)(*h, p);
+  (h->bf16 ? pack_values<true> : pack_values<false>)(*h, p);
 }
 
 extern "C" void attention_attend_avx512bf16(const Head *h, const Rows *rows) {

@@ -83,23 +83,25 @@ static inline __attribute__((always_inline)) void multiply(__m512 (&c)[R][V], co
   }
 }
 
-// 16 x 16 transpose of 32-bit elements: at step s, rows that differ in bit s exchange columns that differ in
-// it.
+// 16 x 16 transpose of 32-bit elements: of 4 x 4 elements in each quarter of registers, then of 4 x 4
+// quarters.
 static inline void transpose(__m512i (&z)[LANES]) {
-  const __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   UNROLL
-  for (int s = 1; s < LANES; s *= 2) {
-    const __mmask16 odd = s == 1 ? 0xaaaa : s == 2 ? 0xcccc : s == 4 ? 0xf0f0 : 0xff00;
-    const __m512i upper = _mm512_mask_add_epi32(at, odd, at, _mm512_set1_epi32(LANES - s));
-    const __m512i lower =
-        _mm512_mask_add_epi32(_mm512_add_epi32(at, _mm512_set1_epi32(s)), odd, at, _mm512_set1_epi32(LANES));
-    UNROLL
-    for (int i = 0; i < LANES; i++)
-      if (!(i & s)) {
-        const __m512i a = z[i], b = z[i + s];
-        z[i] = _mm512_permutex2var_epi32(a, upper, b);
-        z[i + s] = _mm512_permutex2var_epi32(a, lower, b);
-      }
+  for (int i = 0; i < LANES; i += 4) {
+    const __m512i a = _mm512_unpacklo_epi32(z[i], z[i + 1]), b = _mm512_unpackhi_epi32(z[i], z[i + 1]);
+    const __m512i c = _mm512_unpacklo_epi32(z[i + 2], z[i + 3]),
+                  d = _mm512_unpackhi_epi32(z[i + 2], z[i + 3]);
+    z[i] = _mm512_unpacklo_epi64(a, c), z[i + 1] = _mm512_unpackhi_epi64(a, c);
+    z[i + 2] = _mm512_unpacklo_epi64(b, d), z[i + 3] = _mm512_unpackhi_epi64(b, d);
+  }
+  UNROLL
+  for (int i = 0; i < 4; i++) {
+    const __m512i a = _mm512_shuffle_i32x4(z[i], z[i + 4], 0x44),
+                  b = _mm512_shuffle_i32x4(z[i], z[i + 4], 0xee);
+    const __m512i c = _mm512_shuffle_i32x4(z[i + 8], z[i + 12], 0x44);
+    const __m512i d = _mm512_shuffle_i32x4(z[i + 8], z[i + 12], 0xee);
+    z[i] = _mm512_shuffle_i32x4(a, c, 0x88), z[i + 4] = _mm512_shuffle_i32x4(a, c, 0xdd);
+    z[i + 8] = _mm512_shuffle_i32x4(b, d, 0x88), z[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
   }
 }
 
@@ -115,51 +117,51 @@ static inline float largest_lane(__m512 a) {
   return f;
 }
 
+// Heads by value: a store could change what a pointer shows, and it would be read again after each.
 template <bool BF16>
-static void pack_keys(const Head *h, const Packed *p) {
+static void pack_keys(const Head h, const Packed p) {
   __m512 longest = _mm512_setzero_ps();
-  for (int64_t key = 0; key < p->keys; key += LANES) {
-    const int64_t tile = key / TILE * TILE, width = smaller(TILE, p->keys - tile);
-    int32_t *to = p->k + tile * p->pairs + (key - tile);
+  for (int64_t key = 0; key < p.keys; key += LANES) {
+    const int64_t tile = key / TILE * TILE, width = smaller(TILE, p.keys - tile);
+    int32_t *to = p.k + tile * p.pairs + (key - tile);
+    const __mmask16 there = lanes(h.count - key);
     int64_t row[LANES];
     for (int i = 0; i < LANES; i++)
-      row[i] = key_row(h, smaller(key + i, h->count - 1)) * h->stride;
-    __m512 squares = _mm512_setzero_ps();
-    for (int64_t pair = 0; pair < p->pairs; pair += LANES) {
+      row[i] = key_row(&h, smaller(key + i, h.count - 1)) * h.stride;
+    __m512 squares[4] = {}; // four chains of sums
+    for (int64_t pair = 0; pair < p.pairs; pair += LANES, to += LANES * width) {
       const int64_t c = 2 * pair;
-      const __mmask16 low = lanes(h->d - c), high = lanes(h->d - c - LANES);
+      const __mmask16 low = lanes(h.d - c), high = lanes(h.d - c - LANES);
       __m512i z[LANES];
       UNROLL
-      for (int i = 0; i < LANES; i++) {
-        z[i] = load_two<BF16>(h->k, row[i] + c, low, row[i] + c + LANES, high);
-        if (key + i >= h->count)
-          z[i] = _mm512_setzero_si512();
-      }
+      for (int i = 0; i < LANES; i++)
+        z[i] = load_two<BF16>(h.k, row[i] + c, low, row[i] + c + LANES, high);
       transpose(z);
       UNROLL
       for (int i = 0; i < LANES; i++) {
-        dot(squares, z[i], z[i]);
-        if (pair + i < p->pairs)
-          _mm512_storeu_si512(to + (pair + i) * width, z[i]);
+        z[i] = _mm512_maskz_mov_epi32(there, z[i]);
+        dot(squares[i % 4], z[i], z[i]);
+        if (pair + i < p.pairs)
+          _mm512_storeu_si512(to + i * width, z[i]);
       }
     }
-    longest = largest_of(longest, squares);
+    longest = largest_of(longest, (squares[0] + squares[1]) + (squares[2] + squares[3]));
   }
-  *p->longest = __builtin_sqrtf(largest_lane(longest));
+  *p.longest = __builtin_sqrtf(largest_lane(longest));
 }
 
 template <bool BF16>
-static void pack_values(const Head *h, const Packed *p) {
+static void pack_values(const Head h, const Packed p) {
   const __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
   const __m512i zip = _mm512_or_si512(at, _mm512_slli_epi32(_mm512_add_epi32(at, _mm512_set1_epi32(16)), 16));
-  for (int64_t c = 0; c < p->columns; c += LANES) {
-    const __mmask16 m = lanes(h->d - c);
-    int32_t *to = p->v + c;
-    for (int64_t key = 0; key < h->count; key += 2, to += p->columns) {
-      const int64_t next = smaller(key + 1, h->count - 1);
-      const __m512i z = load_two<BF16>(h->v, key_row(h, key) * h->stride + c, m,
-                                       key_row(h, next) * h->stride + c, next > key ? m : 0);
-      _mm512_storeu_si512(to, _mm512_permutexvar_epi16(zip, z));
+  int32_t *to = p.v;
+  for (int64_t key = 0; key < h.count; key += 2, to += p.columns) {
+    const int64_t row = key_row(&h, key) * h.stride,
+                  next = key_row(&h, smaller(key + 1, h.count - 1)) * h.stride;
+    for (int64_t c = 0; c < p.columns; c += LANES) {
+      const __mmask16 m = lanes(h.d - c);
+      const __m512i z = load_two<BF16>(h.v, row + c, m, next + c, key + 1 < h.count ? m : 0);
+      _mm512_storeu_si512(to + c, _mm512_permutexvar_epi16(zip, z));
     }
   }
 }

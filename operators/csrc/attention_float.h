@@ -15,12 +15,14 @@ enum { TILE = 2 * LANES };
 typedef float Floats __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
+namespace { // other files have Blocks of their own
 typedef struct {
   const Head *head;
   int64_t keys, columns; // padded
   const float *k, *v;
   float *q, *p; // [ROWS, d] queries times scale, [ROWS, keys] scores, then probabilities
 } Block;
+} // namespace
 
 static inline float element(const void *base, int bf16, int64_t at) {
   if (!bf16)

@@ -1,6 +1,8 @@
 // What the operators accept, for tensors on the CPU: operators/validate.py says the same for the reference.
 #pragma once
 
+#include <cmath>
+#include <limits>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -57,6 +59,24 @@ inline void check_activation(const std::string &op, const Tensor &x) {
             std::string(torch::headeronly::toString(x.scalar_type())) + " of shape " + shape_of(x),
             "convert x with .float()");
   check_depth(op, x.size(x.dim() - 1));
+}
+
+// How rows of floats become bytes: each by its own range (scale 0), or all by one that was calibrated.
+struct Activation {
+  bool symmetric;
+  float scale;
+  int32_t zero;
+};
+
+inline Activation checked_levels(const std::string &op, bool symmetric, double scale, int64_t zero) {
+  const float narrow = static_cast<float>(scale);
+  if (scale != 0 && !(narrow >= std::numeric_limits<float>::min() && std::isfinite(narrow)))
+    require(false, op + ": fixed_scale must be 0 (per token) or a normal, finite, positive float32", scale,
+            "calibrate again");
+  if (zero < symmetric || zero > 255)
+    require(false, op + ": fixed_zero must lie in " + (symmetric ? "1" : "0") + "..255", zero,
+            "calibrate again");
+  return {symmetric, narrow, static_cast<int32_t>(zero)};
 }
 
 inline void check_packed(const std::string &op, const Tensor &packed, int64_t k, const Tensor &weight_sum) {

@@ -8,16 +8,14 @@
   extern "C" void gemm_##name(const Strip *);                                                                \
   extern "C" void quantize_##name(const Row *);                                                              \
   extern "C" void gelu_##name(float *, const Row *);                                                         \
-  extern "C" void norm_##name(const Norm *, const Row *);                                                    \
-  extern "C" void narrow_##name(const float *, int64_t, uint16_t *);
+  extern "C" void norm_##name(const Norm *, const Row *);
 #include "kernels.inc"
 #undef KERNELS
 
 namespace {
 
 const Kernels built[] = {
-#define KERNELS(name, runs_here)                                                                             \
-  {#name, runs_here, gemm_##name, quantize_##name, gelu_##name, norm_##name, narrow_##name},
+#define KERNELS(name, runs_here) {#name, runs_here, gemm_##name, quantize_##name, gelu_##name, norm_##name},
 #include "kernels.inc"
 #undef KERNELS
 };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "quantize.h"
 
 enum { UNIT = 4, LINE_BYTES = PANEL * UNIT };
 
@@ -34,25 +35,13 @@ typedef struct {
   void (*convert)(const Convert *);
 } FloatKernels;
 
-static inline float float_from(uint32_t bits) {
-  float f;
-  memcpy(&f, &bits, 4);
-  return f;
-}
-
-static inline uint32_t bits_from(float f) {
-  uint32_t bits;
-  memcpy(&bits, &f, 4);
-  return bits;
-}
-
 // To the nearest bfloat16, ties to even; a NaN stays one.
 static inline uint16_t narrowed(float f) {
-  const uint32_t bits = bits_from(f), rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  const uint32_t bits = (uint32_t)bits_of(f), rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
   return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? (bits >> 16 | 0x40) : rounded);
 }
 
-static inline float widened(uint16_t b) { return float_from((uint32_t)b << 16); }
+static inline float widened(uint16_t b) { return float_of((int32_t)((uint32_t)b << 16)); }
 
 static inline void convert_rows(const Convert *c) {
   const int64_t k = c->k, padded = c->padded;

@@ -30,6 +30,9 @@ typedef struct {
   const float *x;
   int64_t k, padded;
   int symmetric;
+  float
+      fixed_scale; // 0: from the row's own range; else every row has this scale and the zero point fixed_zero
+  int32_t fixed_zero;
   uint8_t *q;
   float *scale;
   int32_t *zero_point;
@@ -50,7 +53,6 @@ typedef struct {
   void (*quantize)(const Row *);
   void (*gelu)(float *x, const Row *);     // GELU of x in place, then the row, which is of x, to bytes
   void (*norm)(const Norm *, const Row *); // then the row, which is of y, to bytes; or null
-  void (*narrow)(const float *x, int64_t n, uint16_t *y); // to bfloat16
 } Kernels;
 
 // The four bytes of group g of a row of k bytes; 0 beyond the end, which is never read.

@@ -94,11 +94,13 @@ Rows empty_rows(int64_t m, int64_t k) {
   return {empty({m, k}, ScalarType::Byte), empty({m}, ScalarType::Float), empty({m}, ScalarType::Int), m, k};
 }
 
-Row row_of(const Rows &r, int64_t to, const float *x, bool symmetric) {
+Row row_of(const Rows &r, int64_t to, const float *x, const Activation &how) {
   return {x,
           r.k,
           r.k,
-          symmetric,
+          how.symmetric,
+          how.scale,
+          how.zero,
           out<uint8_t>(r.q) + to * r.k,
           out<float>(r.scale) + to,
           out<int32_t>(r.zero_point) + to};

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "checks.h"
 #include "kernels.h"
 #include "tensors.h"
 
@@ -35,7 +36,7 @@ Strip panel_of(const Strip &strip, int64_t panel);
 Rows empty_rows(int64_t m, int64_t k);
 
 // Row `to` of r, to be made from x.
-Row row_of(const Rows &r, int64_t to, const float *x, bool symmetric);
+Row row_of(const Rows &r, int64_t to, const float *x, const Activation &how);
 
 // A block of output rows, in float, while it is in the cache.
 struct Block {

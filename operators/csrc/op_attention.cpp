@@ -45,7 +45,7 @@ struct Result {
   uint8_t *q;
   float *scale;
   int32_t *zero_point;
-  bool symmetric;
+  Activation how;
 };
 
 enum { PACKED, WORK, OUTPUT }; // slots of scratch
@@ -138,7 +138,9 @@ void run(const Call &c, const Result &out) {
       const Row one{y + r * h,
                     h,
                     h,
-                    out.symmetric,
+                    out.how.symmetric,
+                    out.how.scale,
+                    out.how.zero,
                     out.q + (row + r) * h,
                     out.scale + row + r,
                     out.zero_point + row + r};
@@ -151,21 +153,23 @@ Tensor attention(const Tensor &qkv, const Tensor &starts, const std::optional<Te
                  double scale) {
   const Call c = prepare("attention", qkv, starts, keep, heads, scale);
   Tensor y = torch::stable::empty({qkv.size(0), c.heads * c.d}, ScalarType::Float);
-  run(c, Result{static_cast<float *>(y.data_ptr()), nullptr, nullptr, nullptr, false});
+  run(c, Result{static_cast<float *>(y.data_ptr()), nullptr, nullptr, nullptr, {}});
   return y;
 }
 
 std::tuple<Tensor, Tensor, Tensor> attention_int8(const Tensor &qkv, const Tensor &starts,
                                                   const std::optional<Tensor> &keep, int64_t heads,
-                                                  double scale, bool symmetric) {
+                                                  double scale, bool symmetric, double fixed_scale,
+                                                  int64_t fixed_zero) {
   const Call c = prepare("attention_int8", qkv, starts, keep, heads, scale);
   const int64_t rows = qkv.size(0), h = c.heads * c.d;
   check_depth("attention_int8", h);
+  const Activation how = checked_levels("attention_int8", symmetric, fixed_scale, fixed_zero);
   Tensor q = torch::stable::empty({rows, h}, ScalarType::Byte);
   Tensor s = torch::stable::empty({rows}, ScalarType::Float),
          z = torch::stable::empty({rows}, ScalarType::Int);
   run(c, Result{nullptr, static_cast<uint8_t *>(q.data_ptr()), static_cast<float *>(s.data_ptr()),
-                static_cast<int32_t *>(z.data_ptr()), symmetric});
+                static_cast<int32_t *>(z.data_ptr()), how});
   return {q, s, z};
 }
 

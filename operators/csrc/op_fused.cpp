@@ -32,9 +32,9 @@ LayerNorm checked_norm(const std::string &op, const Tensor &gamma, const Tensor 
 
 // One row of y from x (and the residual), then its bytes into row `at` of `to` where there is any.
 void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t n, int64_t at,
-               const Rows *to, bool symmetric) {
+               const Rows *to, const Activation &how) {
   const Norm row{x, residual, data<float>(norm.gamma), data<float>(norm.beta), norm.eps, n, y};
-  const Row bytes = to ? row_of(*to, at, y, symmetric) : Row{};
+  const Row bytes = to ? row_of(*to, at, y, how) : Row{};
   kernels_in_use().norm(&row, to ? &bytes : nullptr);
 }
 
@@ -42,14 +42,16 @@ Four results(const Tensor &y, const Rows &r) { return {y, r.q, r.scale, r.zero_p
 
 Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_point, const Tensor &packed,
                        const Tensor &weight_sum, const Tensor &weight_scale,
-                       const std::optional<Tensor> &bias, bool symmetric) {
+                       const std::optional<Tensor> &bias, bool symmetric, double fixed_scale,
+                       int64_t fixed_zero) {
+  const Activation how = checked_levels("linear_int8_gelu", symmetric, fixed_scale, fixed_zero);
   const Rows a = checked_rows("linear_int8_gelu", q, scale, zero_point);
   const Linear w = checked_linear("linear_int8_gelu", packed, weight_sum, weight_scale, bias, a.k);
   const Rows r = empty_rows(a.m, w.n);
   const auto kernel = kernels_in_use().gelu;
   in_blocks(a, w, [&](const Block &b) {
     for (int64_t i = 0; i < b.rows; i++) {
-      const Row row = row_of(r, b.first + i, b.y + i * b.n, symmetric);
+      const Row row = row_of(r, b.first + i, b.y + i * b.n, how);
       kernel(b.y + i * b.n, &row);
     }
   });
@@ -59,8 +61,10 @@ Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_
 Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &zero_point,
                           const Tensor &packed, const Tensor &weight_sum, const Tensor &weight_scale,
                           const std::optional<Tensor> &bias, const Tensor &residual, const Tensor &gamma,
-                          const Tensor &beta, double eps, bool quantize, bool symmetric) {
+                          const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
+                          int64_t fixed_zero) {
   const std::string op = "linear_int8_add_norm";
+  const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
   const Rows a = checked_rows(op, q, scale, zero_point);
   const Linear w = checked_linear(op, packed, weight_sum, weight_scale, bias, a.k);
   const LayerNorm norm = checked_norm(op, gamma, beta, eps, w.n);
@@ -74,14 +78,15 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
     for (int64_t i = 0; i < b.rows; i++) {
       const int64_t at = b.first + i;
       normalize(norm, b.y + i * b.n, data<float>(added) + at * b.n, out<float>(y) + at * b.n, b.n, at,
-                quantize ? &r : nullptr, symmetric);
+                quantize ? &r : nullptr, how);
     }
   });
   return results(y, r);
 }
 
-Three gelu_rows(const Tensor &x, bool symmetric) {
+Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fixed_zero) {
   check_tensor("gelu_rows: x", x, ScalarType::Float, 2);
+  const Activation how = checked_levels("gelu_rows", symmetric, fixed_scale, fixed_zero);
   const int64_t m = x.size(0), n = x.size(1);
   check_depth("gelu_rows", n);
   const Tensor from = dense(x);
@@ -91,7 +96,7 @@ Three gelu_rows(const Tensor &x, bool symmetric) {
     float *y = static_cast<float *>(scratch(0, n * sizeof(float)));
     for (int64_t i = task * ENOUGH_ROWS; i < std::min(m, (task + 1) * ENOUGH_ROWS); i++) {
       std::memcpy(y, data<float>(from) + i * n, n * sizeof(float));
-      const Row row = row_of(r, i, y, symmetric);
+      const Row row = row_of(r, i, y, how);
       kernel(y, &row);
     }
   });
@@ -99,8 +104,9 @@ Three gelu_rows(const Tensor &x, bool symmetric) {
 }
 
 Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double eps, bool quantize,
-               bool symmetric) {
+               bool symmetric, double fixed_scale, int64_t fixed_zero) {
   check_tensor("norm_rows: x", x, ScalarType::Float, 2);
+  const Activation how = checked_levels("norm_rows", symmetric, fixed_scale, fixed_zero);
   const int64_t m = x.size(0), n = x.size(1);
   check_depth("norm_rows", n);
   const LayerNorm norm = checked_norm("norm_rows", gamma, beta, eps, n);
@@ -109,7 +115,7 @@ Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double 
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
     for (int64_t i = task * ENOUGH_ROWS; i < std::min(m, (task + 1) * ENOUGH_ROWS); i++)
       normalize(norm, data<float>(from) + i * n, nullptr, out<float>(y) + i * n, n, i,
-                quantize ? &r : nullptr, symmetric);
+                quantize ? &r : nullptr, how);
   });
   return results(y, r);
 }

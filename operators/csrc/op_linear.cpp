@@ -17,13 +17,13 @@ const int64_t ENOUGH_BYTES = 1 << 15; // less work than this is not worth handin
 const int64_t ENOUGH_MACS = 1 << 19;
 
 // x: contiguous, rows of k
-Rows quantize(const Tensor &x, int64_t k, bool symmetric) {
+Rows quantize(const Tensor &x, int64_t k, const Activation &how) {
   const int64_t m = x.numel() / k, block = ceil_div(ENOUGH_BYTES, k);
   Rows r = empty_rows(m, k);
   const auto kernel = kernels_in_use().quantize;
   for_each_task(ceil_div(m, block), [&](int64_t task) {
     for (int64_t i = task * block; i < std::min(m, (task + 1) * block); i++) {
-      const Row row = row_of(r, i, data<float>(x) + i * k, symmetric);
+      const Row row = row_of(r, i, data<float>(x) + i * k, how);
       kernel(&row);
     }
   });
@@ -50,9 +50,11 @@ void multiply(const Strip &whole) {
   });
 }
 
-std::tuple<Tensor, Tensor, Tensor> quantize_per_token(const Tensor &x, bool symmetric) {
+std::tuple<Tensor, Tensor, Tensor> quantize_per_token(const Tensor &x, bool symmetric, double fixed_scale,
+                                                      int64_t fixed_zero) {
   check_activation("quantize_per_token", x);
-  Rows r = quantize(dense(x), x.size(x.dim() - 1), symmetric);
+  const Activation how = checked_levels("quantize_per_token", symmetric, fixed_scale, fixed_zero);
+  Rows r = quantize(dense(x), x.size(x.dim() - 1), how);
   return {r.q, r.scale, r.zero_point};
 }
 
@@ -72,11 +74,13 @@ Tensor int8_matmul(const Tensor &q, const Tensor &zero_point, const Tensor &pack
 }
 
 Tensor linear_int8(const Tensor &x, const Tensor &packed, const Tensor &weight_sum,
-                   const Tensor &weight_scale, const std::optional<Tensor> &bias, bool symmetric) {
+                   const Tensor &weight_scale, const std::optional<Tensor> &bias, bool symmetric,
+                   double fixed_scale, int64_t fixed_zero) {
   check_activation("linear_int8", x);
   const int64_t k = x.size(x.dim() - 1);
   const Linear w = checked_linear("linear_int8", packed, weight_sum, weight_scale, bias, k);
-  const Rows a = quantize(dense(x), k, symmetric);
+  const Activation how = checked_levels("linear_int8", symmetric, fixed_scale, fixed_zero);
+  const Rows a = quantize(dense(x), k, how);
   std::vector<int64_t> sizes(x.sizes().begin(), x.sizes().end());
   sizes.back() = w.n;
   Tensor y = empty(sizes, ScalarType::Float);
@@ -86,20 +90,11 @@ Tensor linear_int8(const Tensor &x, const Tensor &packed, const Tensor &weight_s
 
 Tensor linear_int8_rows(const Tensor &q, const Tensor &scale, const Tensor &zero_point, const Tensor &packed,
                         const Tensor &weight_sum, const Tensor &weight_scale,
-                        const std::optional<Tensor> &bias, bool bf16) {
+                        const std::optional<Tensor> &bias) {
   const Rows a = checked_rows("linear_int8_rows", q, scale, zero_point);
   const Linear w = checked_linear("linear_int8_rows", packed, weight_sum, weight_scale, bias, a.k);
-  Tensor y = empty({a.m, w.n}, bf16 ? ScalarType::BFloat16 : ScalarType::Float);
-  if (!bf16) {
-    multiply(whole_product(a, w, out<float>(y)));
-    return y;
-  }
-  const auto narrow = kernels_in_use().narrow;
-  uint16_t *to = out<uint16_t>(y);
-  in_blocks(a, w, [&](const Block &b) {
-    for (int64_t i = 0; i < b.rows; i++)
-      narrow(b.y + i * b.n, b.n, to + (b.first + i) * b.n);
-  });
+  Tensor y = empty({a.m, w.n}, ScalarType::Float);
+  multiply(whole_product(a, w, out<float>(y)));
   return y;
 }
 

@@ -18,11 +18,10 @@ std::tuple<Tensor, Tensor> pack_tokens(const Tensor &attention_mask) {
   require(attention_mask.is_cpu() && attention_mask.dim() == 2,
           "pack_tokens: attention_mask must be [batch, sequence]", "shape " + shape_of(attention_mask),
           "reshape it");
-  const bool whole = attention_mask.scalar_type() == ScalarType::Long;
-  const Tensor mask = dense(whole ? attention_mask : torch::stable::to(attention_mask, ScalarType::Long));
+  const Tensor mask = dense(torch::stable::to(attention_mask, ScalarType::Bool)); // true: not zero
   const int64_t batch = mask.size(0), sequence = mask.size(1);
-  const int64_t *real = data<int64_t>(mask);
-  const int64_t count = batch * sequence - std::count(real, real + batch * sequence, 0);
+  const bool *real = data<bool>(mask);
+  const int64_t count = batch * sequence - std::count(real, real + batch * sequence, false);
   const Tensor tokens = empty({count}, ScalarType::Long), starts = empty({batch + 1}, ScalarType::Int);
   int64_t *token = out<int64_t>(tokens), *const first = token;
   int32_t *start = out<int32_t>(starts);
@@ -65,13 +64,15 @@ void fetch(const Lookup &l, int64_t i, int64_t n) {
 std::tuple<Tensor, Tensor, Tensor, Tensor>
 embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const Tensor &table2,
            const std::optional<Tensor> &ids3, const std::optional<Tensor> &table3, const Tensor &gamma,
-           const Tensor &beta, double eps, bool quantize, bool symmetric) {
+           const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
+           int64_t fixed_zero) {
   const std::string op = "embed_norm";
   check_tensor(op + ": ids", ids1, ScalarType::Long, 1);
   check_tensor(op + ": gamma", gamma, ScalarType::Float, 1);
   const int64_t m = ids1.size(0), n = gamma.size(0);
   check_depth(op, n);
   check_vector(op + ": beta", beta, ScalarType::Float, n);
+  const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
   require(ids3.has_value() == table3.has_value(), op + ": a third table and its ids must come together",
           "one of them", "pass both or none");
   std::vector<Lookup> lookups{checked_lookup(ids1, table1, m, n), checked_lookup(ids2, table2, m, n)};
@@ -94,7 +95,7 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
             row[k] += found[k];
       }
       const Norm whole{row, nullptr, data<float>(scale), data<float>(shift), static_cast<float>(eps), n, row};
-      const Row bytes = quantize ? row_of(r, i, row, symmetric) : Row{};
+      const Row bytes = quantize ? row_of(r, i, row, how) : Row{};
       norm(&whole, quantize ? &bytes : nullptr);
     }
   });

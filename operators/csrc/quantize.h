@@ -86,11 +86,48 @@ static inline Levels levels_of(const Row *r, Range range) {
   return (Levels){inverse, zero, r->symmetric ? 1 : 0, finite};
 }
 
-static inline void quantize_row(const Row *r) {
-  const Levels l = levels_of(r, range_of(r->x, r->k, r->symmetric));
+static inline void quantize_ranged(const Row *r, Range range) {
+  const Levels l = levels_of(r, range);
   if (l.finite)
     scale_row(r->x, r->k, l.inverse, l.zero, l.least, r->q);
   else
     memset(r->q, l.zero, r->k);
   memset(r->q + r->k, 0, r->padded - r->k);
+}
+
+// As scale_row, where values may lie far outside of the range. -> the largest size, as in Range.
+static inline int32_t scale_far_row(const float *__restrict x, int64_t k, float inverse, int32_t zero,
+                                    int32_t least, uint8_t *__restrict q) {
+  const int32_t FAR = 0x44000000; // 512: beyond 255 levels to either side, and round_even holds
+  int32_t most = 0;
+  for (int64_t i = 0; i < k; i++) {
+    const int32_t size = bits_of(x[i]) & 0x7fffffff;
+    most = size > most ? size : most;
+    const int32_t level = bits_of(x[i] * inverse), high = level & 0x7fffffff;
+    const float near = float_of((high < FAR ? high : FAR) | (level & INT32_MIN));
+    q[i] = (uint8_t)clamp(round_even(near) + zero, least, 255);
+  }
+  return most;
+}
+
+// The rest of a row with a fixed scale, once its bytes are there; most: its largest size, as in Range.
+static inline void finish_fixed(const Row *r, int32_t most) {
+  const int finite = most < 0x7f800000;
+  *r->scale = finite ? r->fixed_scale : __builtin_nanf("");
+  *r->zero_point = r->fixed_zero;
+  if (!finite)
+    memset(r->q, r->fixed_zero, r->k);
+  memset(r->q + r->k, 0, r->padded - r->k);
+}
+
+static inline void quantize_fixed(const Row *r) {
+  finish_fixed(r,
+               scale_far_row(r->x, r->k, 1.0f / r->fixed_scale, r->fixed_zero, r->symmetric ? 1 : 0, r->q));
+}
+
+static inline void quantize_row(const Row *r) {
+  if (r->fixed_scale > 0)
+    quantize_fixed(r);
+  else
+    quantize_ranged(r, range_of(r->x, r->k, r->symmetric));
 }

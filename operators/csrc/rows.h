@@ -74,16 +74,6 @@ static inline void norm_row(const Norm *r) {
     y[i] = fused((y[i] - mean) * inverse, gamma[i], beta[i]);
 }
 
-// To bfloat16, ties to even; NaN stays NaN.
-static inline void narrow_row(const float *__restrict x, int64_t n, uint16_t *__restrict y) {
-  for (int64_t i = 0; i < n; i++) {
-    const uint32_t bits = (uint32_t)bits_of(x[i]);
-    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    const uint32_t nan = bits >> 16 | 0x40;
-    y[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded);
-  }
-}
-
 // What a file for one instruction set defines besides gemm_NAME.
 #define ROW_KERNELS(name)                                                                                    \
   extern "C" void quantize_##name(const Row *r) { quantize_row(r); }                                         \
@@ -92,5 +82,4 @@ static inline void narrow_row(const float *__restrict x, int64_t n, uint16_t *__
     norm_row(n);                                                                                             \
     if (r)                                                                                                   \
       quantize_row(r);                                                                                       \
-  }                                                                                                          \
-  extern "C" void narrow_##name(const float *x, int64_t n, uint16_t *y) { narrow_row(x, n, y); }
+  }

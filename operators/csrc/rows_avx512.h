@@ -49,31 +49,49 @@ static inline Range range_avx512(const Ranges *r, int symmetric) {
   return range;
 }
 
-// Conversion rounds half to even, as adding 1.5 * 2**23 does.
-static inline __m512i level_avx512(const float *x, __m512 by, __m512i add, __m512i low) {
-  return _mm512_max_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), by)), add),
-                          low);
+// A row's bytes: x * by, to an integer (which rounds half to even, as adding 1.5 * 2**23 does), + add, within
+// low and 255; FAR: x may lie far outside of the range.
+typedef struct {
+  __m512 by;
+  __m512i add, low;
+} Steps;
+
+static inline Steps steps_of(float inverse, int32_t zero, int32_t least) {
+  return {_mm512_set1_ps(inverse), _mm512_set1_epi32(zero), _mm512_set1_epi32(least)};
 }
 
-static inline void scale_avx512(const float *x, int64_t k, float inverse, int32_t zero, int32_t least,
-                                uint8_t *q) {
-  const __m512 by = _mm512_set1_ps(inverse);
-  const __m512i add = _mm512_set1_epi32(zero), low = _mm512_set1_epi32(least);
+template <bool FAR>
+static inline void store_bytes(uint8_t *q, __mmask16 m, Steps s, __m512 x) {
+  __m512 level = _mm512_mul_ps(x, s.by);
+  if (FAR) // beyond 255 levels to either side
+    level = _mm512_min_ps(_mm512_max_ps(level, _mm512_set1_ps(-512)), _mm512_set1_ps(512));
+  const __m512i whole = _mm512_add_epi32(_mm512_cvtps_epi32(level), s.add);
+  _mm_mask_storeu_epi8(q, m, _mm512_cvtusepi32_epi8(_mm512_max_epi32(whole, s.low)));
+}
+
+template <bool FAR>
+static inline void scale_avx512(const float *x, int64_t k, Steps s, uint8_t *q) {
   const int64_t whole = k / WIDTH * WIDTH;
   for (int64_t i = 0; i < whole; i += WIDTH)
-    _mm_storeu_si128((__m128i *)(q + i), _mm512_cvtusepi32_epi8(level_avx512(x + i, by, add, low)));
-  if (whole < k) {
-    float last[WIDTH] = {0};
-    memcpy(last, x + whole, (k - whole) * sizeof(float));
-    _mm512_mask_cvtusepi32_storeu_epi8(q + whole, lanes_at(whole, k), level_avx512(last, by, add, low));
-  }
+    store_bytes<FAR>(q + i, 0xffff, s, _mm512_loadu_ps(x + i));
+  if (whole < k)
+    store_bytes<FAR>(q + whole, lanes_at(whole, k), s, _mm512_maskz_loadu_ps(lanes_at(whole, k), x + whole));
 }
 
-// The rest of quantize_row, once it is known what the row spans.
-static inline void quantize_avx512(const Row *r, const Ranges *ranges) {
+static inline Steps fixed_steps(const Row *r) {
+  return steps_of(1.0f / r->fixed_scale, r->fixed_zero, r->symmetric ? 1 : 0);
+}
+
+// The rest of a row, once it is known what it spans; with a fixed scale its bytes may be there already.
+static inline void finish_row(const Row *r, const Ranges *ranges, bool bytes) {
+  if (r->fixed_scale > 0) {
+    if (!bytes)
+      scale_avx512<true>(r->x, r->k, fixed_steps(r), r->q);
+    return finish_fixed(r, _mm512_reduce_max_epi32(ranges->most));
+  }
   const Levels l = levels_of(r, range_avx512(ranges, r->symmetric));
   if (l.finite)
-    scale_avx512(r->x, r->k, l.inverse, l.zero, l.least, r->q);
+    scale_avx512<false>(r->x, r->k, steps_of(l.inverse, l.zero, l.least), r->q);
   else
     memset(r->q, l.zero, r->k);
   memset(r->q + r->k, 0, r->padded - r->k);
@@ -81,14 +99,15 @@ static inline void quantize_avx512(const Row *r, const Ranges *ranges) {
 
 static inline void quantize_row_avx512(const Row *r) {
   const int64_t whole = r->k / WIDTH * WIDTH;
+  const int symmetric = r->symmetric || r->fixed_scale > 0;
   Ranges ranges = {};
   for (int64_t i = 0; i < whole; i += WIDTH)
-    see_avx512(&ranges, 0xffff, _mm512_loadu_ps(r->x + i), r->symmetric);
+    see_avx512(&ranges, 0xffff, _mm512_loadu_ps(r->x + i), symmetric);
   if (whole < r->k) {
     const __mmask16 m = lanes_at(whole, r->k);
-    see_avx512(&ranges, m, _mm512_maskz_loadu_ps(m, r->x + whole), r->symmetric);
+    see_avx512(&ranges, m, _mm512_maskz_loadu_ps(m, r->x + whole), symmetric);
   }
-  quantize_avx512(r, &ranges);
+  finish_row(r, &ranges, false);
 }
 
 // The lanes in the order of rows.h's sum_of.
@@ -151,31 +170,38 @@ static inline void norm_avx512(const Norm *r, Ranges *ranges, int symmetric) {
     finish_avx512(r, i, lanes_at(i, n), centre, by, ranges, symmetric);
 }
 
+// One vector of a row to its GELU; FIXED: to bytes at once.
+template <bool FIXED>
+static inline void gelu_at(float *x, int64_t at, __mmask16 m, const Row *r, Steps s, Ranges *ranges) {
+  const __m512 y = gelu_avx512(_mm512_maskz_loadu_ps(m, x + at));
+  see_avx512(ranges, m, y, FIXED || r->symmetric);
+  if (FIXED)
+    store_bytes<true>(r->q + at, m, s, y);
+  else
+    _mm512_mask_storeu_ps(x + at, m, y);
+}
+
+template <bool FIXED>
 static inline void gelu_row_avx512(float *x, const Row *r) {
   const int64_t whole = r->k / WIDTH * WIDTH;
+  const Steps s = FIXED ? fixed_steps(r) : Steps();
   Ranges ranges = {};
-  for (int64_t i = 0; i < whole; i += WIDTH) {
-    const __m512 y = gelu_avx512(_mm512_loadu_ps(x + i));
-    _mm512_storeu_ps(x + i, y);
-    see_avx512(&ranges, 0xffff, y, r->symmetric);
-  }
-  if (whole < r->k) {
-    const __mmask16 m = lanes_at(whole, r->k);
-    const __m512 y = gelu_avx512(_mm512_maskz_loadu_ps(m, x + whole));
-    _mm512_mask_storeu_ps(x + whole, m, y);
-    see_avx512(&ranges, m, y, r->symmetric);
-  }
-  quantize_avx512(r, &ranges);
+  for (int64_t i = 0; i < whole; i += WIDTH)
+    gelu_at<FIXED>(x, i, 0xffff, r, s, &ranges);
+  if (whole < r->k)
+    gelu_at<FIXED>(x, whole, lanes_at(whole, r->k), r, s, &ranges);
+  finish_row(r, &ranges, FIXED);
 }
 
 // What a file for an instruction set with AVX-512 defines besides gemm_NAME.
 #define ROW_KERNELS_AVX512(name)                                                                             \
   extern "C" void quantize_##name(const Row *r) { quantize_row_avx512(r); }                                  \
-  extern "C" void gelu_##name(float *x, const Row *r) { gelu_row_avx512(x, r); }                             \
+  extern "C" void gelu_##name(float *x, const Row *r) {                                                      \
+    r->fixed_scale > 0 ? gelu_row_avx512<true>(x, r) : gelu_row_avx512<false>(x, r);                         \
+  }                                                                                                          \
   extern "C" void norm_##name(const Norm *n, const Row *r) {                                                 \
     Ranges ranges = {};                                                                                      \
     norm_avx512(n, &ranges, !r || r->symmetric);                                                             \
     if (r)                                                                                                   \
-      quantize_avx512(r, &ranges);                                                                           \
-  }                                                                                                          \
-  extern "C" void narrow_##name(const float *x, int64_t n, uint16_t *y) { narrow_row(x, n, y); }
+      finish_row(r, &ranges, false);                                                                         \
+  }

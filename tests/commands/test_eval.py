@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from models.question_answering.examples import read_examples
 from tests.cli import Cli
 
 DATA = Path(__file__).parents[1] / "data" / "squad"
@@ -40,15 +41,44 @@ def test_version_2_reports_both_kinds_of_question(cli: Cli) -> None:
     assert (all_null["NoAns_f1"], all_null["HasAns_f1"]) == (100.0, 0.0)
 
 
-def test_the_gate_compares_with_a_saved_report(cli: Cli, tmp_path) -> None:
-    report = tmp_path / "report.json"
-    arguments = ("--json", "eval", "--data", SAMPLE, "--limit", "10")
-    report.write_text(cli(*arguments).out)
-    same = cli(*arguments, "--baseline", str(report), "--max-drop", "0")
-    assert (same.code, same.json["passed"], same.json["drop"]) == (0, True, 0.0)
-    report.write_text(json.dumps({"f1": 101.0}))
-    missed = cli(*arguments, "--baseline", str(report), "--max-drop", "0.5")
-    assert (missed.code, missed.json["passed"]) == (3, False)
+def test_int8_passes_the_gate_against_its_float_baseline(cli: Cli, tmp_path) -> None:
+    baseline = tmp_path / "float.json"
+    baseline.write_text(cli("--json", "eval", "--data", SAMPLE).out, "utf-8")
+    # 0.1 F1 is the whole development set's; of 121 questions one answer is 0.8.
+    gate = ("eval", "--data", SAMPLE, "--baseline", str(baseline), "--max-drop", "1")
+    passed = cli("--json", "--target", "customcpu", "--precision", "int", *gate)
+    assert passed.code == 0, passed.err
+    report = passed.json
+    assert report["passed"] and report["baseline_f1"] == json.loads(baseline.read_text("utf-8"))["f1"]
+    assert report["equal_answers"] >= 0.95 * 121 and len(report["answers"]) == 121
+    assert report["interval"][0] <= report["drop"] <= report["interval"][1]
+    assert len(report["most_changed"]) == min(10, 121 - report["equal_answers"])
+
+
+def test_a_missed_gate_says_how_far_and_which_questions(cli: Cli, tmp_path) -> None:
+    examples = read_examples(SAMPLE, 40)
+    perfect = {example.id: example.answers[0][0] for example in examples}
+    baseline = tmp_path / "perfect.json"
+    baseline.write_text(json.dumps({"f1": 100.0, "total": 40, "answers": perfect}), "utf-8")
+    gate = ("eval", "--data", SAMPLE, "--limit", "40", "--baseline", str(baseline), "--max-drop", "0.1")
+    integers = ("--target", "customcpu", "--precision", "int")
+    missed = cli(*integers, *gate)
+    assert missed.code == 3 and "F1 fell by" in missed.err and "at most 0.1 accepted" in missed.err
+    for said in ("95% interval", "equal answers", "gold", "before", "now"):
+        assert said in missed.out
+    report = cli("--json", *integers, *gate).json
+    assert not report["passed"] and report["drop"] > 0.1 and report["most_changed"][0]["f1_before"] == 1.0
+
+
+def test_a_summary_gates_on_f1_alone(cli: Cli, tmp_path) -> None:
+    baseline = tmp_path / "summary.json"
+    arguments = ("eval", "--data", SAMPLE, "--limit", "10")
+    baseline.write_text(cli("--json", *arguments, "--summary").out, "utf-8")
+    assert "answers" not in json.loads(baseline.read_text("utf-8"))
+    same = cli(*arguments, "--baseline", str(baseline), "--max-drop", "0")
+    assert same.code == 0 and "drop +0.000; no interval" in same.out and "holds no answers" in same.out
+    others = cli("eval", "--data", SAMPLE, "--limit", "11", "--baseline", str(baseline))
+    others.fails_in_one_line(1, "10 questions", "11 of", "--limit")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,12 @@ def test_what_is_written_names_no_implementation_of_ours(cli: Cli, base: str, tm
     assert load(str(tmp_path))[0].config._attn_implementation == "sdpa"
 
 
+def test_the_tokenizer_that_is_written_cuts_and_pads_nothing(cli: Cli, base: str, tmp_path: Path) -> None:
+    assert cli("finetune", "--base", base, "--train", DATA, "--output", str(tmp_path), *FEW, "--limit", "1").code == 0
+    written = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert written["truncation"] is None and written["padding"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -66,11 +72,15 @@ def test_what_cannot_be_done_is_one_line(
     [
         (("--target", "aie"), ()),
         (("--precision", "int"), ()),
+        (("--scheme", "dynamic"), ()),
+        (("--model", "minilm-squad"), ()),
+        (("--without", "attention"), ()),
+        (("--strict",), ()),
         ((), ("--eval-limit", "-1")),
         ((), ("--average", "1.5")),
         ((), ("--dropout", "1")),
     ],
-    ids=["target", "precision", "eval-limit", "average", "dropout"],
+    ids=["target", "precision", "scheme", "model", "without", "strict", "eval-limit", "average", "dropout"],
 )
 def test_wrong_usage(before: tuple[str, ...], after: tuple[str, ...], cli: Cli, base: str, tmp_path: Path) -> None:
     result = cli(*before, "finetune", "--base", base, "--train", DATA, "--output", str(tmp_path / "out"), *after)

@@ -29,6 +29,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
         (430, 1.0, [30, 80, 130, 180, 230, 280, 330, 380, 430]),
         (430, 0.001, [430]),
         (49, 1.0, [49]),
+        (500, 0.9, [100, 150, 200, 250, 300, 350, 400, 450, 500]),  # not 50: in floats, 500 * (1 - 0.9) is less
     ],
 )
 def test_which_states_are_taken(total: int, share: float, taken: list[int]) -> None:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from operators import attention_kernels, kernels
+from tests.activations import ACTIVATIONS
+from tests.operators.forcing import each_kernel
 
 kernels.load()
 
@@ -27,21 +29,13 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     kernels.use(before)
 
 
-@pytest.fixture(params=attention_kernels.built() or ["none"])
-def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each built attention kernel (csrc/attention.inc) in turn, in use."""
-    if not attention_kernels.built():
-        pytest.fail(f"no kernels to test: {kernels.status().reason}")
-    if request.param not in attention_kernels.runnable():
-        pytest.skip(f"this CPU cannot run {request.param}")
-    attention_kernels.use(request.param)
-    yield request.param
-    attention_kernels.use(None)
+kernel = each_kernel(attention_kernels)
 
 
-@pytest.fixture(params=[True, False], ids=["symmetric", "asymmetric"])
-def symmetric(request: pytest.FixtureRequest) -> bool:
-    return request.param
+@pytest.fixture(params=ACTIVATIONS)
+def levels(request: pytest.FixtureRequest) -> tuple[bool, float, int]:
+    """symmetric, fixed_scale and fixed_zero"""
+    return ACTIVATIONS[request.param].levels()
 
 
 @pytest.fixture

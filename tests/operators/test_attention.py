@@ -12,6 +12,8 @@ from operators import attention as reference
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.operators.samples import ops
 
+Levels = tuple[bool, float, int]
+
 
 def least_db(kernel: str) -> float:
     return 47 if "bf16" in kernel else 122  # 48.4 and 126 were the least seen
@@ -88,10 +90,10 @@ def test_no_keys_give_zeros(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("starts", [[0], [0, 0], [0, 0, 0]], ids=str)
-def test_no_rows(kernel: str, symmetric: bool, starts: list[int]) -> None:
+def test_no_rows(kernel: str, levels: Levels, starts: list[int]) -> None:
     at = torch.tensor(starts, dtype=torch.int32)
     assert ops.attention(torch.empty(0, 96), at, None, 2, 0.2).shape == (0, 32)
-    assert [len(t) for t in ops.attention_int8(torch.empty(0, 96), at, None, 2, 0.2, symmetric)] == [0, 0, 0]
+    assert [len(t) for t in ops.attention_int8(torch.empty(0, 96), at, None, 2, 0.2, *levels)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("scale", [0.125, 0.5, 1.0, 32.0, 512.0])
@@ -132,22 +134,22 @@ def test_nan_stays_in_its_sequence_and_head(kernel: str, column: int, value: flo
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_int8_is_attention_then_quantize(kernel: str, isa: str, symmetric: bool, dtype: torch.dtype) -> None:
+def test_int8_is_attention_then_quantize(kernel: str, isa: str, levels: Levels, dtype: torch.dtype) -> None:
     qkv, starts, keep = random(150, 3, 32).to(dtype), packed(100, 30, 20), mask(150)
     keep[100:130] = False
-    want = ops.quantize_per_token(ops.attention(qkv, starts, keep, 3, 0.2), symmetric)
-    have = ops.attention_int8(qkv, starts, keep, 3, 0.2, symmetric)
+    want = ops.quantize_per_token(ops.attention(qkv, starts, keep, 3, 0.2), *levels)
+    have = ops.attention_int8(qkv, starts, keep, 3, 0.2, *levels)
     for one, other in zip(have, want, strict=True):
         assert_equal_bits(one, other, kernel)
 
 
-def test_threads_do_not_change_it(kernel: str, symmetric: bool, threads: None) -> None:
+def test_threads_do_not_change_it(kernel: str, levels: Levels, threads: None) -> None:
     args = random(500, 4, 32), packed(300, 20, 180), mask(500), 4, 0.2
     torch.set_num_threads(1)
-    one, rows = ops.attention(*args), ops.attention_int8(*args, symmetric)
+    one, rows = ops.attention(*args), ops.attention_int8(*args, *levels)
     torch.set_num_threads(2)
     assert_equal_bits(ops.attention(*args), one, kernel)
-    for have, want in zip(ops.attention_int8(*args, symmetric), rows, strict=True):
+    for have, want in zip(ops.attention_int8(*args, *levels), rows, strict=True):
         assert_equal_bits(have, want, kernel)
 
 

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from operators import fused, kernels, reference
+from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.operators.samples import linear, ops
 
+Levels = tuple[bool, float, int]
 Rows = tuple[Tensor, Tensor, Tensor]
 
 # M, K, N: one row, every remainder of the tiles' heights, blocks of many rows, tails of K and N, wide rows, none
@@ -17,10 +19,10 @@ SHAPES = [(1, 64, 64), (5, 3, 70), (6, 64, 130), (7, 33, 64), (23, 384, 1536), (
 WIDE = [(2, 64, 4096), (49, 1024, 1024)]
 
 
-def operands(m: int, k: int, n: int, symmetric: bool) -> tuple[Rows, tuple, tuple[Tensor, Tensor, Tensor]]:
+def operands(m: int, k: int, n: int, levels: Levels) -> tuple[Rows, tuple, tuple[Tensor, Tensor, Tensor]]:
     """rows, the linear's tensors, and (residual, gamma, beta)"""
     g = torch.Generator().manual_seed(m)
-    rows = reference.quantize_per_token(torch.randn(m, k, generator=g), symmetric)
+    rows = reference.quantize_per_token(torch.randn(m, k, generator=g), *levels)
     norm = torch.randn(m, n, generator=g), torch.randn(n, generator=g), torch.randn(n, generator=g)
     return rows, linear(n, k).args(), norm
 
@@ -30,16 +32,16 @@ def dequantized(rows: Rows) -> Tensor:
     return (q.float() - zero_point[:, None]) * scale[:, None]
 
 
-def everything(m: int, k: int, n: int, symmetric: bool, of: Callable[[str], Callable]) -> list[Tensor]:
-    rows, weights, (residual, gamma, beta) = operands(m, k, n, symmetric)
+def everything(m: int, k: int, n: int, levels: Levels, of: Callable[[str], Callable]) -> list[Tensor]:
+    rows, weights, (residual, gamma, beta) = operands(m, k, n, levels)
     norm = (gamma, beta, 1e-5)
     return [
-        of("linear_int8_rows")(*rows, *weights, False),
-        of("linear_int8_rows")(*rows, *weights[:3], None, True),
-        *of("linear_int8_gelu")(*rows, *weights, symmetric),
-        *of("linear_int8_add_norm")(*rows, *weights, residual, *norm, True, symmetric),
-        *of("linear_int8_add_norm")(*rows, *weights[:3], None, residual, *norm, False, symmetric),
-        *of("norm_rows")(residual, *norm, True, symmetric),
+        of("linear_int8_rows")(*rows, *weights),
+        of("linear_int8_rows")(*rows, *weights[:3], None),
+        *of("linear_int8_gelu")(*rows, *weights, *levels),
+        *of("linear_int8_add_norm")(*rows, *weights, residual, *norm, True, *levels),
+        *of("linear_int8_add_norm")(*rows, *weights[:3], None, residual, *norm, False, *levels),
+        *of("norm_rows")(residual, *norm, True, *levels),
     ]
 
 
@@ -50,19 +52,19 @@ def threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("how", ACTIVATIONS)
 @pytest.mark.parametrize("shape", SHAPES + WIDE, ids=str)
 def test_all_kernels_and_thread_counts_give_the_same_bits(
-    shape: tuple[int, int, int], symmetric: bool, threads: Callable[[int], None]
+    shape: tuple[int, int, int], how: str, threads: Callable[[int], None]
 ) -> None:
     best = kernels.status().isa
-    expected = everything(*shape, symmetric, lambda name: getattr(ops, name))
+    expected = everything(*shape, ACTIVATIONS[how].levels(), lambda name: getattr(ops, name))
     try:
         for isa in kernels.runnable():
             kernels.use(isa)
             for count in (1, 2, 3):
                 threads(count)
-                found = everything(*shape, symmetric, lambda name: getattr(ops, name))
+                found = everything(*shape, ACTIVATIONS[how].levels(), lambda name: getattr(ops, name))
                 for one, other in zip(found, expected, strict=True):
                     assert_equal_bits(one, other)
     finally:
@@ -71,17 +73,16 @@ def test_all_kernels_and_thread_counts_give_the_same_bits(
 
 @pytest.mark.parametrize("shape", SHAPES[:-1] + WIDE, ids=str)
 def test_the_linear_equals_the_reference_to_the_bit(shape: tuple[int, int, int]) -> None:
-    rows, weights, _ = operands(*shape, True)
-    for bf16 in (False, True):
-        assert_equal_bits(ops.linear_int8_rows(*rows, *weights, bf16), fused.linear_int8_rows(*rows, *weights, bf16))
+    rows, weights, _ = operands(*shape, (True, 0.0, 128))
+    assert_equal_bits(ops.linear_int8_rows(*rows, *weights), fused.linear_int8_rows(*rows, *weights))
 
 
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("how", ACTIVATIONS)
 @pytest.mark.parametrize("shape", SHAPES[:-1] + WIDE, ids=str)
-def test_gelu_and_norm_are_near_the_reference(shape: tuple[int, int, int], symmetric: bool) -> None:
+def test_gelu_and_norm_are_near_the_reference(shape: tuple[int, int, int], how: str) -> None:
     """Floats by SQNR; a level may differ by one where rounding was on the edge, in few places only."""
-    found = everything(*shape, symmetric, lambda name: getattr(ops, name))
-    expected = everything(*shape, symmetric, lambda name: getattr(fused, name))
+    found = everything(*shape, ACTIVATIONS[how].levels(), lambda name: getattr(ops, name))
+    expected = everything(*shape, ACTIVATIONS[how].levels(), lambda name: getattr(fused, name))
     assert_sqnr(found[5], expected[5], 120)
     assert_sqnr(found[9], expected[9], 120)
     assert_sqnr(found[13], expected[13], 120)
@@ -92,14 +93,15 @@ def test_gelu_and_norm_are_near_the_reference(shape: tuple[int, int, int], symme
         assert_sqnr(found[at + 1], expected[at + 1], 75)
 
 
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("how", ACTIVATIONS)
 @pytest.mark.parametrize("shape", SHAPES + WIDE, ids=str)
-def test_fused_or_one_after_the_other_gives_the_same_bits(shape: tuple[int, int, int], symmetric: bool) -> None:
-    rows, weights, (residual, gamma, beta) = operands(*shape, symmetric)
-    y = ops.linear_int8_rows(*rows, *weights, False)
-    norm = (gamma, beta, 1e-5, True, symmetric)
+def test_fused_or_one_after_the_other_gives_the_same_bits(shape: tuple[int, int, int], how: str) -> None:
+    levels = ACTIVATIONS[how].levels()
+    rows, weights, (residual, gamma, beta) = operands(*shape, levels)
+    y = ops.linear_int8_rows(*rows, *weights)
+    norm = (gamma, beta, 1e-5, True, *levels)
     pairs = [
-        (ops.linear_int8_gelu(*rows, *weights, symmetric), ops.gelu_rows(y, symmetric)),
+        (ops.linear_int8_gelu(*rows, *weights, *levels), ops.gelu_rows(y, *levels)),
         (ops.linear_int8_add_norm(*rows, *weights, residual, *norm), ops.norm_rows(y + residual, *norm)),
     ]
     for fused_at_once, in_turn in pairs:
@@ -114,14 +116,14 @@ def test_the_error_of_gelu() -> None:
     weight = torch.tensor([[127, 0, 0, 0]], dtype=torch.int8)
     weights = (ops.pack_weight(weight), torch.tensor([127], dtype=torch.int32), torch.tensor([1 / 127]), None)
     out = dequantized(ops.linear_int8_gelu(*rows, *weights, True))
-    y = ops.linear_int8_rows(*rows, *weights, False)
+    y = ops.linear_int8_rows(*rows, *weights)
     # one value a row: it is its own largest, so nothing is lost by quantizing
     assert float((out - torch.nn.functional.gelu(y.double())).abs().max()) < 4.4e-5
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_rows_that_are_not_finite_stay_so_and_alone(bad: float) -> None:
-    rows, weights, (residual, gamma, beta) = operands(30, 64, 96, True)
+    rows, weights, (residual, gamma, beta) = operands(30, 64, 96, (True, 0.0, 128))
     scale = rows[1].clone()
     scale[7] = bad
     rows = (rows[0], scale, rows[2])

@@ -5,33 +5,21 @@ have at most 256 steps and the chunks' sums are added in turn, which leaves 128 
 of large terms are no matter here: each comparison is of a whole matrix of random numbers.
 """
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
 
 from operators import float_kernels, floating, kernels
 from tests.checks import assert_equal_bits, assert_sqnr
+from tests.operators.forcing import each_kernel
 from tests.operators.samples import ops
 from tests.operators.test_memory import at_edge
-
-kernels.load()
 
 FP32_DB, BF16_DB, ROUNDED_DB = 120, 100, 50  # the last: a result that is rounded to 8 bits has 54 dB and more
 COLUMNS = (1, 2, 15, 16, 17, 31, 33, 48, 63, 64, 65, 79, 80, 81, 127, 128, 129)
 
 
-@pytest.fixture(params=float_kernels.built() or ["none"])
-def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each built float kernel in turn, in use."""
-    if not kernels.status().compiled:
-        pytest.fail(f"no kernels to test: {kernels.status().reason}")
-    if request.param not in float_kernels.runnable():
-        pytest.skip(f"this CPU cannot run {request.param}")
-    float_kernels.use(request.param)
-    yield request.param
-    float_kernels.use(None)
+kernel = each_kernel(float_kernels)
 
 
 @pytest.fixture(params=[False, True], ids=["float32 weights", "bfloat16 weights"])

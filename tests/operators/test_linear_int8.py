@@ -7,8 +7,11 @@ from hypothesis import strategies as st
 
 from operators import kernels, reference
 from operators.validate import MAX_K
+from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.operators.samples import linear, ops
+
+Levels = tuple[bool, float, int]
 
 SHAPES = [(1, 1), (13, 70), (2, 5, 66), (2, 3, 4, 131), (0, 8), (2, 0, 8), (33,)]
 
@@ -31,48 +34,44 @@ def special_rows() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_quantize(isa: str, symmetric: bool, shape: tuple[int, ...]) -> None:
+def test_quantize(isa: str, levels: Levels, shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
-    for have, want in zip(
-        ops.quantize_per_token(x, symmetric), reference.quantize_per_token(x, symmetric), strict=True
-    ):
+    for have, want in zip(ops.quantize_per_token(x, *levels), reference.quantize_per_token(x, *levels), strict=True):
         assert_equal_bits(have, want, isa)
 
 
-def test_quantize_special_rows(isa: str, symmetric: bool) -> None:
+def test_quantize_special_rows(isa: str, levels: Levels) -> None:
     x = special_rows()
-    for have, want in zip(
-        ops.quantize_per_token(x, symmetric), reference.quantize_per_token(x, symmetric), strict=True
-    ):
+    for have, want in zip(ops.quantize_per_token(x, *levels), reference.quantize_per_token(x, *levels), strict=True):
         assert_equal_bits(have, want, isa)
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_linear(isa: str, symmetric: bool, shape: tuple[int, ...], bias: bool) -> None:
+def test_linear(isa: str, levels: Levels, shape: tuple[int, ...], bias: bool) -> None:
     x, layer = torch.randn(shape, generator=torch.Generator().manual_seed(3)), linear(70, shape[-1], bias)
-    want = reference.linear_int8(x, *layer.args(), symmetric)
+    want = reference.linear_int8(x, *layer.args(), *levels)
     assert want.shape == (*shape[:-1], 70)
-    assert_equal_bits(ops.linear_int8(x, *layer.args(), symmetric), want, isa)
+    assert_equal_bits(ops.linear_int8(x, *layer.args(), *levels), want, isa)
 
 
-def test_special_rows(isa: str, symmetric: bool) -> None:
+def test_special_rows(isa: str, levels: Levels) -> None:
     x, layer = special_rows(), linear(20, 37)
-    have = ops.linear_int8(x, *layer.args(), symmetric)
-    assert_equal_bits(have, reference.linear_int8(x, *layer.args(), symmetric), isa)
+    have = ops.linear_int8(x, *layer.args(), *levels)
+    assert_equal_bits(have, reference.linear_int8(x, *layer.args(), *levels), isa)
     assert have[1:5].isnan().all(), "rows with NaN or infinity give NaN"
     rest = [0, *range(5, 11), 12, 13]
     assert have[rest].isfinite().all(), "and no other row does"
 
 
-def test_strided_input(isa: str, symmetric: bool) -> None:
+def test_strided_input(isa: str, levels: Levels) -> None:
     x, layer = (
         torch.randn(3, 66, 5, generator=torch.Generator().manual_seed(4)).transpose(1, 2),
         linear(17, 66),
     )
     assert not x.is_contiguous()
-    have = ops.linear_int8(x, *layer.args(), symmetric)
-    assert_equal_bits(have, ops.linear_int8(x.contiguous(), *layer.args(), symmetric), isa)
+    have = ops.linear_int8(x, *layer.args(), *levels)
+    assert_equal_bits(have, ops.linear_int8(x.contiguous(), *layer.args(), *levels), isa)
 
 
 def test_longest_k(isa: str) -> None:
@@ -82,21 +81,21 @@ def test_longest_k(isa: str) -> None:
     assert_equal_bits(have, reference.linear_int8(x, *layer.args(), False), isa)
 
 
-def test_threads_do_not_change_it(isa: str, symmetric: bool, threads: None) -> None:
+def test_threads_do_not_change_it(isa: str, levels: Levels, threads: None) -> None:
     x, layer = torch.randn(150, 260, generator=torch.Generator().manual_seed(5)), linear(200, 260)
     torch.set_num_threads(1)
-    one = ops.linear_int8(x, *layer.args(), symmetric)
+    one = ops.linear_int8(x, *layer.args(), *levels)
     torch.set_num_threads(2)
-    assert_equal_bits(ops.linear_int8(x, *layer.args(), symmetric), one, isa)
+    assert_equal_bits(ops.linear_int8(x, *layer.args(), *levels), one, isa)
 
 
-def test_close_to_float(isa: str, symmetric: bool) -> None:
+def test_close_to_float(isa: str, levels: Levels) -> None:
     g = torch.Generator().manual_seed(0)
     weight, x = (
         torch.randn(96, 384, generator=g),
-        torch.randn(64, 384, generator=torch.Generator().manual_seed(6)),
+        0.4 * torch.randn(64, 384, generator=torch.Generator().manual_seed(6)),  # static scales clip none
     )
-    have = ops.linear_int8(x, *linear(96, 384, bias=False).args(), symmetric)
+    have = ops.linear_int8(x, *linear(96, 384, bias=False).args(), *levels)
     assert_sqnr(have, x @ weight.t(), at_least_db=35)
 
 
@@ -107,21 +106,21 @@ def test_close_to_float(isa: str, symmetric: bool) -> None:
     k=st.integers(1, 200),
     exponent=st.integers(-130, 120),
     offset=st.floats(-10, 10, width=32),
-    symmetric=st.booleans(),
+    levels=st.sampled_from([way.levels() for way in ACTIVATIONS.values()]),
     bias=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_any_linear(
-    m: int, n: int, k: int, exponent: int, offset: float, symmetric: bool, bias: bool, seed: int
+    m: int, n: int, k: int, exponent: int, offset: float, levels: Levels, bias: bool, seed: int
 ) -> None:
     x = (torch.randn(m, k, generator=torch.Generator().manual_seed(seed)) + offset) * 2.0**exponent
     layer = linear(n, k, bias, seed)
-    want = reference.linear_int8(x, *layer.args(), symmetric)
+    want = reference.linear_int8(x, *layer.args(), *levels)
     before = kernels.status().isa
     assert kernels.runnable()
     try:
         for isa in kernels.runnable():
             kernels.use(isa)
-            assert_equal_bits(ops.linear_int8(x, *layer.args(), symmetric), want, isa)
+            assert_equal_bits(ops.linear_int8(x, *layer.args(), *levels), want, isa)
     finally:
         kernels.use(before)

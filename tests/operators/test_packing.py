@@ -36,6 +36,14 @@ def test_masks_of_any_kind(dtype: torch.dtype) -> None:
         assert_equal_bits(have, want)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_what_is_not_zero_is_real(dtype: torch.dtype) -> None:
+    mask = torch.tensor([[0.5, 0.0, 1e-30], [-0.5, -0.0, torch.inf]], dtype=dtype)
+    for have, want in zip(ops.pack_tokens(mask), ops.pack_tokens(mask != 0), strict=True):
+        assert_equal_bits(have, want)
+    assert ops.pack_tokens(mask)[0].tolist() == [0, 2, 3, 5]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.int64], ids=str)
 def test_rows_of_any_kind(dtype: torch.dtype) -> None:
     x = torch.arange(4).view(2, 2).to(dtype)

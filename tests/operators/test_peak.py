@@ -40,6 +40,7 @@ def test_the_best_of_each_type_is_measured() -> None:
 
 def test_without_compiled_kernels_it_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = kernels.KernelStatus(False, "reference", (), "OPSWAP_ISA=reference")
+    monkeypatch.setattr(kernels, "library", lambda: None)
     monkeypatch.setattr(kernels, "status", lambda: missing)
     peak._library.cache_clear()
     with pytest.raises(peak.PeakError, match="OPSWAP_ISA=reference"):

@@ -22,6 +22,7 @@ def quantize_in_numpy(row: np.ndarray, symmetric: bool) -> tuple[np.ndarray, np.
     return np.clip(np.rint(row * inverse) + zero, 0, 255).astype(np.uint8), scale, zero
 
 
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
 def test_quantize_per_token(symmetric: bool) -> None:
     x = torch.randn(200, 33, generator=torch.Generator().manual_seed(0)) * torch.logspace(-30, 30, 200)[:, None]
     x[0], x[1], x[2] = 0, x[1].abs(), -x[2].abs()
@@ -30,6 +31,22 @@ def test_quantize_per_token(symmetric: bool) -> None:
         want_q, want_scale, want_zero = quantize_in_numpy(row, symmetric)
         assert_equal_bits(q[i], torch.from_numpy(want_q), f"row {i}")
         assert scale[i].item() == want_scale and zero[i].item() == want_zero, f"row {i}"
+
+
+@pytest.mark.parametrize("symmetric, scale, zero", [(True, 0.1, 128), (False, 0.037, 0), (False, 1e-37, 201)])
+def test_quantize_by_one_scale(symmetric: bool, scale: float, zero: int) -> None:
+    x = torch.randn(200, 33, generator=torch.Generator().manual_seed(0)) * torch.logspace(-38, 38, 200)[:, None]
+    x[0], x[1] = 0, torch.arange(-16, 17) * scale / 2  # ties
+    x[2, 0], x[3, 1], x[4, 2] = torch.nan, torch.inf, -torch.inf
+    q, scales, zeros = reference.quantize_per_token(x, symmetric, scale, zero)
+    inverse, bad = F(1) / F(scale), [2, 3, 4]
+    with np.errstate(over="ignore"):
+        level = np.rint(x.numpy() * inverse)
+    want = torch.from_numpy(np.clip(level + zero, 1 if symmetric else 0, 255))
+    want[bad] = zero
+    assert_equal_bits(q, want.to(torch.uint8))
+    assert (zeros == zero).all() and scales[bad].isnan().all()
+    assert (scales[[row for row in range(200) if row not in bad]] == F(scale)).all()
 
 
 def test_linear_rounds_the_scales_first() -> None:

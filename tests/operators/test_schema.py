@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from operators import OPERATORS, embedding, fused, reference
+from operators import OPERATORS, attention, embedding, fused, reference
 from operators.validate import MAX_K
 from tests.checks import assert_equal_bits
 from tests.operators.samples import integers, linear, ops
@@ -22,20 +22,21 @@ ROWS = (Q, torch.rand(5), ZERO)
 NORM = (torch.rand(70), torch.rand(70), 1e-5)
 IDS, TABLE = torch.tensor([3, 0, 3, 10]), torch.randn(11, 70)
 RESIDUAL = torch.randn(5, 70)
+FIXED = (False, 0.1, 7)
 
 ARGUMENTS: dict[str, list[tuple]] = {
-    "quantize_per_token": [(X, True), (X[0, 0], False), (X[:0], True)],
+    "quantize_per_token": [(X, True), (X[0, 0], False), (X[:0], True), (X, False, 0.1, 7)],
     "pack_weight": [(WEIGHT,)],
     "int8_matmul": [(Q, ZERO, LAYER.packed, LAYER.weight_sum)],
-    "linear_int8": [(X, *LAYER.args(), True), (X, *LAYER.args()[:3], None, False)],
-    "linear_int8_rows": [(*ROWS, *LAYER.args(), False), (*ROWS, *LAYER.args()[:3], None, True)],
-    "linear_int8_gelu": [(*ROWS, *LAYER.args(), True), (*ROWS, *LAYER.args()[:3], None, False)],
-    "linear_int8_add_norm": [(*ROWS, *LAYER.args(), RESIDUAL, *NORM, quantize, True) for quantize in (True, False)],
-    "gelu_rows": [(RESIDUAL, True), (RESIDUAL[:0], False)],
-    "norm_rows": [(RESIDUAL, *NORM, quantize, False) for quantize in (True, False)],
+    "linear_int8": [(X, *LAYER.args(), True), (X, *LAYER.args()[:3], None, False, 0.1, 7)],
+    "linear_int8_rows": [(*ROWS, *LAYER.args()), (*ROWS, *LAYER.args()[:3], None)],
+    "linear_int8_gelu": [(*ROWS, *LAYER.args(), True), (*ROWS, *LAYER.args()[:3], None, *FIXED)],
+    "linear_int8_add_norm": [(*ROWS, *LAYER.args(), RESIDUAL, *NORM, quantize, *FIXED) for quantize in (True, False)],
+    "gelu_rows": [(RESIDUAL, True), (RESIDUAL[:0], False), (RESIDUAL, *FIXED)],
+    "norm_rows": [(RESIDUAL, *NORM, quantize, *FIXED) for quantize in (True, False)],
     "embed_norm": [
         (IDS, TABLE, IDS, TABLE, IDS, TABLE, *NORM, True, True),
-        (IDS, TABLE, IDS, TABLE, None, None, *NORM, False, False),
+        (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED),
     ],
     "pack_tokens": [(MASK,), (MASK.bool(),), (0 * MASK,)],
     "unpack_tokens": [(X[0, :3], MASK.flatten().nonzero().flatten(), 2, 2)],
@@ -45,7 +46,7 @@ ARGUMENTS: dict[str, list[tuple]] = {
         (X.bfloat16(), ops.pack_weight_float(RESIDUAL[:, :33], True), torch.rand(5), 5, "none"),
     ],
     "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5)],
-    "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, False)],
+    "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, *FIXED)],
 }
 
 BAD: dict[str, tuple[str, tuple]] = {
@@ -53,6 +54,19 @@ BAD: dict[str, tuple[str, tuple]] = {
     "quantize a scalar": ("quantize_per_token", (torch.tensor(1.0), True)),
     "quantize no columns": ("quantize_per_token", (torch.zeros(3, 0), True)),
     "quantize too long": ("quantize_per_token", (torch.zeros(1, MAX_K + 1), True)),
+    "quantize by a scale below 0": ("quantize_per_token", (X, True, -0.1, 128)),
+    "quantize by a scale that is NaN": ("quantize_per_token", (X, True, torch.nan, 128)),
+    "quantize by a scale that underflows": ("quantize_per_token", (X, True, 1e-39, 128)),
+    "quantize by a scale that overflows": ("quantize_per_token", (X, True, 1e39, 128)),
+    "quantize, symmetric from 0": ("quantize_per_token", (X, True, 0.1, 0)),
+    "linear, zero point of 256": ("linear_int8", (X, *LAYER.args(), False, 0.1, 256)),
+    "linear and gelu, zero point of -1": ("linear_int8_gelu", (*ROWS, *LAYER.args(), False, 0.1, -1)),
+    "linear and norm, infinite scale": (
+        "linear_int8_add_norm",
+        (*ROWS, *LAYER.args(), RESIDUAL, *NORM, True, False, torch.inf, 3),
+    ),
+    "embeddings, scale below 0": ("embed_norm", (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, True, -1.0)),
+    "attention, zero point of 256": ("attention_int8", (QKV, STARTS, None, 2, 0.5, False, 0.1, 256)),
     "pack floats": ("pack_weight", (WEIGHT.float(),)),
     "pack 1 dimension": ("pack_weight", (WEIGHT[0],)),
     "pack -128": ("pack_weight", (torch.full((2, 2), -128, dtype=torch.int8),)),
@@ -73,7 +87,7 @@ BAD: dict[str, tuple[str, tuple]] = {
     "linear, double scales": ("linear_int8", (X, *LAYER.args()[:2], LAYER.weight_scale.double(), None, True)),
     "linear, short bias": ("linear_int8", (X, *LAYER.args()[:3], torch.zeros(69), True)),
     "linear too long": ("linear_int8", (torch.zeros(1, MAX_K + 1), *LAYER.args(), True)),
-    "rows of int8": ("linear_int8_rows", (Q.char(), *ROWS[1:], *LAYER.args(), False)),
+    "rows of int8": ("linear_int8_rows", (Q.char(), *ROWS[1:], *LAYER.args())),
     "rows, scales missing": ("linear_int8_gelu", (Q, ROWS[1][:-1], ZERO, *LAYER.args(), True)),
     "rows of another K": ("linear_int8_gelu", (Q[:, :-2], *ROWS[1:], *LAYER.args(), True)),
     "residual of other rows": (
@@ -107,7 +121,7 @@ def test_opcheck(name: str) -> None:
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case: str, through: str) -> None:
     name, args = BAD[case]
-    python = next(module for module in (reference, fused, embedding) if hasattr(module, name))
+    python = next(module for module in (reference, fused, embedding, attention) if hasattr(module, name))
     function: Callable = getattr(ops if through == "kernels" else python, name)
     with pytest.raises((ValueError, RuntimeError), match=f"^{name}: .*; got .*; ") as error:
         function(*args)

@@ -16,58 +16,64 @@ from targets._fused import (
     outermost,
     swap_modules,
 )
-from targets._linear import QuantizedLinear
+from targets._linear import Activation, QuantizedLinear
+from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
 
 WIDTH, HEADS = 24, 4
 
 
-@pytest.fixture(params=[True, False], ids=["symmetric", "asymmetric"])
+@pytest.fixture(params=ACTIVATIONS)
 def linear(request: pytest.FixtureRequest) -> QuantizedLinear:
     torch.manual_seed(0)
-    return QuantizedLinear.from_linear(nn.Linear(WIDTH, 10), request.param)
+    return QuantizedLinear.from_linear(nn.Linear(WIDTH, 10), ACTIVATIONS[request.param])
+
+
+@pytest.fixture(params=ACTIVATIONS)
+def how(request: pytest.FixtureRequest) -> Activation:
+    """of the rows that come out"""
+    return ACTIVATIONS[request.param]
 
 
 def random(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 2 + 0.3
 
 
-def same_rows(actual: tuple[Tensor, ...], x: Tensor, symmetric: bool) -> None:
-    for have, want in zip(actual, torch.ops.opswap.quantize_per_token(x, symmetric), strict=True):
+def same_rows(actual: tuple[Tensor, ...], x: Tensor, how: Activation) -> None:
+    for have, want in zip(actual, torch.ops.opswap.quantize_per_token(x, *how.levels()), strict=True):
         assert_equal_bits(have, want)
 
 
 @pytest.mark.parametrize("shape", [(7, WIDTH), (2, 3, WIDTH), (0, WIDTH)], ids=str)
 def test_quantize_and_linear_are_the_quantized_linear(linear, shape):
     x = random(*shape)
-    rows = Quantize(linear.symmetric)(x)
-    same_rows(rows, x, linear.symmetric)
+    rows = Quantize(linear.activation)(x)
+    same_rows(rows, x, linear.activation)
     assert_equal_bits(RowsLinear(linear)(rows), linear(x).view(-1, 10))
-    assert_equal_bits(RowsLinear(linear, bf16=True)(rows), linear(x).view(-1, 10).bfloat16())
 
 
-def test_gelu(linear):
+def test_gelu(linear, how):
     x = random(7, WIDTH)
-    same_rows(RowsLinearGelu(linear)(Quantize(linear.symmetric)(x)), F.gelu(linear(x)), linear.symmetric)
+    same_rows(RowsLinearGelu(linear, how)(Quantize(linear.activation)(x)), F.gelu(linear(x)), how)
 
 
-def test_add_norm(linear):
+def test_add_norm(linear, how):
     x, residual, gamma, beta = random(7, WIDTH), random(7, 10), random(10), random(10)
-    rows = Quantize(linear.symmetric)(x)
+    rows = Quantize(linear.activation)(x)
     expected = F.layer_norm(linear(x) + residual, (10,), gamma, beta, 1e-3)
-    y, quantized = RowsLinearAddNorm(linear, gamma, beta, 1e-3, quantize=True)(rows, residual)
+    y, quantized = RowsLinearAddNorm(linear, gamma, beta, 1e-3, how)(rows, residual)
     assert_equal_bits(y, expected)
-    same_rows(quantized, expected, linear.symmetric)
-    assert_equal_bits(RowsLinearAddNorm(linear, gamma, beta, 1e-3, quantize=False)(rows, residual), expected)
+    same_rows(quantized, expected, how)
+    assert_equal_bits(RowsLinearAddNorm(linear, gamma, beta, 1e-3, None)(rows, residual), expected)
 
 
-def test_norm():
+def test_norm(how):
     x, gamma, beta = random(7, 10), random(10), random(10)
     expected = F.layer_norm(x, (10,), gamma, beta, 1e-3)
-    y, rows = NormRows(gamma, beta, 1e-3, quantize=True, symmetric=False)(x)
+    y, rows = NormRows(gamma, beta, 1e-3, how)(x)
     assert_equal_bits(y, expected)
-    same_rows(rows, expected, symmetric=False)
-    assert_equal_bits(NormRows(gamma, beta, 1e-3, quantize=False, symmetric=False)(x), expected)
+    same_rows(rows, expected, how)
+    assert_equal_bits(NormRows(gamma, beta, 1e-3, None)(x), expected)
 
 
 def attention(qkv: Tensor, starts: list[int], keep: Tensor, scale: float) -> Tensor:
@@ -97,7 +103,8 @@ def test_attention(kept, dtype):
     assert y.dtype == torch.float32
     assert_sqnr(y, attention(qkv, starts, keep, 0.4).float(), 110.0)
     assert kept != "none of one sequence" or not y[5].any()
-    same_rows(AttentionRows(HEADS, 0.4, symmetric=True)(*given), y, symmetric=True)
+    for how in ACTIVATIONS.values():
+        same_rows(AttentionRows(HEADS, 0.4, how)(*given), y, how)
 
 
 def test_attention_is_an_operator_that_can_be_exported():
@@ -109,9 +116,9 @@ def test_attention_is_an_operator_that_can_be_exported():
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.bare = QuantizedLinear.from_linear(nn.Linear(4, 4), True)
-        self.fused = RowsLinearGelu(QuantizedLinear.from_linear(nn.Linear(4, 4), True))
-        self.norm = RowsLinear(QuantizedLinear.from_linear(nn.Linear(4, 4), True))
+        self.bare = QuantizedLinear.from_linear(nn.Linear(4, 4), Activation())
+        self.fused = RowsLinearGelu(QuantizedLinear.from_linear(nn.Linear(4, 4), Activation()), Activation())
+        self.norm = RowsLinear(QuantizedLinear.from_linear(nn.Linear(4, 4), Activation()))
 
 
 def test_a_fused_module_is_swapped_as_a_whole():

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from operators import kernels, reference
 from targets import _packed, aie, cpu
-from targets._linear import QuantizedLinear
+from targets._linear import Activation, QuantizedLinear
+from tests.activations import ACTIVATIONS
 
 MAKERS = {"cpu": cpu.IntLinear, "customcpu": _packed.PackedLinear, "aie": aie.AieLinear}
 SHAPES = [(1, 1, 1), (1, 1, 9), (1, 3, 5), (2, 7, 1), (5, 8, 8), (7, 13, 9), (16, 64, 64), (33, 65, 66)]
@@ -22,12 +23,12 @@ def loaded() -> None:
     kernels.load()
 
 
-def layer(k: int, n: int, symmetric: bool, bias: bool = True) -> QuantizedLinear:
+def layer(k: int, n: int, how: str, bias: bool = True) -> QuantizedLinear:
     generator = torch.Generator().manual_seed(1000 * k + n)
     linear = nn.Linear(k, n, bias=bias)
     for parameter in linear.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator)
-    return QuantizedLinear.from_linear(linear, symmetric)
+    return QuantizedLinear.from_linear(linear, ACTIVATIONS[how])
 
 
 def rows(m: int, k: int) -> Tensor:
@@ -38,18 +39,18 @@ def same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a.nan_to_num(7e7), b.nan_to_num(7e7))
 
 
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("how", ACTIVATIONS)
 @pytest.mark.parametrize("m, k, n", SHAPES)
 @pytest.mark.parametrize("target", MAKERS)
-def test_equals_the_reference(target, m, k, n, symmetric):
-    source, x = layer(k, n, symmetric), rows(m, k)
+def test_equals_the_reference(target, m, k, n, how):
+    source, x = layer(k, n, how), rows(m, k)
     assert torch.equal(MAKERS[target](source)(x), source(x))
 
 
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("how", ACTIVATIONS)
 @pytest.mark.parametrize("target", MAKERS)
-def test_leading_sizes_no_bias_and_strides(target, symmetric):
-    source = layer(21, 10, symmetric, bias=False)
+def test_leading_sizes_no_bias_and_strides(target, how):
+    source = layer(21, 10, how, bias=False)
     made = MAKERS[target](source)
     x = rows(6, 21)
     assert torch.equal(made(x.view(2, 1, 3, 21)), source(x).view(2, 1, 3, 10))
@@ -59,10 +60,10 @@ def test_leading_sizes_no_bias_and_strides(target, symmetric):
     assert made(x[:0].view(0, 4, 21)).shape == (0, 4, 10)
 
 
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("how", ACTIVATIONS)
 @pytest.mark.parametrize("target", MAKERS)
-def test_bad_rows_are_nan_and_leave_the_others_alone(target, symmetric):
-    source, x = layer(40, 12, symmetric), rows(7, 40)
+def test_bad_rows_are_nan_and_leave_the_others_alone(target, how):
+    source, x = layer(40, 12, how), rows(7, 40)
     x[1, 3], x[2, 0], x[3, 39] = torch.nan, torch.inf, -torch.inf
     x[4] = 0
     x[5] = 1e-45
@@ -72,29 +73,45 @@ def test_bad_rows_are_nan_and_leave_the_others_alone(target, symmetric):
     assert y[1:4].isnan().all() and y[[0, 4, 5]].isfinite().all()
 
 
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("how", ACTIVATIONS)
 @pytest.mark.parametrize("k", [64, 1000, 4099])
 @pytest.mark.parametrize("target", MAKERS)
-def test_extremes_do_not_saturate(target, k, symmetric):
+def test_extremes_do_not_saturate(target, k, how):
     signs = torch.tensor([1, 1, -1, 1]).repeat(k // 4 + 1)[:k]
     weight = torch.stack([127 * torch.ones(k), -127 * torch.ones(k), 127 * signs]).to(torch.int8)
-    source = QuantizedLinear(weight, torch.ones(3), None, symmetric)
+    source = QuantizedLinear(weight, torch.ones(3), None, ACTIVATIONS[how])
     x = torch.stack([torch.ones(k), -torch.ones(k), signs.float()])
     assert torch.equal(MAKERS[target](source)(x), source(x))
 
 
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
-def test_cpu_quantizes_rows_as_the_reference_does(symmetric):
+@pytest.mark.parametrize("how", ACTIVATIONS)
+def test_cpu_quantizes_rows_as_the_reference_does(how):
     x = rows(50, 33)
     x[3] = 0
     x[4, 4] = torch.nan
     x[5] = x[5].abs()
     x[6] = -x[6].abs()
-    q, scale, zero = cpu.quantize_rows(x, symmetric)
-    expected_q, expected_scale, expected_zero = reference.quantize_per_token(x, symmetric)
+    q, scale, zero = cpu.quantize_rows(x, ACTIVATIONS[how])
+    expected_q, expected_scale, expected_zero = reference.quantize_per_token(x, *ACTIVATIONS[how].levels())
     assert torch.equal(q.to(torch.int32) + 128, expected_q.to(torch.int32))
     assert same(scale[:, 0], expected_scale)
     assert torch.equal(expected_zero, torch.full_like(expected_zero, 128) if zero is None else zero[:, 0] + 128)
+
+
+@pytest.mark.parametrize(
+    "wrong, line",
+    [
+        ({"scale": 0.0}, "scale must be above 0; got 0.0; leave it out"),
+        ({"scale": -1.0}, "fixed_scale must be 0"),
+        ({"scale": torch.nan}, "fixed_scale must be 0"),
+        ({"symmetric": False, "scale": 1.0, "zero_point": 256}, r"must lie in 0\.\.255; got 256"),
+        ({"scale": 1.0, "zero_point": 127}, "symmetric wants the zero point 128; got 127"),
+    ],
+    ids=["zero", "negative", "NaN", "zero point", "symmetric"],
+)
+def test_activations_that_cannot_be(wrong, line):
+    with pytest.raises(ValueError, match=line):
+        Activation(**wrong)
 
 
 def test_aie_multiplies_whole_tiles(monkeypatch):
@@ -106,7 +123,7 @@ def test_aie_multiplies_whole_tiles(monkeypatch):
         return real(q, packed, weight_sum)
 
     monkeypatch.setattr(aie, "array_matmul", look)
-    aie.AieLinear(layer(13, 9, True))(rows(5, 13))
+    aie.AieLinear(layer(13, 9, "symmetric"))(rows(5, 13))
     assert seen == [(8, 16, 16)]
 
 

@@ -9,11 +9,12 @@ from torch import Tensor, fx, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from tests import tiny
+from tests.activations import ACTIVATIONS
 from tests.checks import assert_sqnr
 from toolkit import Recipe, capture
 from toolkit.fuse import NAMES
 from toolkit.pipeline import PASSES, fuse, run
-from toolkit.quantize import quantize
+from toolkit.quantize import QuantizedLinear, quantize
 
 # Unfused and fused differ in the order of float sums, about 140 dB here. That may turn a quantized level at a rounding
 # edge, one of some ten thousand: an error of 1/127 of a row's largest value in one element, which leaves 65 dB or more.
@@ -31,11 +32,14 @@ def model_of(name: str) -> nn.Module:
 
 
 @cache
-def unfused(name: str, symmetric: bool = True, keep: tuple[str, ...] = ("qa_outputs",)) -> fx.GraphModule:
-    """→ the quantized graph, with no target yet"""
+def unfused(name: str, how: str = "symmetric", keep: tuple[str, ...] = ("qa_outputs",)) -> fx.GraphModule:
+    """how: a key of ACTIVATIONS → the quantized graph, with no target yet"""
     graph = capture(model_of(name))
     run(graph, PASSES)
-    quantize(graph, Recipe("int", symmetric=symmetric, keep=keep))
+    quantize(graph, Recipe("int", keep=keep))
+    for module in graph.modules():
+        if isinstance(module, QuantizedLinear):
+            module.activation = ACTIVATIONS[how]
     return graph
 
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from benchmarks.outliers import plant
 from operators import quantize_weight
-from targets._linear import QuantizedLinear
+from targets._linear import Activation, QuantizedLinear
 from targets.base import UsageError
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr, sqnr
@@ -189,7 +189,7 @@ def test_the_corrected_bias_leaves_no_error_on_average(symmetric):
 @pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
 def test_rounded_is_what_the_integers_are(symmetric):
     x = correlated(50, 31)
-    q, scale, zero = torch.ops.opswap.quantize_per_token(x, symmetric)
+    q, scale, zero = torch.ops.opswap.quantize_per_token(x, symmetric, 0.0, 128)
     expected = (q.float() - zero[:, None]) * scale[:, None]
     # a value halfway between two levels may go either way: one more rounding of x · (1 / scale)
     assert_sqnr(rounded(x, Recipe(precision="int", symmetric=symmetric)), expected, 60)
@@ -211,6 +211,6 @@ def test_everything_off_is_plain_rounding():
     graph = captured(model)
     linear = graph.get_submodule(name)
     assert isinstance(linear, nn.Linear)
-    plain = QuantizedLinear.from_linear(linear, True)
+    plain = QuantizedLinear.from_linear(linear, Activation())
     swapped = transform(model, Recipe(precision="int", **OFF), "cpu").get_submodule(name)
     assert_equal_bits(swapped.scale, plain.scale)

@@ -9,6 +9,7 @@ import targets
 from targets._fused import FUSED, AttentionRows, RowsLinearAddNorm
 from targets._linear import QuantizedLinear
 from tests import tiny
+from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.toolkit.fusing import SAME_DB, assert_same, fused, inputs, mask_of, model_of, unfused
 from toolkit import Recipe, UsageError, report_of, transform
@@ -69,8 +70,9 @@ def test_a_head_that_reads_one_position_keeps_the_padding(padding):
     assert_sqnr(graph(**given)[0], unfused("classifier")(**given)[0], SAME_DB)
 
 
-def test_asymmetric_rows():
-    source = unfused("bert", symmetric=False)
+@pytest.mark.parametrize("how", ACTIVATIONS)
+def test_every_way_to_quantize_rows(how):
+    source = unfused("bert", how)
     graph, counts = fused(source)
     assert counts == TWO_LAYERS
     assert_same(graph, source, inputs("bert", mask_of("right")), packed=True)
@@ -81,7 +83,7 @@ def test_asymmetric_rows():
     [
         (("qa_outputs", "*.0.attention.self.key"), {"qkv": 1, "quantize": 9}),
         (("qa_outputs", "*.0.intermediate.dense"), {"gelu": 1, "quantize": 7}),
-        (("qa_outputs", "*.1.output.dense"), {"gelu": 1, "add_norm": 3, "quantize": 7}),
+        (("qa_outputs", "*.1.output.dense"), {"gelu": 1, "add_norm": 3, "embeddings": 2, "quantize": 7}),
         ((), {"quantize": 9}),
     ],
     ids=["key", "intermediate", "output", "none"],
@@ -129,7 +131,7 @@ def test_nothing_is_computed_for_nobody():
 
 def test_the_last_norm_is_not_quantized():
     graph, _ = fused_bert()
-    norms = [module.quantize for module in graph.modules() if isinstance(module, RowsLinearAddNorm)]
+    norms = [module.activation is not None for module in graph.modules() if isinstance(module, RowsLinearAddNorm)]
     assert norms == [True, True, True, False]
 
 

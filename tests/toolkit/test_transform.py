@@ -172,7 +172,8 @@ def test_report_as_json():
     assert list(report["target"]) == ["requested", "executed", "native", "device", "isa", "reason"]
     assert report["target"]["requested"] == "aie" and report["target"]["executed"] == "aie-emulated"
     assert report["target"]["native"] is False and "emulated" in report["target"]["reason"]
-    assert report["kept"] == [{"name": "qa_outputs", "why": "the recipe keeps 'qa_outputs'"}]
+    kept = {"name": "qa_outputs", "precision": "fp", "why": "the recipe keeps 'qa_outputs'"}
+    assert report["kept"] == [kept]
 
 
 def test_a_target_must_not_leave_anything_behind(monkeypatch):

@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
+from targets._bf16 import Bf16Linear
 from targets._fused import Attention, AttentionRows, Quantize
 from targets._linear import QuantizedLinear
 from toolkit.fuse.mask import MASK, is_padding_mask
@@ -19,6 +20,7 @@ SDPA = aten.scaled_dot_product_attention.default
 NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 RESHAPES = (aten.view.default, aten.reshape.default)
 COPIES = (aten.contiguous.default, aten.clone.default)
+STACKABLE = (QuantizedLinear, nn.Linear, Bf16Linear)
 Keys = tuple[fx.Node, fx.Node | None]
 
 
@@ -64,14 +66,15 @@ def fuse_attention(gm: fx.GraphModule) -> int:
 def fuse_qkv(gm: fx.GraphModule) -> int:
     """Attention(cat(q(x), k(x), v(x)), ...) → Attention(qkv(x), ...), the three weights stacked
 
-    Exact: weights are quantized one output channel at a time. All calls of the three linears are rewritten, or none.
+    Exact: weights are quantized one output channel at a time. The three are all quantized, all float or all bf16; all
+    their calls are rewritten, or none.
     """
     groups = defaultdict(list)
     for node in calls(gm, Attention):
         cat = node.args[0].args[0]  # type: ignore[union-attr]
         if isinstance(cat, fx.Node) and _stackable(gm, cat):
             groups[tuple(str(part.target) for part in cat.args[0])].append(cat)  # type: ignore[union-attr]
-    used = Counter({name: len(nodes) for name, nodes in sites(gm, QuantizedLinear).items()})
+    used = Counter({name: len(nodes) for kind in STACKABLE for name, nodes in sites(gm, kind).items()})
     fused = 0
     for names, cats in groups.items():
         if len(set(names)) < 3 or any(used[name] != len(cats) for name in names):
@@ -91,20 +94,26 @@ def fuse_attention_rows(gm: fx.GraphModule) -> int:
         user = only_user(node)
         attention, quantize = module_of(gm, node), module_of(gm, user)
         if isinstance(attention, Attention) and isinstance(quantize, Quantize) and user is not None:
-            made = AttentionRows(attention.heads, attention.scale, quantize.symmetric)
+            made = AttentionRows(attention.heads, attention.scale, quantize.activation)
             gm.set_submodule(str(node.target), made.eval())
             user.replace_all_uses_with(node)
             fused += 1
     return fused
 
 
-def stack(parts: list[QuantizedLinear]) -> QuantizedLinear:
-    """Linears of one input → one linear with their outputs side by side; a bias that is missing is zeros."""
+def stack(parts: list[Any]) -> nn.Module:
+    """Linears of one input and one kind → one with their outputs side by side; a bias that is missing is zeros."""
     bias: Tensor | None = None
     if any(part.bias is not None for part in parts):
-        bias = torch.cat([torch.zeros_like(part.scale) if part.bias is None else part.bias for part in parts])
-    weight, scale = torch.cat([part.weight for part in parts]), torch.cat([part.scale for part in parts])
-    return QuantizedLinear(weight, scale, bias, parts[0].symmetric)
+        none = parts[0].weight.new_zeros(parts[0].out_features, dtype=torch.float32)
+        bias = torch.cat([none if part.bias is None else part.bias for part in parts])
+    weight = torch.cat([part.weight for part in parts])
+    if isinstance(parts[0], QuantizedLinear):
+        return QuantizedLinear(weight, torch.cat([part.scale for part in parts]), bias, parts[0].activation)
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)  # type: ignore[assignment]
+    return Bf16Linear(linear) if isinstance(parts[0], Bf16Linear) else linear
 
 
 def _stackable(gm: fx.GraphModule, cat: fx.Node) -> bool:
@@ -112,9 +121,9 @@ def _stackable(gm: fx.GraphModule, cat: fx.Node) -> bool:
         return False
     nodes: Any = cat.args[0]
     modules = [module_of(gm, node) for node in nodes]
-    if not all(type(module) is QuantizedLinear for module in modules):
+    if type(modules[0]) not in STACKABLE or any(type(module) is not type(modules[0]) for module in modules):
         return False
-    alike = {(node.args[0], getattr(module, "symmetric", None)) for node, module in zip(nodes, modules, strict=True)}
+    alike = {(node.args[0], getattr(module, "activation", None)) for node, module in zip(nodes, modules, strict=True)}
     single = all(only_user(node) is cat for node in nodes)
     return single and len(alike) == 1
 

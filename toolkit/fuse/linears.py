@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from targets._fused import NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
-from targets._linear import QuantizedLinear
+from targets._linear import Activation, QuantizedLinear
 from toolkit.fuse.matching import add_module, aten, is_rows, mark_rows, module_of, only_user, parameter, sites
 
 Norm = tuple[Tensor, Tensor, float]  # gamma, beta, eps
@@ -17,21 +17,22 @@ def share_quantize(gm: fx.GraphModule) -> int:
 
     All calls of a linear, if each reads rows of tokens, or none. → how many calls
     """
-    names: dict[bool, str] = {}
+    names: dict[Activation, str] = {}
     made: dict[Any, fx.Node] = {}
     fused = 0
     for name, nodes in sites(gm, QuantizedLinear).items():
         if not all(is_rows(node.args[0]) for node in nodes):
             continue
         linear: Any = gm.get_submodule(name)
-        if linear.symmetric not in names:
-            names[linear.symmetric] = add_module(gm, "quantize", Quantize(linear.symmetric))
+        how: Activation = linear.activation
+        if how not in names:
+            names[how] = add_module(gm, "quantize", Quantize(how))
         gm.set_submodule(name, RowsLinear(linear).eval())
         for node in nodes:
-            key = x, _ = node.args[0], linear.symmetric
+            key = x, _ = node.args[0], how
             if key not in made:
                 with gm.graph.inserting_after(x):  # type: ignore[arg-type]
-                    made[key] = mark_rows(gm.graph.call_module(names[linear.symmetric], (x,)))
+                    made[key] = mark_rows(gm.graph.call_module(names[how], (x,)))
             node.args = (made[key],)
         fused += len(nodes)
     return fused
@@ -45,10 +46,11 @@ def fuse_gelu(gm: fx.GraphModule) -> int:
     fused = 0
     for name, nodes in sites(gm, RowsLinear).items():
         linear: Any = gm.get_submodule(name).linear
-        ends = [_gelu_end(gm, node, linear.symmetric) for node in nodes]
-        if None in ends:
+        ends = [_gelu_end(gm, node) for node in nodes]
+        ways = {quantize.activation for end in ends if isinstance(quantize := module_of(gm, end), Quantize)}
+        if None in ends or len(ways) > 1:
             continue
-        gm.set_submodule(name, RowsLinearGelu(linear).eval())
+        gm.set_submodule(name, RowsLinearGelu(linear, *ways).eval())
         for node, end in zip(nodes, ends, strict=True):
             end.replace_all_uses_with(node)  # type: ignore[union-attr]
         fused += len(nodes)
@@ -58,8 +60,8 @@ def fuse_gelu(gm: fx.GraphModule) -> int:
 def fuse_add_norm(gm: fx.GraphModule) -> int:
     """y = layer_norm(RowsLinear(rows) + residual), Quantize(y) → (y, rows) = RowsLinearAddNorm(rows, residual)
 
-    y alone where no call's result is quantized. All calls of a linear, if they have one norm, or none. → how many
-    calls
+    y alone where no call's result is quantized; of several ways to quantize it, the first. All calls of a linear, if
+    they have one norm, or none. → how many calls
     """
     fused = 0
     for name, nodes in sites(gm, RowsLinear).items():
@@ -68,34 +70,36 @@ def fuse_add_norm(gm: fx.GraphModule) -> int:
         norm = _one_norm(gm, ends)
         if norm is None:
             continue
-        quantize = any(_quantizers(gm, end, linear.symmetric) for end in ends)
-        gm.set_submodule(name, RowsLinearAddNorm(linear, *norm, quantize).eval())
+        how = next((way for end in ends for way in _ways(gm, end)), None)
+        gm.set_submodule(name, RowsLinearAddNorm(linear, *norm, how).eval())
         for node, end in zip(nodes, ends, strict=True):
-            _replace_norm(gm, end, name, (node.args[0], _residual(node)), quantize, linear.symmetric)
+            _replace_norm(gm, end, name, (node.args[0], _residual(node)), how)
         fused += len(nodes)
     return fused
 
 
 def fuse_norm(gm: fx.GraphModule) -> int:
-    """y = layer_norm(x), Quantize(y) → (y, rows) = NormRows(x): the norm of the embeddings, and any other"""
+    """y = layer_norm(x), Quantize(y) → (y, rows) = NormRows(x): the norm of the embeddings, and any other on rows
+
+    y alone where it is not quantized: float linears read it, or none.
+    """
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=aten.layer_norm.default):
-        norm, readers = _one_norm(gm, [node]), [module_of(gm, user) for user in node.users]
-        quantize = next((module for module in readers if isinstance(module, Quantize)), None)
-        if norm and quantize and is_rows(node):
-            name = add_module(gm, "norm", NormRows(*norm, quantize=True, symmetric=quantize.symmetric))
-            _replace_norm(gm, node, name, (node.args[0],), True, quantize.symmetric)
+        norm, how = _one_norm(gm, [node]), next(iter(_ways(gm, node)), None)
+        if norm and is_rows(node):
+            name = add_module(gm, "norm", NormRows(*norm, how))
+            _replace_norm(gm, node, name, (node.args[0],), how)
             fused += 1
     return fused
 
 
-def _gelu_end(gm: fx.GraphModule, node: fx.Node, symmetric: bool) -> fx.Node | None:
+def _gelu_end(gm: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """gelu and Quantize, each the only reader → the Quantize, None for anything else"""
     gelu = only_user(node)
     if gelu is None or gelu.target is not aten.gelu.default or gelu.kwargs.get("approximate", "none") != "none":
         return None
     end = only_user(gelu)
-    return end if end in _quantizers(gm, gelu, symmetric) else None
+    return end if isinstance(module_of(gm, end), Quantize) else None
 
 
 def _norm_end(node: fx.Node) -> Any:
@@ -123,20 +127,22 @@ def _one_norm(gm: fx.GraphModule, nodes: list[Any]) -> Norm | None:
     return None if gamma is None or beta is None else (gamma, beta, (*nodes[0].args, 1e-5)[4])
 
 
-def _quantizers(gm: fx.GraphModule, node: fx.Node, symmetric: bool) -> list[fx.Node]:
-    """→ the calls of Quantize, in this way, that read `node`"""
-    found = [(user, module_of(gm, user)) for user in node.users]
-    return [user for user, module in found if isinstance(module, Quantize) and module.symmetric == symmetric]
+def _ways(gm: fx.GraphModule, node: fx.Node) -> dict[Activation, list[fx.Node]]:
+    """→ the calls of Quantize that read `node`, by how they quantize"""
+    found: dict[Activation, list[fx.Node]] = {}
+    for user in node.users:
+        module = module_of(gm, user)
+        if isinstance(module, Quantize):
+            found.setdefault(module.activation, []).append(user)
+    return found
 
 
-def _replace_norm(
-    gm: fx.GraphModule, norm: fx.Node, name: str, args: tuple[Any, ...], quantize: bool, symmetric: bool
-) -> None:
-    """Calls the module `name` where `norm` was: its y for `norm`, its rows for what quantized that."""
+def _replace_norm(gm: fx.GraphModule, norm: fx.Node, name: str, args: tuple[Any, ...], how: Activation | None) -> None:
+    """Calls the module `name` where `norm` was: its y for `norm`, its rows for what quantized that so."""
     with gm.graph.inserting_before(norm):
         y = mark_rows(gm.graph.call_module(name, args))
-        if quantize:
+        if how is not None:
             y, rows = (mark_rows(gm.graph.call_function(operator.getitem, (y, i))) for i in (0, 1))
-            for user in _quantizers(gm, norm, symmetric):
+            for user in _ways(gm, norm).get(how, []):
                 user.replace_all_uses_with(rows)
     norm.replace_all_uses_with(y)

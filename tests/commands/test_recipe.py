@@ -1,0 +1,54 @@
+"""--recipe: what the file says, what the command line says over it, and what is refused."""
+
+import pytest
+
+PASSAGE = ("ask", "--context", "The mill stands on the river Test.", "--question", "Where does the mill stand?")
+RECIPE = """\
+without: [gelu]
+rules:
+- match: "*.5.output.dense"
+  precision: bf16
+- match: "*.0.*.self.*"
+  precision: fp
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+def test_a_recipe_says_precision_and_layers(cli, recipe) -> None:
+    found = cli("--target", "customcpu", "--recipe", recipe, "--json", *PASSAGE).json
+    precisions = {entry["name"]: entry["precision"] for entry in found["kept"]}
+    assert (found["precision"], found["swapped"], len(precisions)) == ("int", 32, 5)
+    assert precisions["bert.encoder.layer.5.output.dense"] == "bf16"
+    assert precisions["bert.encoder.layer.0.attention.self.key"] == precisions["qa_outputs"] == "fp"
+    assert "gelu" not in found["fused"] and found["answers"][0]["text"] == "on the river Test"
+
+
+def test_what_is_given_wins(cli, recipe) -> None:
+    found = cli("--target", "customcpu", "--recipe", recipe, "--without", "packing", "--json", *PASSAGE).json
+    assert "gelu" in found["fused"] and "packing" not in found["fused"]
+    said = ("rules are for", "the precision is 'fp'")
+    cli("--recipe", recipe, "--precision", "fp", *PASSAGE).fails_in_one_line(2, *said)
+
+
+def test_the_default_is_no_choice(cli, tmp_path) -> None:
+    """--precision fp is the default; a recipe without a precision is for int."""
+    path = tmp_path / "empty.yaml"
+    path.write_text("")
+    assert cli("--recipe", str(path), "--json", *PASSAGE).json["precision"] == "int"
+    assert cli("--recipe", str(path), "--precision", "bf16", "--json", *PASSAGE).json["precision"] == "bf16"
+
+
+def test_bad_files(cli, tmp_path) -> None:
+    path = tmp_path / "recipe.yaml"
+    cli("--recipe", str(path), *PASSAGE).fails_in_one_line(1, "no file at", "recipe.yaml")
+    path.write_text("rules: [{match: '*.output', precision: fp}]")
+    said = ("pattern '*.output' matches none of the 37 linears", "such as bert.encoder")
+    cli("--recipe", str(path), *PASSAGE).fails_in_one_line(2, *said)
+    path.write_text("colour: red")
+    cli("--recipe", str(path), *PASSAGE).fails_in_one_line(2, "recipe.yaml has an unknown key 'colour'")

@@ -1,0 +1,113 @@
+"""`sensitivity` on a few real questions: what it prints and writes, that its recipe runs, and its exit codes."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from commands.sample import places_of
+from models.question_answering.examples import read_examples
+from toolkit.recipe_file import parse
+
+SAMPLE = str(Path(__file__).parents[1] / "data" / "squad" / "sample-v1.1.json.gz")
+INT = ("--target", "customcpu", "--threads", "1")
+FEW = ("sensitivity", "--data", SAMPLE, "--limit", "6", "--each", "0")
+
+
+class Page(HTMLParser):
+    """What the page shows, and every address in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows, self.kept, self.addresses = 0, 0, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.rows += tag == "tr"
+        self.kept += ("class", "kept") in attrs
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+
+
+@pytest.fixture
+def four(tmp_path):
+    """A recipe that leaves four linears to look at."""
+    path = tmp_path / "four.yaml"
+    path.write_text('rules: [{match: "*.[2-5].output.dense", precision: int}, {match: "*", precision: fp}]')
+    return ("--recipe", str(path))
+
+
+def test_a_goal_that_is_reached(cli, tmp_path, four) -> None:
+    path = tmp_path / "deep" / "found"
+    result = cli(*INT, *four, "--json", *FEW, "--max-drop", "100", "--output", str(path))
+    assert result.code == 0, result.err
+    found = result.json
+    assert found["repair"]["reached"] is True and found["repair"]["kept"] == []
+    assert 0.2 < found["repair"]["in_int"] < 0.25 and len(found["repair"]["tried"]) == 1
+    assert len(found["layers"]) == found["swapped"] == 4 and found["precision"] == "int"
+    assert found["logits_db"] < min(layer["logits_db"] for layer in found["layers"])
+    assert all(layer["changed"] is None and layer["precision"] == "int" for layer in found["layers"])
+    assert json.loads(path.with_name("found.json").read_text("utf-8")) == found
+    recipe = parse(path.with_name("found.yaml").read_text("utf-8"), "found.yaml")
+    assert recipe == parse(Path(four[1]).read_text("utf-8"), "four.yaml")
+
+
+def test_the_best_is_saved_where_the_goal_is_out_of_reach(cli, tmp_path, four) -> None:
+    """An F1 that is 100 points above float's is out of reach."""
+    path = tmp_path / "found"
+    result = cli(*INT, *four, *FEW, "--max-drop", "-100", "--keep-as", "fp", "--output", str(path))
+    assert result.code == 3 and "the goal was not reached" in result.err
+    assert "bert.encoder.layer.5.output.dense" in result.out and "not reached, this is the best" in result.out
+    found = json.loads(path.with_name("found.json").read_text("utf-8"))
+    repair = found["repair"]
+    assert [one["kept"] for one in repair["tried"]] == [0, 4, 1, 2, 3]
+    assert repair["f1"] == max(one["f1"] for one in repair["tried"]) and not repair["reached"]
+    text = path.with_name("found.yaml").read_text("utf-8")
+    assert text.startswith("# minilm-squad on customcpu: 6 questions")
+    assert "# goal: F1 drop of at most -100.0; not" in text
+    assert [rule.match for rule in parse(text, "found.yaml").rules[:-2]] == repair["kept"]
+    page = Page(path.with_name("found.html").read_text("utf-8"))
+    assert (page.rows, page.kept) == (5, len(repair["kept"]))
+    assert len(page.addresses) == 1 and page.addresses[0].startswith("data:image/png;base64,")
+    assert path.with_name("found.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_answers_that_were_saved_are_compared_with(cli, tmp_path, four) -> None:
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps({example.id: "no such answer" for example in read_examples(SAMPLE)}))
+    result = cli(*INT, *four, "--json", *FEW, "--max-drop", "100", "--reference", str(path))
+    repair = result.json["repair"]
+    assert (repair["changed"], repair["equal"], result.json["reference"]["f1"]) == (6, 0.0, 0.0)
+
+
+def test_single_linears_on_questions_without_a_reference(cli, tmp_path) -> None:
+    """Only two linears are left to look at."""
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text('rules: [{match: "*.[34].output.dense", precision: int}, {match: "*", precision: fp}]')
+    arguments = ("--recipe", str(recipe), "--json", "sensitivity", "--data", SAMPLE, "--limit", "4", "--each", "2")
+    found = cli(*INT, *arguments, "--max-drop", "100").json
+    assert [layer["name"][-14:] for layer in found["layers"]] == ["3.output.dense", "4.output.dense"]
+    assert all(0 <= layer["changed"] <= 2 and layer["spared_drop"] is not None for layer in found["layers"])
+    assert found["reference"]["questions"] == 4
+
+
+@pytest.mark.parametrize(
+    "options, arguments, code, said",
+    [
+        (("--precision", "bf16"), FEW, 2, "the precision is 'bf16'"),
+        ((), (*FEW, "--reference", SAMPLE), 1, "has no answer to 6 of 6 questions"),
+        ((), ("sensitivity", "--data", "none.json"), 1, "no file at none.json"),
+    ],
+    ids=["precision", "reference", "data"],
+)
+def test_refusals(cli, options, arguments, code, said) -> None:
+    cli(*options, *arguments).fails_in_one_line(code, said)
+
+
+def test_without_matplotlib_it_says_so_at_once(cli, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None)
+    cli(*FEW, "--output", str(tmp_path / "x")).fails_in_one_line(1, "a plot needs matplotlib, which is not installed")
+
+
+def test_places_are_spread_and_all_where_there_are_no_more() -> None:
+    assert places_of(10, 3) == [0, 3, 6] and places_of(3, 10) == [0, 1, 2] and places_of(0, 5) == []

@@ -1,0 +1,130 @@
+"""A folder of files as one thing: written beside its place, then put there in one step, the old one or the new.
+
+Linux exchanges two folders in one step (renameat2, RENAME_EXCHANGE). Where the file system can't, the old folder is
+renamed away and the new one in; killed between the two, the old one lies beside, and `recover` puts it back.
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from toolkit.checkpoint.errors import CheckpointError
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EXDEV)  # no such call, or not on this file system
+
+
+def replace(place: Path, write: Callable[[Path], None]) -> None:
+    """`write` fills an empty folder, which then stands at `place`, in the stead of what stood there.
+
+    Everything is on the disk before it is moved. What `write` raises is raised, and `place` is as it was.
+    """
+    place = place.resolve()  # a link stays, what it leads to is replaced
+    place.parent.mkdir(parents=True, exist_ok=True)
+    recover(place)
+    for left in _beside(place, "saving"):
+        _remove_unless_locked(left)
+    with _locked_folder(place) as new:
+        write(new)
+        for path in sorted(new.rglob("*")):
+            _sync(path)
+        _sync(new)
+        step("written")
+        _move(new, place)
+    _sync(place.parent)
+
+
+def recover(place: Path) -> bool:
+    """Puts back the folder that a killed `replace` had renamed away. → whether there was one"""
+    place = place.resolve()
+    if place.exists():
+        return False
+    for old in _beside(place, "replaced"):
+        os.rename(old, place)
+        return True
+    return False
+
+
+def step(what: str) -> None:
+    """Called between any two changes on the disk; tests end the process here."""
+
+
+def _move(new: Path, place: Path) -> None:
+    """→ `new` stands at `place`; what stood there is gone"""
+    if not place.exists() or not any(place.iterdir()):
+        os.replace(new, place)  # in one step also over an empty folder
+    elif exchange(new, place):
+        step("exchanged")
+        shutil.rmtree(new)
+    else:
+        away = place.with_name(f".{place.name}.replaced-{os.getpid()}")
+        os.rename(place, away)
+        step("renamed away")
+        os.rename(new, place)
+        step("renamed in")
+        shutil.rmtree(away)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Each folder stands where the other stood, in one step; False where the system or its file system can't."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    if call(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in UNSUPPORTED:
+        return False
+    raise OSError(code, f"{os.strerror(code)}: exchanging two folders", str(second))
+
+
+@contextmanager
+def _locked_folder(place: Path) -> Iterator[Path]:
+    """A new folder beside `place`, locked while this process lives; removed in the end if it still lies there."""
+    new = place.with_name(f".{place.name}.saving-{os.getpid()}")
+    try:
+        new.mkdir()
+    except OSError as error:
+        raise CheckpointError(f"{place.parent} can't be written to ({error.strerror}): give another folder") from error
+    lock = os.open(new, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield new
+    finally:
+        os.close(lock)
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _remove_unless_locked(left: Path) -> None:
+    """Removes what a killed process left; one that still writes holds its lock."""
+    try:
+        lock = os.open(left, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(left, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(lock)
+
+
+def _beside(place: Path, what: str) -> list[Path]:
+    start = f".{place.name}.{what}-"
+    return (
+        sorted(path for path in place.parent.iterdir() if path.name.startswith(start)) if place.parent.is_dir() else []
+    )
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,106 @@
+"""The compressed-tensors layout (format int-quantized): its quantization_config, written and read.
+
+Names and rules as in the package compressed-tensors 0.20, which transformers and vLLM read such folders with:
+quantization/quant_config.py, quantization/quant_args.py, utils/match.py.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from toolkit.checkpoint.errors import CheckpointError
+
+METHOD, FORMAT = "compressed-tensors", "int-quantized"
+READ = (FORMAT, "naive-quantized")  # one layout under two names
+WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
+Config = dict[str, Any]
+
+
+def write(layers: Mapping[str, Mapping[str, Any]], ignored: list[str]) -> Config:
+    """layers: the quantized ones by their names, as layers.kind_of says; ignored: the other linears of the model
+
+    The commonest kind is said once for all linears, the others by the layers' names.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, kind in layers.items():
+        groups.setdefault(str(activations(kind)), []).append(name)
+    order = sorted(groups.values(), key=len, reverse=True)
+    made = {}
+    for number, names in enumerate(order):
+        targets = ["Linear"] if number == 0 else sorted(names)
+        inputs = activations(layers[names[0]])
+        made[f"group_{number}"] = {
+            "targets": targets,
+            "weights": WEIGHTS,
+            "input_activations": inputs,
+            "format": FORMAT,
+        }
+    return {
+        "quant_method": METHOD,
+        "format": FORMAT,
+        "quantization_status": "compressed",
+        "config_groups": made,
+        "ignore": sorted(ignored),
+    }
+
+
+def activations(kind: Mapping[str, Any]) -> Config | None:
+    """→ how the inputs of such a layer are quantized"""
+    args = {"num_bits": 8, "type": "int", "symmetric": kind["symmetric"]}
+    return {**args, "strategy": "token", "dynamic": True}
+
+
+def read(config: Config, layers: list[str]) -> dict[str, Config]:
+    """layers: those that the folder has int8 weights of → each one's kind, as layers.kind_of says it.
+
+    Raises CheckpointError for a scheme that can't be computed here.
+    """
+    if config.get("format") not in READ:
+        raise CheckpointError(f"the format {config.get('format')!r} can't be read: {' and '.join(READ)} can")
+    for extra in ("kv_cache_scheme", "sparsity_config", "transform_config"):
+        if config.get(extra):
+            raise CheckpointError(
+                f"the quantization_config has a {extra}, which can't be computed here: save without it"
+            )
+    groups = config.get("config_groups")
+    if not isinstance(groups, dict) or not all(isinstance(group, dict) for group in groups.values()):
+        raise CheckpointError("the quantization_config names no config_groups: presets and other layouts can't be read")
+    return {name: _kind(name, _group_of(name, groups)) for name in layers}
+
+
+def _group_of(name: str, groups: dict[str, Config]) -> Config:
+    """→ the group with the closest target: the name itself, then a regular expression, then the class Linear"""
+    for matches in (
+        lambda target: target == name,
+        lambda target: target.startswith("re:") and re.match(target.removeprefix("re:"), name) is not None,
+        lambda target: target == "Linear",
+    ):
+        for group in groups.values():
+            if any(matches(target) for target in group.get("targets", [])):
+                return group
+    raise CheckpointError(f"the layer {name} has int8 weights, and no group of the quantization_config is for it")
+
+
+def _kind(name: str, group: Config) -> Config:
+    weights, inputs = group.get("weights") or {}, group.get("input_activations")
+    _require_int8(f"the weights of {name}", weights)
+    if not weights.get("symmetric", True) or weights.get("strategy") not in ("channel", "tensor"):
+        how = f"{'' if weights.get('symmetric', True) else 'a'}symmetric, one scale a {weights.get('strategy')}"
+        raise CheckpointError(
+            f"the weights of {name} are {how}: symmetric with one scale a channel or tensor can be read"
+        )
+    if group.get("output_activations"):
+        raise CheckpointError(f"the layer {name} quantizes its outputs, which can't be computed here: save without it")
+    if inputs is None:
+        raise CheckpointError(f"the layer {name} has 8-bit weights and float inputs, which can't be computed here yet")
+    _require_int8(f"the inputs of {name}", inputs)
+    if (inputs.get("strategy"), inputs.get("dynamic")) == ("token", True):
+        return {"kind": "int8", "symmetric": bool(inputs.get("symmetric", True))}
+    how = f"{'dynamic' if inputs.get('dynamic') else 'static'}, one scale a {inputs.get('strategy')}"
+    raise CheckpointError(f"the inputs of {name} are quantized as {how}: dynamic a token can be computed")
+
+
+def _require_int8(what: str, args: Config) -> None:
+    got = f"{args.get('type', 'int')}{args.get('num_bits', 8)}"
+    if got != "int8":
+        raise CheckpointError(f"{what} are {got}: int8 can be computed")
