@@ -1,4 +1,4 @@
-"""The story in one function: capture, passes, calibrate, quantize, fuse, lower. PASSES and FUSIONS decide the order."""
+"""The story in one function: PASSES and FUSIONS, and to_int between them, decide the order of everything."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -15,11 +15,13 @@ from targets.base import Pass
 from toolkit import checkpoint, passes
 from toolkit.calibrate import Batches, Progress, calibrate, require_data
 from toolkit.capture import capture
+from toolkit.equalize import equalize, refine
 from toolkit.fuse import FUSIONS
 from toolkit.lower import lower
+from toolkit.quantize import chosen as chosen_linears
 from toolkit.quantize import keep_float, linears_of, quantize
 from toolkit.recipe import Recipe
-from toolkit.report import CALIBRATED, attach
+from toolkit.report import CALIBRATED, EQUALIZED, attach
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,8 @@ def transform(
     model was, any batch and sequence length; report_of(graph) says what ran and what stayed in float. The model
     itself is not changed.
 
-    data: batches to calibrate the scheme static with; folder and progress: as calibrate takes them.
+    data: batches to calibrate with, int64 tensors by the names of the model's arguments; folder and progress: as
+    calibrate takes them.
 
     Raises UsageError for an unknown target, a precision that it does not have, or the scheme static without data;
     TargetUnavailable when the target cannot run here; NotNative when strict and it would not run
@@ -90,11 +93,14 @@ def to_int(
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """calibrate where a linear is static, quantize, in place; notes on the graph how it was calibrated"""
+    """equalize, calibrate where a linear is static, quantize, refine, in place; notes on the graph what was done"""
     require_data(recipe, data)
+    equalized = equalize(graph, recipe, chosen_linears(graph, recipe), data)
+    clean(graph)
     found = calibrate(graph, recipe, data, folder, progress) if recipe.is_static() and data is not None else None
     quantize(graph, recipe, found.activations if found else None)
     graph.meta[CALIBRATED] = found.report if found else None
+    graph.meta[EQUALIZED] = refine(graph, equalized, recipe)
 
 
 def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False) -> fx.GraphModule:

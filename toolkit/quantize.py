@@ -10,12 +10,17 @@ from targets._linear import Activation, QuantizedLinear
 from toolkit.recipe import Layer, Recipe
 from toolkit.report import keep, kept_names
 
-__all__ = ["QuantizedLinear", "keep_float", "linears_of", "quantize"]
+__all__ = ["QuantizedLinear", "chosen", "keep_float", "linears_of", "quantize"]
 
 
 def linears_of(graph: fx.GraphModule) -> dict[str, nn.Linear]:
     """→ the raised linears by their names, each once however often it is called"""
     return {name: module for name, module in graph.named_modules() if isinstance(module, nn.Linear)}
+
+
+def chosen(graph: fx.GraphModule, recipe: Recipe) -> list[str]:
+    """→ the names of the linears that `quantize` is going to swap"""
+    return [name for name, linear in linears_of(graph).items() if not _why_not(linear, recipe.layer(name))]
 
 
 def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Activation] | None = None) -> int:

@@ -66,7 +66,8 @@ class Recipe:
     fusions to leave out, names of toolkit.fuse.NAMES; rules: what holds for single linears of an int graph, where
     the first that fits a name wins, and what it leaves open (keep too) is as for all others. ranges: how calibration
     finds the range of a static scale, one of RANGES; percentile: of the values inside, for the ranges of that name,
-    within PERCENTILES.
+    within PERCENTILES. smooth, clip, compensate, correct_bias: the steps of toolkit/equalize, by what each brought;
+    all but clip need calibration data, and are left out, as the report says, where there is none.
 
     Raises UsageError for a precision, scheme or fusion that does not exist, a keep or without that is a single
     string, and rules for another precision than int.
@@ -74,12 +75,16 @@ class Recipe:
 
     precision: str = "fp"
     scheme: str = "dynamic"
-    symmetric: bool = True
+    symmetric: bool = False
     keep: tuple[str, ...] = KEEP
     without: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
     ranges: str = "minmax"
     percentile: float = 99.999
+    smooth: bool = True
+    clip: bool = False
+    compensate: bool = True
+    correct_bias: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -10,6 +10,7 @@ from toolkit.recipe import Recipe
 KEY = "opswap_report"
 KEPT = "opswap_kept"
 CALIBRATED = "opswap_calibrated"
+EQUALIZED = "opswap_equalized"
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Report:
     """target: requested, executed, native, device, isa, reason. swapped: linears swapped, by unique name.
     kept: {"name", "precision", "why"} of each linear that stays in float, as "fp", "bf16" or "fp16"; swapped +
     len(kept) is the number of linears. fused: how often each fusion was applied. calibration: how static ranges were
-    found, None where there are none."""
+    found, None where there are none. equalized: for each step of toolkit/equalize that was asked for, on how many
+    linears it was done, or why not."""
 
     target: dict[str, object]
     precision: str
@@ -25,7 +27,8 @@ class Report:
     swapped: int
     kept: tuple[dict[str, str], ...]
     fused: dict[str, int]
-    calibration: dict[str, object] | None = None
+    calibration: dict[str, object] | None
+    equalized: dict[str, int | str]
 
     def as_json(self) -> dict[str, object]:
         """→ plain dicts, lists, strings, numbers and booleans"""
@@ -55,7 +58,8 @@ def attach(
     whole = {} if recipe.precision == "int" else {"precision": recipe.precision}
     kept = tuple({**entry, **whole} for _, entry in sorted(graph.meta.pop(KEPT, {}).items()))
     described: dict[str, object] = {"requested": target.name, **asdict(execution)}
-    report = Report(described, recipe.precision, recipe.scheme, swapped, kept, fused, graph.meta.pop(CALIBRATED, None))
+    found, equalized = graph.meta.pop(CALIBRATED, None), graph.meta.pop(EQUALIZED, {})
+    report = Report(described, recipe.precision, recipe.scheme, swapped, kept, fused, found, equalized)
     graph.meta[KEY] = report
     return report
 

@@ -1,0 +1,216 @@
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.outliers import plant
+from operators import quantize_weight
+from targets._linear import Activation, QuantizedLinear
+from targets.base import UsageError
+from tests import tiny
+from tests.checks import assert_equal_bits, assert_sqnr, sqnr
+from toolkit import Recipe, report_of, transform
+from toolkit.capture import capture
+from toolkit.equalize.clip import clip
+from toolkit.equalize.correct import correction
+from toolkit.equalize.observe import SAMPLE, Moments, observe
+from toolkit.equalize.rounded import rounded
+from toolkit.equalize.rounding import compensate
+from toolkit.equalize.smooth import NORM, smooth
+from toolkit.fuse.matching import aten
+from toolkit.pipeline import PASSES, clean, run
+from toolkit.quantize import chosen
+
+INT = Recipe(precision="int")
+OFF = {"smooth": False, "clip": False, "compensate": False, "correct_bias": False}
+# linears whose norm can take it in; ALBERT calls the rest many times, ELECTRA and ALBERT have projections before
+SMOOTHED = {"bert": 8, "distilbert": 8, "roberta": 8, "electra": 6, "albert": 1, "gpt2": 4}
+
+
+def planted(name):
+    model = tiny.build(name)
+    batches = [tiny.inputs(model, 3, 20, seed) for seed in range(4)]
+    plant(model, batches[0], outliers=2)
+    return model, batches
+
+
+def captured(model):
+    graph = capture(model)
+    run(graph, PASSES)
+    return graph
+
+
+def count(graph, target):
+    return len(graph.graph.find_nodes(op="call_function", target=target))
+
+
+def moments_of(x, square=True):
+    seen = Moments()
+    seen.add(x, square, torch.Generator().manual_seed(0))
+    return seen
+
+
+def correlated(rows, k, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mixed = torch.randn(rows, k // 4, generator=generator) @ torch.randn(k // 4, k, generator=generator)
+    return mixed + 0.1 * torch.randn(rows, k, generator=generator) + 0.5
+
+
+def weights(n, k, seed=1):
+    return torch.randn(n, k, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", tiny.BUILDERS)
+def test_the_float_graph_computes_the_same_after_smoothing(name):
+    model, batches = planted(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    graph = captured(model)
+    expected = graph(**batches[-1])
+    done = smooth(graph, observe(graph, batches[:-1], chosen(graph, INT)), INT)
+    clean(graph)
+    assert len(done) == SMOOTHED[name]
+    for logits in ("start_logits", "end_logits"):
+        assert_sqnr(getattr(graph(**batches[-1]), logits), getattr(expected, logits), 100)
+    for key, value in model.state_dict().items():
+        assert_equal_bits(value, before[key], f"{key} of the model itself")
+
+
+@pytest.mark.parametrize(("name", "more"), [("bert", 4), ("gpt2", 0)], ids=["post-norm", "pre-norm"])
+def test_only_a_norm_that_others_read_costs_an_operator(name, more):
+    model, batches = planted(name)
+    graph = captured(model)
+    before = {target: count(graph, target) for target in (NORM, aten.mul.Tensor)}
+    smooth(graph, observe(graph, batches, chosen(graph, INT)), INT)
+    clean(graph)
+    assert count(graph, NORM) == before[NORM]
+    assert count(graph, aten.mul.Tensor) == before[aten.mul.Tensor] + more
+
+
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+def test_smoothing_outliers_brings_decibels(symmetric):
+    model, batches = planted("bert")
+    recipe = Recipe(precision="int", symmetric=symmetric)
+    graph = captured(model)
+    done = smooth(graph, observe(graph, batches[:-1], chosen(graph, recipe)), recipe)
+    assert all(change.error <= change.before for change in done.values())
+    expected = model(**batches[-1]).start_logits
+    plain, smoothed = (
+        transform(model, Recipe(precision="int", symmetric=symmetric, **{**OFF, "smooth": on}), data=batches[:-1])
+        for on in (False, True)
+    )
+    gained = sqnr(smoothed(**batches[-1]).start_logits, expected) - sqnr(plain(**batches[-1]).start_logits, expected)
+    assert gained > 3
+
+
+def test_moments_are_those_of_the_real_tokens():
+    model, batches = planted("bert")
+    graph = captured(model)
+    name = "bert.encoder.layer.1.attention.self.query"
+    read = []
+    handle = model.get_submodule(name).register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    for batch in batches:
+        model(**batch)
+    handle.remove()
+    x = torch.cat([x[batch["attention_mask"].bool()] for x, batch in zip(read, batches, strict=True)])
+    seen = observe(graph, batches, chosen(graph, INT), square=True)
+    assert seen[name] is seen[name.replace("query", "value")]
+    assert seen[name].count == len(x)
+    for have, want in (
+        (seen[name].low, x.amin(0)),
+        (seen[name].high, x.amax(0)),
+        (seen[name].mean(), x.mean(0)),
+        (seen[name].square(), x.square().mean(0)),
+        (seen[name].hessian(), x.t() @ x / len(x)),
+    ):
+        assert_sqnr(have, want, 90)
+
+
+def test_memory_does_not_grow_with_the_batches():
+    seen, generator = Moments(), torch.Generator().manual_seed(0)
+    for number in range(SAMPLE):
+        seen.add(torch.full((5, 3), float(number)), False, generator)
+    assert seen.rows.shape == (SAMPLE, 3)
+    assert seen.outer is None
+    # an even sample of 0 ... SAMPLE - 1 has half of the largest as its mean, within five standard errors
+    assert abs(float(seen.rows.mean()) - SAMPLE / 2) < 5 * SAMPLE / 12**0.5 / SAMPLE**0.5
+
+
+def test_no_batch_is_refused():
+    graph = captured(tiny.build("bert"))
+    with pytest.raises(UsageError, match="no batch"):
+        observe(graph, [], chosen(graph, INT))
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["all alike", "by the size of the inputs"])
+def test_clipping_never_makes_the_error_larger(weighted):
+    weight = weights(17, 67)
+    importance = weights(1, 67, seed=2)[0].square() if weighted else None
+
+    def error(q, scale):
+        square = (weight - q.float() * scale[:, None]).square()
+        return (square if importance is None else square * importance).sum(1)
+
+    q, scale = clip(weight, importance)
+    plain = error(*quantize_weight(weight))
+    assert q.dtype == torch.int8 and int(q.min()) >= -127
+    assert (error(q, scale) <= plain).all()
+    assert error(q, scale).sum() < 0.99 * plain.sum()
+
+
+def test_errors_that_make_up_for_each_other():
+    x, weight = correlated(500, 150), weights(20, 150)
+    nearest, scale = quantize_weight(weight)
+    q = compensate(weight, scale, moments_of(x).hessian())
+
+    def error(q):
+        return (x @ (weight - q.float() * scale[:, None]).t()).square().sum()
+
+    assert q.dtype == torch.int8 and int(q.min()) >= -127
+    assert error(q) < 0.3 * error(nearest)
+
+
+def test_inputs_that_do_not_go_together_round_to_the_nearest():
+    weight = weights(9, 70)
+    nearest, scale = quantize_weight(weight)
+    assert torch.equal(compensate(weight, scale, torch.eye(70)), nearest)
+
+
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+def test_the_corrected_bias_leaves_no_error_on_average(symmetric):
+    recipe = Recipe(precision="int", symmetric=symmetric)
+    x, weight = correlated(300, 64), weights(20, 64)
+    q, scale = quantize_weight(weight)
+    correct = correction(weight, q, scale, moments_of(x), recipe)
+    y = rounded(x, recipe) @ (q.float() * scale[:, None]).t()
+    off = (x @ weight.t() - y).mean(0)
+    assert off.abs().max() > 1e-3
+    assert (off - correct).abs().max() < 1e-5 * (x @ weight.t()).abs().max()
+
+
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+def test_rounded_is_what_the_integers_are(symmetric):
+    x = correlated(50, 31)
+    q, scale, zero = torch.ops.opswap.quantize_per_token(x, symmetric, 0.0, 128)
+    expected = (q.float() - zero[:, None]) * scale[:, None]
+    # a value halfway between two levels may go either way: one more rounding of x · (1 / scale)
+    assert_sqnr(rounded(x, Recipe(precision="int", symmetric=symmetric)), expected, 60)
+
+
+def test_without_data_only_what_needs_none_is_done_and_the_report_says_so():
+    model, batches = planted("bert")
+    all_on = Recipe(precision="int", smooth=True, clip=True, compensate=True, correct_bias=True)
+    missing = "no calibration data"
+    without, having = (report_of(transform(model, all_on, data=data)).equalized for data in (None, batches))
+    assert without == {"smooth": missing, "clip": 12, "compensate": missing, "correct_bias": missing}
+    assert having == {"smooth": 8, "clip": 12, "compensate": 12, "correct_bias": 12}
+    assert report_of(transform(model, Recipe(precision="int", **OFF))).equalized == {}
+
+
+def test_everything_off_is_plain_rounding():
+    model = tiny.build("bert")
+    name = "bert.encoder.layer.0.intermediate.dense"
+    graph = captured(model)
+    linear = graph.get_submodule(name)
+    assert isinstance(linear, nn.Linear)
+    plain = QuantizedLinear.from_linear(linear, Activation())
+    swapped = transform(model, Recipe(precision="int", **OFF), "cpu").get_submodule(name)
+    assert_equal_bits(swapped.scale, plain.scale)

@@ -1,0 +1,76 @@
+"""What makes 8 bits lose less, around `quantize`: `equalize` before it, on the float graph, `refine` after it."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, fx, nn
+
+from operators import weight_sum
+from targets._linear import QuantizedLinear
+from toolkit.equalize.clip import clip
+from toolkit.equalize.correct import correction
+from toolkit.equalize.observe import Batch, Moments, observe
+from toolkit.equalize.rounding import compensate
+from toolkit.equalize.smooth import smooth
+from toolkit.recipe import Recipe
+
+__all__ = ["Equalized", "equalize", "refine"]
+
+NO_DATA = "no calibration data"
+
+
+@dataclass(frozen=True)
+class Equalized:
+    """linears: the float linears as `quantize` gets them; moments: what each reads, empty without data; applied: for
+    each step that the recipe asks for, on how many linears it was done, or why not."""
+
+    linears: dict[str, nn.Linear]
+    moments: Mapping[str, Moments]
+    applied: dict[str, int | str] = field(default_factory=dict)
+
+
+def equalize(
+    graph: fx.GraphModule, recipe: Recipe, names: Collection[str], data: Iterable[Batch] | None = None
+) -> Equalized:
+    """Smooths the captured float graph, in place, where the recipe says so; then observes what the linears read.
+
+    names: the linears that are going to be quantized. data: calibration batches, iterable twice; without it nothing is
+    smoothed and `refine` does only what needs no data. Raises UsageError when data has no batch.
+    """
+    applied: dict[str, int | str] = {}
+    if recipe.smooth:
+        done = {} if data is None else smooth(graph, observe(graph, data, names), recipe)
+        applied["smooth"] = NO_DATA if data is None else len(done)
+    moments: dict[str, Moments] = {}
+    if data is not None and (recipe.clip or recipe.compensate or recipe.correct_bias):
+        moments = observe(graph, data, names, square=recipe.compensate)
+    linears = {name: graph.get_submodule(name) for name in names}
+    return Equalized(linears, moments, applied)  # type: ignore[arg-type]
+
+
+def refine(graph: fx.GraphModule, equalized: Equalized, recipe: Recipe) -> dict[str, int | str]:
+    """Rounds the weights of the quantized linears anew and corrects their biases, where the recipe says so, in place.
+
+    → for each step of the recipe, `smooth` too, how many linears it was done on, or why it was not
+    """
+    quantized = {name: graph.get_submodule(name) for name in equalized.linears}
+    found = {name: module for name, module in quantized.items() if isinstance(module, QuantizedLinear)}
+    for name, module in found.items():
+        _refine(module, equalized.linears[name], equalized.moments.get(name), recipe)
+    applied = dict(equalized.applied)
+    for step, needs in (("clip", False), ("compensate", True), ("correct_bias", True)):
+        if getattr(recipe, step):
+            applied[step] = NO_DATA if needs and not equalized.moments else len(found)
+    return applied
+
+
+def _refine(module: QuantizedLinear, linear: nn.Linear, seen: Moments | None, recipe: Recipe) -> None:
+    weight = linear.weight.detach().float()
+    if recipe.clip:
+        module.weight, module.scale = clip(weight, None if seen is None else seen.square())
+    if recipe.compensate and seen is not None:
+        module.weight = compensate(weight, module.scale, seen.hessian())
+    module.weight_sum = weight_sum(module.weight)
+    if recipe.correct_bias and seen is not None:
+        shift: Tensor = correction(weight, module.weight, module.scale, seen, recipe)
+        module.bias = shift if module.bias is None else module.bias + shift

@@ -1,0 +1,110 @@
+"""What the linears of a float graph read, seen in a stream of batches: memory does not grow with their number."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from targets.base import UsageError
+from toolkit.inputs import complete
+
+Batch = Mapping[str, Tensor]
+SAMPLE = 512  # rows of each input that are kept; the searches measure their error on them
+
+
+@dataclass
+class Moments:
+    """Of rows x [K], one a real token: count; low and high [K]; total and squares, the sums
+    of x and x², float64 [K]; outer, the sum of
+    xᵀx, float32 [K, K], or None where it was not asked for; rows float32 [≤ SAMPLE, K], drawn evenly from all."""
+
+    count: int = 0
+    low: Tensor = field(default_factory=lambda: torch.tensor(torch.inf))
+    high: Tensor = field(default_factory=lambda: torch.tensor(-torch.inf))
+    total: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    squares: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    outer: Tensor | None = None
+    rows: Tensor = field(default_factory=lambda: torch.empty(0))
+    ranks: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def add(self, x: Tensor, square: bool, generator: torch.Generator) -> None:
+        """x float32 [T, K]"""
+        self.count += len(x)
+        self.low, self.high = torch.minimum(self.low, x.amin(0)), torch.maximum(self.high, x.amax(0))
+        self.total = self.total + x.sum(0, dtype=torch.float64)
+        self.squares = self.squares + x.square().sum(0, dtype=torch.float64)
+        if square:
+            product = x.t() @ x
+            self.outer = product if self.outer is None else self.outer.add_(product)
+        # each row draws a number, and those with the smallest stay: an even sample of a stream
+        ranks = torch.cat([self.ranks, torch.rand(len(x), generator=generator)])
+        self.ranks, best = ranks.sort().values[:SAMPLE], ranks.argsort()[:SAMPLE]
+        self.rows = torch.cat([self.rows.reshape(-1, x.shape[1]), x])[best]
+
+    def mean(self) -> Tensor:
+        """→ float32 [K]"""
+        return (self.total / self.count).float()
+
+    def square(self) -> Tensor:
+        """→ E[x²], float32 [K]"""
+        return (self.squares / self.count).float()
+
+    def hessian(self) -> Tensor:
+        """→ E[xᵀx], float32 [K, K]"""
+        if self.outer is None:
+            raise ValueError("hessian wants moments that were observed with square=True; observe again")
+        return self.outer / self.count
+
+
+def observe(
+    graph: fx.GraphModule, data: Iterable[Batch], names: Collection[str], square: bool = False
+) -> dict[str, Moments]:
+    """Runs the batches through `graph`. → what each of the linears `names` reads, over all of its calls
+
+    Tokens that the attention mask hides are left out. Linears that read one node share one Moments. Raises UsageError
+    when there is no batch in `data`.
+    """
+    reads: dict[str, tuple[fx.Node, ...]] = {}
+    for node in graph.graph.find_nodes(op="call_module"):
+        if node.target in names:
+            reads[str(node.target)] = (*reads.get(str(node.target), ()), node.args[0])  # type: ignore[arg-type]
+    moments = {nodes: Moments() for nodes in reads.values()}
+    watcher = _Watcher(graph, moments, square)
+    empty = True
+    for batch in data:
+        empty = False
+        watcher.see(batch)
+    if empty:
+        raise UsageError("calibration data holds no batch; give at least one question")
+    return {name: moments[nodes] for name, nodes in reads.items()}
+
+
+class _Watcher(fx.Interpreter):
+    """Runs a graph and adds what certain nodes come to."""
+
+    def __init__(self, graph: fx.GraphModule, moments: Mapping[tuple[fx.Node, ...], Moments], square: bool) -> None:
+        super().__init__(graph)
+        self.readers: dict[fx.Node, list[Moments]] = defaultdict(list)
+        for nodes, seen in moments.items():
+            for node in dict.fromkeys(nodes):
+                self.readers[node].append(seen)
+        self.square, self.generator = square, torch.Generator().manual_seed(0)
+        self.real: Tensor | None = None
+
+    @torch.no_grad()
+    def see(self, batch: Batch) -> None:
+        _, inputs = complete(self.module, (), dict(batch))  # type: ignore[arg-type]
+        mask = inputs.get("attention_mask")
+        self.real = None if mask is None else mask.bool()
+        self.run(*inputs.values())
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        for seen in self.readers.get(n, ()):
+            tokens = self.real is not None and value.shape[:-1] == self.real.shape
+            rows = value[self.real] if tokens else value.reshape(-1, value.shape[-1])
+            seen.add(rows.float(), self.square, self.generator)
+        return value
