@@ -27,6 +27,7 @@ def test_static_is_near_float_and_says_what_it_was_calibrated_on(cli: Cli, folde
     assert report["scheme"] == "static" and report["swapped"] == 36 and report["fused"]["gelu"] == 6
     calibration = report["calibration"]
     assert (calibration["file"], calibration["samples"], calibration["ranges"]) == ("sample-v2.0.json.gz", 30, "mse")
+    assert calibration["symmetric"] is False
     assert calibration["batches"] >= 2 and calibration["tokens"] > 3000
     assert abs(report["f1"] - cli("--json", *EVAL).json["f1"]) < 8  # one changed answer is up to 1.7 points
     (file,) = folder.iterdir()

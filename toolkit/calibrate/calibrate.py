@@ -68,7 +68,7 @@ def calibrate(
         for name in group:
             symmetric = layers[name].symmetric
             activations[name] = activation_of(state.histograms[group[0]], recipe.ranges, recipe.percentile, symmetric)
-    report: dict[str, object] = {"ranges": recipe.ranges}
+    report: dict[str, object] = {"ranges": recipe.ranges, "symmetric": recipe.symmetric}
     if recipe.ranges == "percentile":
         report["percentile"] = recipe.percentile
     return Calibration(activations, {**report, "batches": state.batches, "tokens": state.tokens})
