@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -37,12 +36,6 @@ class Options:
     without: tuple[str, ...] = ()
     recipe: str | None = None
     given: frozenset[str] = frozenset()
-
-
-def given(name: str) -> bool:
-    """Whether the option `name` of run.py itself stands on the command line, be it at its default."""
-    source = click.get_current_context().find_root().get_parameter_source(name)
-    return source not in (None, ParameterSource.DEFAULT)
 
 
 def print_passage(passage: str) -> None:
