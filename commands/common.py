@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -41,12 +40,6 @@ class Options:
     samples: int = 128
     ranges: str | None = None
     percentile: float | None = None
-
-
-def given(name: str) -> bool:
-    """Whether the option `name` of run.py itself stands on the command line, be it at its default."""
-    source = click.get_current_context().find_root().get_parameter_source(name)
-    return source not in (None, ParameterSource.DEFAULT)
 
 
 def print_passage(passage: str) -> None:

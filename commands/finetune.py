@@ -11,12 +11,12 @@ import click
 import torch
 import torch.distributed as dist
 
-from commands.common import Options, err, given, out, print_json, progress_bar
+from commands.common import Options, err, out, print_json, progress_bar
 from commands.graph import use_threads
-from models import load
-from models.finetune import Settings, Step, save_model, train, weights_checksum
+from commands.training import QAT_RATE, RATE, Start, check_qat, distillation, recipe_of, start_of
+from models.finetune import Settings, Step, save_model, train
 from models.finetune.averaging import EVERY
-from models.finetune.dropout import ATTENTION, replace_dropout
+from models.finetune.losses import Distillation
 from models.memory import keep_freed_memory
 from models.question_answering.examples import Example, read_examples
 from models.question_answering.metrics import evaluate
@@ -28,13 +28,15 @@ MEANINGLESS = {
     "scheme": "quantizes nothing",
     "model": "starts from --base",
     "without": "fuses nothing",
+    "recipe": "rounds all layers alike",
     "strict": "has one way to run, and never falls back",
 }
 LINE_EVERY = 50  # steps between lines where standard error is no terminal
 
 
 @click.command("finetune")
-@click.option("--base", default="all-minilm-l6-v2", show_default=True, help="Encoder: name or folder.")
+@click.option("--base", default="all-minilm-l6-v2", show_default=True,
+              help="Encoder, or with --qat a question-answering model: name or folder.")  # fmt: skip
 @click.option("--train", "train_files", multiple=True, required=True, help="SQuAD file; repeatable.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--eval-data", help="SQuAD file for the evaluation after each epoch.")
@@ -42,11 +44,13 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
     "--eval-limit", default=500, show_default=True, type=click.IntRange(0), help="Questions of it; 0 for all."
 )
 @click.option("--epochs", default=3, show_default=True, type=click.IntRange(1))
-@click.option("--learning-rate", default=1e-4, show_default=True, type=click.FloatRange(0, min_open=True))
+@click.option("--max-steps", type=click.IntRange(1), help="End after so many steps, and the schedule with them.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True),
+              help=f"[default: {RATE}, with --qat {QAT_RATE}]")  # fmt: skip
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Over all processes.")
 @click.option("--warmup", default=0.1, show_default=True, type=click.FloatRange(0, 1), help="Share of all steps.")
 @click.option("--dropout", default=0.1, show_default=True, type=click.FloatRange(0, 1, max_open=True),
-              help="Rate, rounded to a multiple of 1/128.")  # fmt: skip
+              help="Rate, rounded to a multiple of 1/128; none with --qat.")  # fmt: skip
 @click.option("--average", default=0.0, show_default=True, type=click.FloatRange(0, 1),
               help="Share of the steps, the last ones: the result is the mean of the weights over them, taken every "
               f"{EVERY} steps; 0 for the last weights.")  # fmt: skip
@@ -60,6 +64,15 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
 @click.option("--max-length", default=384, show_default=True, type=click.IntRange(1))
 @click.option("--stride", default=128, show_default=True, type=click.IntRange(0))
 @click.option("--limit", type=click.IntRange(1), help="Take the first N questions only.")
+@click.option("--qat", is_flag=True, help="Train through the rounding to 8 bits (dynamic), in the captured graph.")
+@click.option("--activations", default="symmetric", show_default=True, type=click.Choice(["symmetric", "asymmetric"]),
+              help="With --qat: how rows of activations are rounded.")  # fmt: skip
+@click.option("--distill", is_flag=True, help="With --qat: the float base teaches.")
+@click.option("--distill-weight", default=Distillation.weight, show_default=True, type=click.FloatRange(0, 1),
+              help="The teacher's share of the loss; the rest is the answers'.")  # fmt: skip
+@click.option("--temperature", default=Distillation.temperature, show_default=True,
+              type=click.FloatRange(0, min_open=True),
+              help="What the logits are divided by for the teacher's share.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("--bf16/--no-bf16", default=None, help="Default: where the CPU has AVX512-BF16 or AMX.")
 @click.option("--checkpoint-every", default=250, show_default=True, type=click.IntRange(1), help="Steps.")
@@ -67,20 +80,25 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
 @click.pass_obj
 def command(options: Options, base: str, train_files: tuple[str, ...], output: Path, eval_data: str | None,
              eval_limit: int, dropout: float, limit: int | None, bf16: bool | None, checkpoint_every: int,
-             resume: bool, **numbers: Any) -> None:  # fmt: skip
-    """Fine-tune an encoder on SQuAD. Runs under torchrun on many processes."""
+             resume: bool, qat: bool, activations: str, distill: bool, distill_weight: float, temperature: float,
+             learning_rate: float | None, **numbers: Any) -> None:  # fmt: skip
+    """Fine-tune an encoder on SQuAD, or with --qat a whole model for 8 bits. Runs under torchrun on many processes."""
     _check_options(options)
-    bf16 = torch.cpu._is_avx512_bf16_supported() if bf16 is None else bf16
-    settings = Settings(bf16=bf16, **numbers)
+    check_qat(qat, distill)
+    recipe = recipe_of(activations) if qat else None
+    settings = Settings(
+        bf16=torch.cpu._is_avx512_bf16_supported() if bf16 is None else bf16,
+        learning_rate=learning_rate or (QAT_RATE if qat else RATE),
+        qat=f"{recipe.scheme} {activations}" if recipe else None,
+        distillation=distillation(distill, distill_weight, temperature),
+        **numbers,
+    )
     examples = [example for file in train_files for example in read_examples(file)][:limit]
     held_out = read_examples(eval_data, eval_limit or None) if eval_data else []
     keep_freed_memory()
     use_threads(options)
     torch.manual_seed(settings.seed)  # the new head is drawn from it
-    # Eager attention: PyTorch's fused attention has a backward on the CPU that is slower than the matmuls.
-    model, tokenizer = load(base, new_head=True, dropout=dropout, attention=ATTENTION)
-    replace_dropout(model)
-    start = weights_checksum(model.base_model)  # without the head, which the seed decides
+    start = start_of(base, 0.0 if qat else dropout, recipe, distill)
     main = _join_processes()
     history: list[dict[str, float]] = []
     with progress_bar("loss") as bar:
@@ -96,13 +114,15 @@ def command(options: Options, base: str, train_files: tuple[str, ...], output: P
 
         def on_epoch(epoch: int) -> None:
             if main and held_out:
-                history.append({"epoch": epoch, "loss": mean[0], **_measure(model, tokenizer, held_out, settings)})
+                history.append({"epoch": epoch, "loss": mean[0], **_measure(start, held_out, settings)})
                 err.print(f"epoch {epoch}: " + json.dumps(history[-1]))
 
-        train(model, tokenizer, examples, settings, output, resume, checkpoint_every, on_step, on_epoch, start)
+        train(start.trained, start.tokenizer, examples, settings, output, resume, checkpoint_every, on_step, on_epoch,
+              start.checksum, start.teacher)  # fmt: skip
     if main:
-        save_model(model, tokenizer, output)
-        result = {**_header(base, bf16), "output": str(output), "dropout": dropout, **asdict(settings)}
+        save_model(start.model, start.tokenizer, output, start.note)
+        result = {**_header(base, settings.bf16, recipe.scheme if recipe else None), "output": str(output)}
+        result |= {"dropout": 0.0 if qat else dropout, **asdict(settings)}
         result["history"] = history
         print_json(result) if options.json else out.print(f"wrote {output}")
     if dist.is_initialized():
@@ -116,11 +136,11 @@ def _check_options(options: Options) -> None:
     if options.precision != "fp":
         raise click.UsageError(f"finetune trains in float: not --precision {options.precision} but --bf16 or --no-bf16")
     for name, why in MEANINGLESS.items():
-        if given(name):
+        if name in options.given:
             raise click.UsageError(f"finetune {why}: leave out --{name}")
 
 
-def _header(base: str, bf16: bool) -> dict[str, Any]:
+def _header(base: str, bf16: bool, scheme: str | None) -> dict[str, Any]:
     isa = torch.backends.cpu.get_cpu_capability()
     target = {
         "requested": "cpu",
@@ -130,11 +150,11 @@ def _header(base: str, bf16: bool) -> dict[str, Any]:
         "isa": isa,
         "reason": None,
     }
-    return {"target": target, "model": base, "precision": "bf16" if bf16 else "fp", "scheme": None}
+    return {"target": target, "model": base, "precision": "bf16" if bf16 else "fp", "scheme": scheme}
 
 
-def _measure(model: Any, tokenizer: Any, held_out: list[Example], settings: Settings) -> dict[str, float]:
-    answers = predict(model, tokenizer, held_out, 16, settings.max_length, settings.stride)
+def _measure(start: Start, held_out: list[Example], settings: Settings) -> dict[str, float]:
+    answers = predict(start.trained, start.tokenizer, held_out, 16, settings.max_length, settings.stride)
     return evaluate(held_out, answer_texts(held_out, answers))
 
 

@@ -4,14 +4,36 @@ import copy
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+SAVED = torch.float16  # half()
+NOTE = "quantization_aware_training"  # the key of config.json that says what a model was trained for
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output: Path) -> None:
-    """Writes float16 weights, config.json and a tokenizer that cuts and pads nothing; each is renamed into place."""
+
+@torch.no_grad()
+def round_as_saved(model: nn.Module) -> None:
+    """parameter ← what `save_model` writes of it"""
+    for parameter in model.parameters():
+        parameter.copy_(parameter.to(SAVED))
+
+
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output: Path, qat: dict[str, Any] | None = None
+) -> None:
+    """Writes float16 weights, config.json and a tokenizer that cuts and pads nothing; each is renamed into place.
+
+    `qat` says, in the config under NOTE, which rounding the model was trained through.
+    """
     output.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(model).half()
+    if qat:
+        half.config.update({NOTE: qat})
+    elif hasattr(half.config, NOTE):  # the base's
+        delattr(half.config, NOTE)
     with tempfile.TemporaryDirectory(dir=output, prefix=".saving-") as beside:
         half.save_pretrained(beside, safe_serialization=True)
         tokens = copy.deepcopy(tokenizer)

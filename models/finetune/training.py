@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedTokenizerFast
 
@@ -15,7 +15,9 @@ from models.errors import InputError
 from models.finetune.averaging import WeightMean, takes
 from models.finetune.checkpoint import FILE, check_folder, load_state, save_state
 from models.finetune.dropout import Dropout
+from models.finetune.losses import Distillation, total_loss
 from models.finetune.sampling import TrainingWindow, checksum, epoch_batches, training_windows, unanswerable
+from models.finetune.saving import round_as_saved
 from models.question_answering.examples import Example
 from models.question_answering.features import collate
 
@@ -25,7 +27,9 @@ class Settings:
     """What decides a run's result.
 
     `batch_size` counts windows a step over all processes together; `average` is the share of the steps, the last
-    ones, over which the result is the mean of the weights (0: the last weights as they are).
+    ones, over which the result is the mean of the weights (0: the last weights as they are). `max_steps` ends the
+    run, and its schedule, early. `qat` names the rounding that the model trains through: the result is then rounded
+    as it is saved, so that it stays what was evaluated.
     """
 
     epochs: int = 3
@@ -40,6 +44,9 @@ class Settings:
     average: float = 0.0
     bf16: bool = True
     seed: int = 0
+    max_steps: int | None = None
+    qat: str | None = None
+    distillation: Distillation | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,12 @@ def train(
     on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[int], None] = lambda epoch: None,
     base: int = 0,
+    teacher: nn.Module | None = None,
 ) -> None:
     """Fine-tunes `model` in place; state goes to `output` every `checkpoint_every` steps and epochs.
 
     `base` says which weights the run starts from (their `weights_checksum`): a state of others isn't resumed.
+    `teacher` is what `settings.distillation` needs; it stays as it is.
 
     Under torchrun each process takes its share of every batch, so that the result is that of one
     process up to rounding. Raises InputError when the state in `output` can't be resumed, a window is
@@ -82,7 +91,7 @@ def train(
         (epoch, batch)
         for epoch in range(settings.epochs)
         for batch in epoch_batches(lengths, settings.batch_size, settings.seed, epoch)
-    ]
+    ][: settings.max_steps]
     optimizer = _optimizer(model, settings)
     dropout = sorted({module.p for module in model.modules() if isinstance(module, (nn.Dropout, Dropout))})
     run = {**asdict(settings), "dropout": dropout, "data": checksum(examples), "processes": world, "base": base}
@@ -100,7 +109,7 @@ def train(
         torch.manual_seed((settings.seed * world + rank) * 1_000_003 + number)
         # DDP takes the plain mean over the processes: this makes it the mean over the batch.
         weight = len(batch[rank::world]) * world / len(batch)
-        loss = _step(stepped, optimizer, [data[i] for i in mine], weight, tokenizer.pad_token_id, settings)
+        loss = _step(stepped, optimizer, [data[i] for i in mine], weight, tokenizer.pad_token_id, settings, teacher)
         if not math.isfinite(loss):
             raise InputError(f"the loss of step {number} is {loss}: lower --learning-rate, with --no-resume")
         if takes(number, len(plan), settings.average):
@@ -110,14 +119,20 @@ def train(
         if rank == 0 and (epoch_ends or number % checkpoint_every == 0):
             save_state(output, model, optimizer, mean, number, run)
         if number == len(plan):
-            mean.put_into(model)
+            _finish(model, mean, settings)
         if epoch_ends:
             model.eval()
             on_epoch(epoch + 1)
             model.train()
     if done == len(plan):
-        mean.put_into(model)
+        _finish(model, mean, settings)
     model.eval()
+
+
+def _finish(model: nn.Module, mean: WeightMean, settings: Settings) -> None:
+    mean.put_into(model)
+    if settings.qat:
+        round_as_saved(model)
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
@@ -160,28 +175,18 @@ def _step(
     weight: float,
     pad_token_id: int,
     settings: Settings,
+    teacher: nn.Module | None,
 ) -> float:
     batch = collate([item.window for item in items], pad_token_id)
+    taught = None
+    if teacher is not None:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+            taught = teacher(**batch)
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
         output = model(**batch)
-    loss = span_loss(output.start_logits, output.end_logits, items)
+    loss = total_loss(output, items, settings.distillation, taught)
     (loss * weight).backward()
     nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return loss.item()
-
-
-def span_loss(start_logits: Tensor, end_logits: Tensor, items: Sequence[TrainingWindow]) -> Tensor:
-    """Mean of the cross-entropies of first and last token, in float32; logits are [batch, length].
-
-    Padding takes no part: how far a batch is padded must not change the result.
-    """
-    lengths = torch.tensor([len(item.window) for item in items])
-    padding = torch.arange(start_logits.shape[1]) >= lengths[:, None]
-
-    def cross_entropy(logits: Tensor, tokens: list[int]) -> Tensor:
-        return nn.functional.cross_entropy(logits.float().masked_fill(padding, float("-inf")), torch.tensor(tokens))
-
-    starts = cross_entropy(start_logits, [item.start for item in items])
-    return (starts + cross_entropy(end_logits, [item.end for item in items])) / 2

@@ -75,12 +75,19 @@ def test_what_cannot_be_done_is_one_line(
         (("--scheme", "dynamic"), ()),
         (("--model", "minilm-squad"), ()),
         (("--without", "attention"), ()),
+        (("--recipe", "recipe.yaml"), ()),
         (("--strict",), ()),
         ((), ("--eval-limit", "-1")),
         ((), ("--average", "1.5")),
         ((), ("--dropout", "1")),
+        ((), ("--distill",)),
+        ((), ("--activations", "symmetric")),
+        ((), ("--temperature", "2", "--qat")),
+        ((), ("--distill-weight", "0.9", "--qat")),
+        ((), ("--dropout", "0.1", "--qat")),
+        ((), ("--max-steps", "0")),
     ],
-    ids=["target", "precision", "scheme", "model", "without", "strict", "eval-limit", "average", "dropout"],
+    ids=lambda arguments: " ".join(arguments) or "-",
 )
 def test_wrong_usage(before: tuple[str, ...], after: tuple[str, ...], cli: Cli, base: str, tmp_path: Path) -> None:
     result = cli(*before, "finetune", "--base", base, "--train", DATA, "--output", str(tmp_path / "out"), *after)

@@ -9,8 +9,9 @@ import torch
 
 from models import InputError, load
 from models.finetune import Settings, Step, save_model, train
+from models.finetune.losses import span_loss
 from models.finetune.sampling import TrainingWindow, training_windows
-from models.finetune.training import schedule, span_loss
+from models.finetune.training import schedule
 from models.question_answering.features import Window
 from models.question_answering.metrics import evaluate
 from models.question_answering.predict import answer_texts, predict
