@@ -1,14 +1,15 @@
 """`quantize`: the model in 8 bits as a folder."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from commands.common import Options, err, out, print_json
-from commands.graph import use_threads
+from commands.graph import recipe_of, use_threads
 from models import InputError, load
-from toolkit import Recipe, checkpoint
+from toolkit import checkpoint
 from toolkit.pipeline import quantized
 
 
@@ -23,7 +24,7 @@ def command(options: Options, output: Path) -> None:
     """
     if "precision" in options.given and options.precision != "int":
         raise click.UsageError(f"quantize saves --precision int, not {options.precision}: leave --precision out")
-    recipe = Recipe(precision="int", scheme=options.scheme, without=options.without)
+    recipe = recipe_of(replace(options, precision="int"))
     checkpoint.require_free(output)
     use_threads(options)
     begun = time.perf_counter()
