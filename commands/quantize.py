@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 
-from commands.common import Options, err, out, print_json
+from commands.common import Options, err, out, print_json, progress_bar
 from commands.graph import recipe_of, use_threads
 from models import InputError, load
+from models.calibration import read_calibration
+from operators.build import cache_folder
 from toolkit import checkpoint
+from toolkit.calibrate import require_data
 from toolkit.pipeline import quantized
 
 
@@ -25,11 +28,15 @@ def command(options: Options, output: Path) -> None:
     if "precision" in options.given and options.precision != "int":
         raise click.UsageError(f"quantize saves --precision int, not {options.precision}: leave --precision out")
     recipe = recipe_of(replace(options, precision="int"))
+    require_data(recipe, options.calibration)
     checkpoint.require_free(output)
     use_threads(options)
     begun = time.perf_counter()
     model, tokenizer = load(options.model)
-    graph = quantized(model, recipe)
+    data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
+    with progress_bar() as bar:
+        task = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
+        graph = quantized(model, recipe, data, cache_folder(), lambda done: bar.update(task, completed=done))
     try:
         saved = checkpoint.save(graph, model, recipe, output, tokenizer.save_pretrained)
     except OSError as error:

@@ -130,11 +130,7 @@ def quantized(
     checkpoint holds; of a graph that came from one a copy. Raises UsageError for a recipe that isn't that one's."""
     saved = checkpoint.recipe_of(model)
     if saved is None:
-<<<<<<< HEAD
         require_data(recipe, data)
-=======
-        _require_dynamic(recipe)
->>>>>>> 5944908 (quantize --output, and --model FOLDER for every command; folders that others made in the layout of compressed-tensors)
         graph = captured(model, recipe.precision)
         to_int(graph, recipe, data, folder, progress)
         return graph

@@ -1,6 +1,7 @@
 """Quantized graphs saved and loaded: the same bits on every target, and folders that can't be used are said."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from toolkit import CheckpointError, Recipe, UsageError, checkpoint, report_of, 
 from toolkit.pipeline import adopted, quantized
 from toolkit.recipe import Rule
 
-INT = Recipe(precision="int")
+INT = Recipe(precision="int", symmetric=True)
 
 
 @pytest.fixture
@@ -53,7 +54,8 @@ ONE_SCALE = {"symmetric": Activation(True, 0.03125), "asymmetric": Activation(Fa
 @pytest.mark.parametrize("how", list(ONE_SCALE))
 def test_calibrated_and_mixed_layers_come_back_to_the_bit(how: str, tmp_path: Path) -> None:
     model = tiny.build("bert")
-    recipe = Recipe(precision="int", rules=(Rule("*.0.*.query", precision="bf16"), Rule("*.1.*", symmetric=False)))
+    rules = (Rule("*.0.*.query", precision="bf16"), Rule("*.1.*", symmetric=False))
+    recipe = Recipe(precision="int", symmetric=True, rules=rules)
     graph = quantized(model, recipe)
     name = "bert.encoder.layer.0.output.dense"
     graph.get_submodule(name).activation = ONE_SCALE[how]
@@ -177,14 +179,14 @@ def test_what_transformers_has_no_layer_for_is_said(tmp_path: Path) -> None:
     assert "quantization_config" not in json.loads((tmp_path / "saved" / "config.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("recipe", [Recipe(precision="int", symmetric=False), Recipe()], ids=["asymmetric", "float"])
+@pytest.mark.parametrize("recipe", [replace(INT, symmetric=False), Recipe()], ids=["asymmetric", "float"])
 def test_a_recipe_that_contradicts_is_refused(saved: Path, recipe: Recipe) -> None:
     with pytest.raises(UsageError, match="the checkpoint"):
         transform(checkpoint.load(saved), recipe)
 
 
 def test_fusions_can_be_left_out_of_a_loaded_graph(saved: Path) -> None:
-    graph = transform(checkpoint.load(saved), Recipe(precision="int", without=("gelu",)), "customcpu")
+    graph = transform(checkpoint.load(saved), replace(INT, without=("gelu",)), "customcpu")
     assert report_of(graph).fused.get("gelu", 0) == 0 < report_of(graph).fused["rows"]
 
 

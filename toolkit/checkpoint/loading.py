@@ -17,7 +17,6 @@ from toolkit.inputs import KEY as INPUTS
 from toolkit.inputs import Inputs, guard
 from toolkit.recipe import Recipe
 from toolkit.recipe_file import parse
-from toolkit.report import KEPT
 
 RECIPE = "opswap_recipe"  # in the meta of a graph that came from a checkpoint
 
@@ -72,7 +71,7 @@ def load(place: Path) -> fx.GraphModule:
             raise
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(f"the checkpoint {place} is damaged ({why}): copy the folder again") from error
-    graph.meta[KEPT] = document["kept"]
+    graph.meta.update({name: value for name, value in document["noted"].items() if value is not None})
     return adopt(graph, recipe, AutoConfig.from_pretrained(place, trust_remote_code=False))
 
 

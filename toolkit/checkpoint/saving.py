@@ -15,9 +15,10 @@ from toolkit.checkpoint.errors import CheckpointError
 from toolkit.inputs import KEY as INPUTS
 from toolkit.recipe import Recipe
 from toolkit.recipe_file import dump
-from toolkit.report import KEPT
+from toolkit.report import CALIBRATED, EQUALIZED, KEPT
 
 VERSION = 1
+NOTED = (KEPT, CALIBRATED, EQUALIZED)  # in the graph's meta, for the report
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 GRAPH, OWN = "opswap.json", "opswap.safetensors"  # the graph, and the tensors that only it has
 
@@ -53,7 +54,7 @@ def save(graph: fx.GraphModule, model: nn.Module, recipe: Recipe, place: Path,
         "class": type(model).__name__,
         "recipe": dump(recipe),
         "inputs": asdict(graph.meta[INPUTS]),
-        "kept": graph.meta.get(KEPT, {}),
+        "noted": {name: graph.meta.get(name) for name in NOTED},
         "layers": kinds,
         "same": same,
         **program.to_json(graph),
