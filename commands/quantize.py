@@ -1,14 +1,18 @@
 """`quantize`: the model in 8 bits as a folder."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from commands.common import Options, err, out, print_json
-from commands.graph import use_threads
+from commands.common import Options, err, out, print_json, progress_bar
+from commands.graph import recipe_of, use_threads
 from models import InputError, load
-from toolkit import Recipe, checkpoint
+from models.calibration import read_calibration
+from operators.build import cache_folder
+from toolkit import checkpoint
+from toolkit.calibrate import require_data
 from toolkit.pipeline import quantized
 
 
@@ -23,12 +27,16 @@ def command(options: Options, output: Path) -> None:
     """
     if "precision" in options.given and options.precision != "int":
         raise click.UsageError(f"quantize saves --precision int, not {options.precision}: leave --precision out")
-    recipe = Recipe(precision="int", scheme=options.scheme, without=options.without)
+    recipe = recipe_of(replace(options, precision="int"))
+    require_data(recipe, options.calibration)
     checkpoint.require_free(output)
     use_threads(options)
     begun = time.perf_counter()
     model, tokenizer = load(options.model)
-    graph = quantized(model, recipe)
+    data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
+    with progress_bar() as bar:
+        task = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
+        graph = quantized(model, recipe, data, cache_folder(), lambda done: bar.update(task, completed=done))
     try:
         saved = checkpoint.save(graph, model, recipe, output, tokenizer.save_pretrained)
     except OSError as error:

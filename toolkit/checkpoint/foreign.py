@@ -14,8 +14,6 @@ from toolkit.checkpoint import layers, layout
 from toolkit.checkpoint.errors import CheckpointError
 from toolkit.checkpoint.saving import CONFIG, OWN
 
-PARAMETERS = (".weight_scale", ".input_scale", ".input_zero_point", ".weight_zero_point")
-
 
 @dataclass(frozen=True)
 class Foreign:
@@ -46,7 +44,7 @@ def read(place: Path) -> Foreign:
         )
     kinds = layout.read(config, names)
     made = {name: layers.build(name, kinds[name], tensors) for name in names}
-    floats = {name: tensor for name, tensor in tensors.items() if not name.endswith(PARAMETERS)}
+    floats = {name: tensor for name, tensor in tensors.items() if not name.endswith(layout.PARAMETERS)}
     floats |= {f"{name}.weight": _multiplied(layer) for name, layer in made.items()}
     return Foreign(made, {name: tensor.float() for name, tensor in floats.items()})
 

@@ -1,23 +1,25 @@
 """The layers of a quantized graph ↔ tensors by the names that compressed-tensors gives them, and a word on each."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from targets._bf16 import Bf16Linear
 from targets._linear import MIDDLE, Activation, QuantizedLinear
 from toolkit.checkpoint.errors import CheckpointError
 
 Tensors = dict[str, Tensor]
-INT8, FLOAT = "int8", "float"
+INT8, FLOAT, BF16 = "int8", "float", "bf16"
 
 
 def kind_of(name: str, layer: nn.Module) -> dict[str, Any]:
     """→ what `build` needs to know besides the tensors. Raises CheckpointError for a layer of another class."""
     if type(layer) is QuantizedLinear:
-        return {"kind": INT8, **asdict(layer.activation)}
+        return {"kind": INT8, "symmetric": layer.activation.symmetric, "static": layer.activation.scale is not None}
+    if type(layer) is Bf16Linear:
+        return {"kind": BF16}
     if type(layer) is nn.Linear:
         return {"kind": FLOAT}
     raise CheckpointError(
@@ -26,12 +28,18 @@ def kind_of(name: str, layer: nn.Module) -> dict[str, Any]:
 
 
 def tensors_of(layer: nn.Module) -> Tensors:
-    """int8: weight int8 [N, K], weight_scale float32 [N, 1], bias float32 [N]; float: weight and bias"""
+    """int8: weight int8 [N, K], weight_scale float32 [N, 1], bias float32 [N], and where activations have one scale
+    input_scale float32 [1], input_zero_point int8 [1] (asymmetric); float, bf16: weight and bias"""
     if isinstance(layer, QuantizedLinear):
         found = {"weight": layer.weight, "weight_scale": layer.scale[:, None], "bias": layer.bias}
+        how = layer.activation
+        if how.scale is not None:
+            found["input_scale"] = torch.tensor([how.scale], dtype=torch.float32)
+            if not how.symmetric:  # ours is of unsigned bytes
+                found["input_zero_point"] = torch.tensor([how.zero_point - MIDDLE], dtype=torch.int8)
     else:
-        assert isinstance(layer, nn.Linear)
-        found = {"weight": layer.weight, "bias": layer.bias}
+        linear: Any = layer
+        found = {"weight": linear.weight, "bias": linear.bias}
     return {name: tensor.detach() for name, tensor in found.items() if tensor is not None}
 
 
@@ -41,17 +49,35 @@ def build(name: str, kind: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
     if weight is None or weight.dim() != 2 or (bias is not None and bias.shape != weight.shape[:1]):
         raise CheckpointError(f"the checkpoint has no whole weight for the layer {name}: copy the folder again")
     if kind["kind"] == INT8:
-        return int8(name, weight, tensors.get(f"{name}.weight_scale"), bias, kind)
-    if kind["kind"] == FLOAT:
+        scale = tensors.get(f"{name}.weight_scale")
+        return int8(name, weight, scale, bias, _activation(name, kind, tensors))
+    if kind["kind"] in (FLOAT, BF16):
         linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
         linear.weight = nn.Parameter(weight, requires_grad=False)
         if bias is not None:
             linear.bias = nn.Parameter(bias, requires_grad=False)
-        return linear
+        return Bf16Linear(linear) if kind["kind"] == BF16 else linear
     raise CheckpointError(f"the layer {name} is of an unknown kind {kind['kind']!r}: quantize the model again")
 
 
-def int8(name: str, weight: Tensor, scale: Tensor | None, bias: Tensor | None, kind: Mapping[str, Any]) -> nn.Module:
+def _activation(name: str, kind: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Activation:
+    """A scale of their own, or the layer's one, as compressed-tensors stores it: zero points are of signed bytes"""
+    symmetric = bool(kind["symmetric"])
+    if not kind["static"]:
+        return Activation(symmetric)
+    scale, zero = tensors.get(f"{name}.input_scale"), tensors.get(f"{name}.input_zero_point")
+    if scale is None or scale.numel() != 1 or (zero is not None and zero.numel() != 1):
+        raise CheckpointError(f"the layer {name} wants one input_scale and one zero point: copy the folder again")
+    point = MIDDLE if zero is None else int(zero.item()) + MIDDLE
+    try:
+        return Activation(symmetric, float(scale.item()), point)
+    except ValueError as error:
+        raise CheckpointError(f"the inputs of {name} can't be quantized as saved ({error})") from error
+
+
+def int8(
+    name: str, weight: Tensor, scale: Tensor | None, bias: Tensor | None, activation: Activation
+) -> QuantizedLinear:
     """weight int8 [N, K], scale [N, 1] or one number for all channels, bias [N] → QuantizedLinear"""
     if weight.dtype != torch.int8 or scale is None or scale.numel() not in (1, weight.shape[0]):
         raise CheckpointError(f"the layer {name} wants int8 weights with a scale a channel: quantize the model again")
@@ -59,6 +85,4 @@ def int8(name: str, weight: Tensor, scale: Tensor | None, bias: Tensor | None, k
         raise CheckpointError(f"the layer {name} has a scale that is not finite: copy the folder again")
     flat = scale.reshape(-1).to(torch.float32).expand(weight.shape[0]).contiguous()
     wide = None if bias is None else bias.to(torch.float32)
-    return QuantizedLinear(
-        weight, flat, wide, Activation(bool(kind["symmetric"]), kind.get("scale"), int(kind.get("zero_point", MIDDLE)))
-    )
+    return QuantizedLinear(weight, flat, wide, activation)

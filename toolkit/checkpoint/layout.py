@@ -12,6 +12,7 @@ from toolkit.checkpoint.errors import CheckpointError
 
 METHOD, FORMAT = "compressed-tensors", "int-quantized"
 READ = (FORMAT, "naive-quantized")  # one layout under two names
+PARAMETERS = (".weight_scale", ".input_scale", ".input_zero_point")  # what a quantized layer has besides its own
 WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
 Config = dict[str, Any]
 
@@ -47,7 +48,7 @@ def write(layers: Mapping[str, Mapping[str, Any]], ignored: list[str]) -> Config
 def activations(kind: Mapping[str, Any]) -> Config | None:
     """→ how the inputs of such a layer are quantized"""
     args = {"num_bits": 8, "type": "int", "symmetric": kind["symmetric"]}
-    return {**args, "strategy": "token", "dynamic": True}
+    return {**args, "strategy": "tensor" if kind["static"] else "token", "dynamic": not kind["static"]}
 
 
 def read(config: Config, layers: list[str]) -> dict[str, Config]:
@@ -94,10 +95,11 @@ def _kind(name: str, group: Config) -> Config:
     if inputs is None:
         raise CheckpointError(f"the layer {name} has 8-bit weights and float inputs, which can't be computed here yet")
     _require_int8(f"the inputs of {name}", inputs)
-    if (inputs.get("strategy"), inputs.get("dynamic")) == ("token", True):
-        return {"kind": "int8", "symmetric": bool(inputs.get("symmetric", True))}
-    how = f"{'dynamic' if inputs.get('dynamic') else 'static'}, one scale a {inputs.get('strategy')}"
-    raise CheckpointError(f"the inputs of {name} are quantized as {how}: dynamic a token can be computed")
+    found = inputs.get("strategy", "tensor"), inputs.get("dynamic", False)
+    if found in (("token", True), ("tensor", False)):
+        return {"kind": "int8", "symmetric": bool(inputs.get("symmetric", True)), "static": not found[1]}
+    how = f"{'dynamic' if found[1] else 'static'}, one scale a {found[0]}"
+    raise CheckpointError(f"the inputs of {name} are {how}: dynamic a token and static a tensor can be computed")
 
 
 def _require_int8(what: str, args: Config) -> None:

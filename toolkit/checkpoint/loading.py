@@ -1,7 +1,6 @@
 """A folder that `save` wrote → the quantized graph, as it was before lowering. No float weight is made on the way."""
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from toolkit.checkpoint.saving import CONFIG, GRAPH, OWN, VERSION, WEIGHTS
 from toolkit.inputs import KEY as INPUTS
 from toolkit.inputs import Inputs, guard
 from toolkit.recipe import Recipe
-from toolkit.report import KEPT
+from toolkit.recipe_file import parse
 
 RECIPE = "opswap_recipe"  # in the meta of a graph that came from a checkpoint
 
@@ -72,7 +71,7 @@ def load(place: Path) -> fx.GraphModule:
             raise
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(f"the checkpoint {place} is damaged ({why}): copy the folder again") from error
-    graph.meta[KEPT] = document["kept"]
+    graph.meta.update({name: value for name, value in document["noted"].items() if value is not None})
     return adopt(graph, recipe, AutoConfig.from_pretrained(place, trust_remote_code=False))
 
 
@@ -113,17 +112,8 @@ def _graph(document: dict[str, Any], tensors: dict[str, Tensor]) -> fx.GraphModu
     return program.from_json(document, attributes, document["class"])
 
 
-def _recipe(given: dict[str, Any]) -> Recipe:
-    known = {field.name for field in fields(Recipe)}
-    strange = sorted(given.keys() - known)
-    if strange:
-        raise CheckpointError(
-            f"the recipe of the checkpoint says {strange[0]!r}, unknown here: quantize the model again"
-        )
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+def _recipe(text: str) -> Recipe:
     try:
-        return Recipe(**values)
+        return parse(text, "the recipe")
     except UsageError as error:
-        raise CheckpointError(
-            f"the recipe of the checkpoint can't be used ({error}): quantize the model again"
-        ) from error
+        raise CheckpointError(f"{error}: the checkpoint is of another version, quantize the model again") from error

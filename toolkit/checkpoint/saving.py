@@ -14,9 +14,11 @@ from toolkit.checkpoint import folder, layers, layout, program
 from toolkit.checkpoint.errors import CheckpointError
 from toolkit.inputs import KEY as INPUTS
 from toolkit.recipe import Recipe
-from toolkit.report import KEPT
+from toolkit.recipe_file import dump
+from toolkit.report import CALIBRATED, EQUALIZED, KEPT
 
 VERSION = 1
+NOTED = (KEPT, CALIBRATED, EQUALIZED)  # in the graph's meta, for the report
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 GRAPH, OWN = "opswap.json", "opswap.safetensors"  # the graph, and the tensors that only it has
 
@@ -43,16 +45,16 @@ def save(graph: fx.GraphModule, model: nn.Module, recipe: Recipe, place: Path,
     for name in kinds:
         tensors |= {f"{name}.{leaf}": value for leaf, value in layers.tensors_of(graph.get_submodule(name)).items()}
     tensors, same = _each_once(tensors)
-    quantized = {name: kind for name, kind in kinds.items() if kind["kind"] != layers.FLOAT}
+    quantized = {name: kind for name, kind in kinds.items() if kind["kind"] == layers.INT8}
     foreign, why = _of_the_model(model, tensors, quantized)
     own = {name: value for name, value in tensors.items() if name not in foreign}
     document = {
         "version": VERSION,
         "torch": torch.__version__,
         "class": type(model).__name__,
-        "recipe": asdict(recipe),
+        "recipe": dump(recipe),
         "inputs": asdict(graph.meta[INPUTS]),
-        "kept": graph.meta.get(KEPT, {}),
+        "noted": {name: graph.meta.get(name) for name in NOTED},
         "layers": kinds,
         "same": same,
         **program.to_json(graph),
@@ -98,7 +100,7 @@ def _of_the_model(
     odd = sorted(quantized.keys() - linears)
     if odd:
         return {}, f"{odd[0]} is no torch.nn.Linear in transformers' {type(model).__name__}"
-    scales = {f"{name}.weight_scale" for name in quantized}
+    scales = {f"{name}{leaf}" for name in quantized for leaf in layout.PARAMETERS}
     strange = sorted(tensors.keys() - state.keys() - buffers - scales)
     if strange:
         return {}, f"the graph computes with {strange[0]}, which transformers' {type(model).__name__} does not have"

@@ -1,0 +1,47 @@
+"""`quantize`, and the folder that it writes under every other command."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli import Cli
+from tests.models.samples import tiny_folder
+
+SAMPLE = str(Path(__file__).parents[1] / "data" / "squad" / "sample-v1.1.json.gz")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    return str(tiny_folder(tmp_path / "tiny"))
+
+
+def test_a_saved_model_answers_as_the_one_that_it_came_from(cli: Cli, tiny: str, tmp_path: Path) -> None:
+    output = tmp_path / "saved"
+    made = cli("--json", "--model", tiny, "quantize", "--output", str(output))
+    assert made.code == 0, made.err
+    assert made.json["layers"] == 6 and made.json["kept"] == 1 and made.json["only_opswap"] is None
+    assert made.json["bytes"] == sum(path.stat().st_size for path in output.iterdir())
+    arguments = ("eval", "--data", SAMPLE, "--limit", "6")
+    for target in ("cpu", "customcpu"):
+        direct = cli("--json", "--model", tiny, "--target", target, "--precision", "int", *arguments).json
+        loaded = cli("--json", "--model", str(output), "--target", target, *arguments)
+        assert loaded.code == 0, loaded.err
+        assert loaded.json["answers"] == direct["answers"] and loaded.json["precision"] == "int"
+    bench = ("bench", "--sequence-length", "16", "--iterations", "2")
+    assert cli("--json", "--model", str(output), "--target", "customcpu", *bench).json["ours"][0]["sqnr_db"] > 15
+
+
+def test_what_contradicts_a_saved_model_is_said(cli: Cli, tiny: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "saved")
+    assert cli("--model", tiny, "quantize", "--output", output).code == 0
+    ask = ("ask", "--question", "who?")
+    refused = cli("--model", output, "--precision", "fp", *ask)
+    assert refused.code == 2 and "was quantized with --precision int, not fp" in refused.err
+    again = cli("--model", output, "quantize", "--output", str(tmp_path / "again"))
+    again.fails_in_one_line(1, "is quantized", "float weights")
+
+
+def test_quantize_overwrites_nothing_else(cli: Cli, tiny: str) -> None:
+    cli("--model", tiny, "quantize", "--output", tiny).fails_in_one_line(1, "of no checkpoint", "another folder")
+    assert cli("--model", tiny, "--precision", "bf16", "quantize", "--output", "never").code == 2
+    assert not Path("never").exists()
