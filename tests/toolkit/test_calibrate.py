@@ -15,7 +15,7 @@ from toolkit.calibrate import calibrate
 from toolkit.calibrate import calibrate as calibration
 from toolkit.pipeline import PASSES, run
 
-STATIC = Recipe("int", scheme="static")
+STATIC = Recipe("int", scheme="static", symmetric=True)
 DATA = [inputs("bert", mask_of("right"), seed) for seed in range(6)]
 
 

@@ -16,11 +16,11 @@ DOWN = "bert.encoder.layer.1.output.dense"
 
 
 def test_the_first_rule_that_fits_wins_and_leaves_the_rest_to_the_recipe():
-    rules = (Rule("*.1.output.dense", symmetric=False), Rule("*.output.dense", "bf16"), Rule("qa*", "int"))
+    rules = (Rule("*.1.output.dense", symmetric=True), Rule("*.output.dense", "bf16"), Rule("qa*", "int"))
     recipe = Recipe("int", keep=("*.self.key", "qa_outputs", "*.1.output.*"), rules=rules)
     found = {name: recipe.layer(name) for name in (DOWN, "a.0.output.dense", "qa_outputs", "a.self.key", "a.query")}
     assert [layer.precision for layer in found.values()] == ["fp", "bf16", "int", "fp", "int"]
-    assert [layer.symmetric for layer in found.values()] == [False, True, True, True, True]
+    assert [layer.symmetric for layer in found.values()] == [True, False, False, False, False]
     assert [layer.why for layer in found.values()] == [
         "the recipe keeps '*.1.output.*'",
         "the recipe's rule for '*.output.dense'",
@@ -132,6 +132,6 @@ def test_a_pattern_that_matches_nothing(wrong):
         transform(tiny.build("bert"), Recipe("int", **wrong))
 
 
-def test_a_scheme_that_does_not_exist_yet():
-    with pytest.raises(UsageError, match="only the scheme dynamic exists today; got 'static'"):
+def test_a_static_rule_wants_data():
+    with pytest.raises(UsageError, match="the scheme static wants data to calibrate with; got none"):
         transform(tiny.build("bert"), Recipe("int", rules=(Rule("*", scheme="static"),)))
