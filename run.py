@@ -58,6 +58,12 @@ class LazyGroup(click.Group):
 @click.option(
     "--recipe", metavar="FILE", help="What is in 8 bits, and how: YAML, as `sensitivity` writes it. Options given win."
 )
+@click.option(
+    "--quantizer", default="native", help="Who quantizes: native, inc (Neural Compressor) or torchao, if installed."
+)
+@click.option(
+    "--autotune", metavar="FILE", help="With --quantizer inc: it tries its settings, judged by F1 on this SQuAD file."
+)
 @click.option("--strict", is_flag=True, help="Fail (exit code 4) rather than emulate or fall back.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: PyTorch's own choice]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else.")
@@ -74,6 +80,8 @@ def main(
     model: str,
     without: tuple[str, ...],
     recipe: str | None,
+    quantizer: str,
+    autotune: str | None,
     strict: bool,
     threads: int | None,
     as_json: bool,
@@ -87,7 +95,7 @@ def main(
     given = frozenset(name for name in context.params if context.get_parameter_source(name) is COMMANDLINE)
     context.obj = Options(
         target, precision, scheme, model, strict, threads, as_json, without, recipe, given, calibration, samples,
-        ranges, percentile,
+        ranges, percentile, quantizer, autotune,
     )  # fmt: skip
     if context.invoked_subcommand is None:
         from commands.ask import command, demonstrate

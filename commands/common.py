@@ -40,6 +40,8 @@ class Options:
     samples: int = 128
     ranges: str | None = None
     percentile: float | None = None
+    quantizer: str = "native"
+    autotune: str | None = None
 
 
 def print_passage(passage: str) -> None:

@@ -9,12 +9,14 @@ from transformers import PreTrainedTokenizerFast
 
 from commands.common import Options, err, progress_bar
 from commands.models import is_quantized, load_any, saved_recipe
+from commands.tuning import accuracy_on, read_questions
 from models.calibration import read_calibration
 from models.memory import keep_freed_memory
 from models.question_answering.examples import read_text
 from operators.build import cache_folder
 from toolkit import Recipe, report_of, transform
 from toolkit.calibrate import require_data
+from toolkit.quantizers import NATIVE, require_installed
 from toolkit.recipe_file import parse
 
 
@@ -37,6 +39,8 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
     if wanted is not None:
         require_target(replace(options, precision=wanted.precision))
         require_data(wanted, options.calibration)
+        require_installed(wanted.quantizer)
+    questions = read_questions(options)
     use_threads(options)
     keep_freed_memory()
     model, tokenizer = loaded or load_any(options.model)
@@ -46,7 +50,7 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
         task = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
         graph = transform(
             model, recipe, options.target, options.strict, data, cache_folder(),
-            progress=lambda done: bar.update(task, completed=done),
+            progress=lambda done: bar.update(task, completed=done), accuracy=accuracy_on(questions, tokenizer),
         )  # fmt: skip
     header: dict[str, Any] = {"model": options.model, **report_of(graph).as_json()}
     found = report_of(graph).calibration
@@ -62,6 +66,7 @@ def recipe_of(options: Options) -> Recipe:
     Raises InputError for a file that can't be read, UsageError for one that is no recipe.
     """
     settings = {"precision": options.precision, "scheme": options.scheme, "without": options.without}
+    settings["quantizer"] = options.quantizer
     chosen = {"ranges": options.ranges, "percentile": options.percentile}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if options.recipe is None:
@@ -88,6 +93,7 @@ def describe(header: dict[str, Any]) -> str:
     target = header["target"]
     how = "native" if target["native"] else f"not native: {target['reason']}"
     scheme = f" {header['scheme']}" if header["precision"] == "int" else ""
+    scheme += f" by {header['quantizer']}" if header["quantizer"] != NATIVE else ""
     return (
         f"{header['model']} on {target['requested']} {header['precision']}{scheme}: runs as {target['executed']} "
         f"({target['isa']}, {how}); {header['swapped']} linears swapped, {len(header['kept'])} kept in float"

@@ -50,13 +50,15 @@ def quantize_per_token(
 
 
 def pack_weight(weight: Tensor) -> Tensor:
-    """weight int8 [N, K] in [-127, 127] -> int8 [ceil(N/64), ceil(K/4), 64, 4], zero padded.
+    """weight int8 [N, K] -> int8 [ceil(N/64), ceil(K/4), 64, 4], zero padded.
 
-    Raises ValueError for another dtype or shape, K = 0, K > 66311, or a weight of -128.
+    Raises ValueError for another dtype or shape, K = 0, K > 66311, or K > 65793 and a weight of -128.
     """
     validate.check_weight("pack_weight", weight)
     low = int(weight.min()) if weight.numel() else 0
-    validate.require(low > -128, "pack_weight: weights must lie in -127..127", low, "quantize symmetrically")
+    fits = low > -128 or weight.shape[1] <= validate.MAX_K_128
+    wanted = f"pack_weight: weights must lie in -127..127 where K > {validate.MAX_K_128}"
+    validate.require(fits, wanted, low, "quantize symmetrically")
     n, k = weight.shape
     panels, groups = ceil_div(n, PANEL), ceil_div(k, GROUP)
     padded = weight.new_zeros(panels * PANEL, groups * GROUP)

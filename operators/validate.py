@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, dtype, float32, int8, int32, uint8
 
 MAX_K = 66_311  # 255 * 127 * K stays below 2**31: a longer sum could wrap
+MAX_K_128 = 65_793  # and 255 * 128 * K, for weights that reach down to -128, as other quantizers make them
 PANEL = 64  # columns (output channels) of one packed panel
 TINY, HUGE = torch.finfo(float32).tiny, torch.finfo(float32).max
 GROUP = 4  # consecutive k that one 32-bit lane of a dot-product instruction takes

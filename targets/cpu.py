@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from operators.reference import safe_scale
-from targets._fused import swap_modules
+from targets._fused import Rows, RowsLinear, swap_modules
 from targets._hardware import cpu_name
 from targets._linear import Activation, QuantizedLinear, TargetLinear
 from targets.base import Execution, Recipe, Target
@@ -75,7 +75,11 @@ class IntLinear(TargetLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """x float32 [..., K] → float32 [..., N]"""
-        q, scale, zero = quantize_rows(x.reshape(-1, self.in_features), self.activation)
+        rows = quantize_rows(x.reshape(-1, self.in_features), self.activation)
+        return self.multiply(*rows).view(*x.shape[:-1], self.out_features)
+
+    def multiply(self, q: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
+        """What quantize_rows returns → float32 [M, N]"""
         if self.padding:
             q = F.pad(q, (0, self.padding))
         acc = int_mm(q, self.weight, self.exact)
@@ -84,12 +88,24 @@ class IntLinear(TargetLinear):
         y = (scale * self.scale).mul_(acc)  # in place: fresh memory costs more than the arithmetic
         if self.bias is not None:
             y.add_(self.bias)
-        return y.view(*x.shape[:-1], self.out_features)
+        return y
+
+
+class IntRowsLinear(IntLinear):
+    """RowsLinear on stock kernels: rows [T, K] → float32 [T, N]"""
+
+    def __init__(self, source: RowsLinear) -> None:
+        super().__init__(source.linear)
+
+    def forward(self, rows: Rows) -> Tensor:  # type: ignore[override]
+        q, scale, zero = rows
+        signed = q.bitwise_xor(128).view(torch.int8)  # flipping the top bit takes 128 away
+        return self.multiply(signed, scale[:, None], (zero - 128)[:, None])
 
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
-    """QuantizedLinear → IntLinear; a float graph stays as it is."""
-    swap_modules(graph, {QuantizedLinear: IntLinear})
+    """QuantizedLinear → IntLinear, RowsLinear → IntRowsLinear; a float graph stays as it is."""
+    swap_modules(graph, {QuantizedLinear: IntLinear, RowsLinear: IntRowsLinear})
 
 
 def execution(precision: str) -> Execution:

@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
+from targets.base import UsageError
 from toolkit.inputs import Inputs, example, guard, inputs_of
 
 
@@ -41,6 +42,21 @@ def capture(model: nn.Module, dtype: torch.dtype = torch.float32) -> fx.GraphMod
     graph = fx.GraphModule(exported, exported.graph, class_name=type(model).__name__)
     guard(graph, inputs)
     return graph.eval()
+
+
+def from_export(graph: fx.GraphModule) -> fx.GraphModule:
+    """graph: exported by torch.export, with whatever was done to it since → a copy of it over the same weights, called
+    by the names of its inputs, int64 [batch, sequence] each
+
+    Raises UsageError when it has no input input_ids.
+    """
+    names = tuple(str(node.target) for node in graph.graph.find_nodes(op="placeholder"))
+    if "input_ids" not in names:
+        raise UsageError(f"a graph with the input input_ids was wanted; its inputs are {', '.join(names) or 'none'}")
+    memo = {id(tensor): tensor for tensor in (*graph.parameters(), *graph.buffers())}
+    adopted = fx.GraphModule(copy.deepcopy(graph, memo), copy.deepcopy(graph.graph), class_name="GraphModule")
+    guard(adopted, Inputs(names, (), None))
+    return adopted.eval()
 
 
 def _prepare(model: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -85,4 +101,4 @@ def _require_free(program: ExportedProgram, name: str) -> None:
             )
 
 
-__all__ = ["CaptureError", "Inputs", "capture", "replace_conv1d"]
+__all__ = ["CaptureError", "Inputs", "capture", "from_export", "replace_conv1d"]

@@ -64,7 +64,7 @@ def raise_linear(gm: fx.GraphModule) -> int:
         why = _why_not(gm, path, nodes)
         if path is None or why:
             for node in nodes:
-                keep(gm, _module_name(node, path), str(why))
+                keep(gm, module_name(node, path), str(why))
             continue
         name = path.removesuffix(".weight")
         gm.add_submodule(name, _make_linear(gm, nodes[0]))
@@ -72,6 +72,12 @@ def raise_linear(gm: fx.GraphModule) -> int:
             _call_module(gm, node, name)
         raised += len(nodes)
     return raised
+
+
+def linear_names(gm: fx.GraphModule) -> list[str]:
+    """→ the names, in the model, of the linears that are not raised yet, each once"""
+    found = gm.graph.find_nodes(op="call_function", target=LINEAR)
+    return list(dict.fromkeys(module_name(node, _attribute(node.args[1])) for node in found))
 
 
 def outputs_to_float32(gm: fx.GraphModule) -> int:
@@ -120,7 +126,7 @@ def _read(gm: fx.GraphModule, path: str) -> Any:
     return getattr(gm.get_submodule(owner), leaf)
 
 
-def _module_name(node: fx.Node, path: str | None) -> str:
+def module_name(node: fx.Node, path: str | None) -> str:
     """→ the linear's name in the model: where it was called from, else where its weight lies"""
     called_from = list(node.meta.get("nn_module_stack", {}).values())
     if called_from and str(called_from[-1][1]).endswith(".Linear"):

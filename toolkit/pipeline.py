@@ -14,12 +14,15 @@ from targets._linear import QuantizedLinear
 from targets.base import Pass
 from toolkit import checkpoint, passes
 from toolkit.calibrate import Batches, Progress, calibrate, require_data
-from toolkit.capture import capture
+from toolkit.capture import capture, from_export
+from toolkit.elsewhere import quantize_elsewhere, require_possible
 from toolkit.equalize import equalize, refine
 from toolkit.fuse import FUSIONS
 from toolkit.lower import lower
+from toolkit.qdq import read_qdq
 from toolkit.quantize import chosen as chosen_linears
 from toolkit.quantize import keep_float, linears_of, quantize
+from toolkit.quantizers import NATIVE, Accuracy
 from toolkit.recipe import Recipe
 from toolkit.report import CALIBRATED, EQUALIZED, attach
 
@@ -33,8 +36,10 @@ PASSES: tuple[Pass, ...] = (
     passes.drop_conversions,
     passes.drop_whole_slices,
     passes.outputs_to_float32,
+    read_qdq,  # before raise_linear: what it cannot read is a linear all the same
     passes.raise_linear,
 )
+CLEANING = PASSES[: PASSES.index(read_qdq)]  # what another quantizer is given has been through these
 
 
 def transform(
@@ -45,22 +50,27 @@ def transform(
     data: Batches | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
+    accuracy: Accuracy | None = None,
 ) -> fx.GraphModule:
-    """model: float, as Hugging Face made it, or what checkpoint.load gave → a graph for `target`, called as the
-    model was, any batch and sequence length; report_of(graph) says what ran and what stayed in float. The model
-    itself is not changed.
+    """model: float, as Hugging Face made it, or what checkpoint.load gave, or a Q/DQ graph that was exported and
+    quantized elsewhere → a graph for `target`, called as the model was, any batch and sequence length;
+    report_of(graph) says what ran and what stayed in float. The model itself is not changed.
 
     data: batches to calibrate with, int64 tensors by the names of the model's arguments; folder and progress: as
-    calibrate takes them.
+    calibrate takes them. accuracy(graph) → a number, the higher the better, for a quantizer that looks for its best
+    settings.
 
-    Raises UsageError for an unknown target, a precision that it does not have, or the scheme static without data;
+    Raises UsageError for an unknown target, a precision that it does not have, the scheme static without data, or a
+    quantizer that is not installed or cannot do what is asked;
     TargetUnavailable when the target cannot run here; NotNative when strict and it would not run
     natively; CaptureError when the model cannot be captured.
     """
     recipe = recipe or checkpoint.recipe_of(model) or Recipe()
     targets.require_runnable(targets.get(target), recipe.precision, strict)
+    if checkpoint.recipe_of(model) is None:
+        require_possible(recipe, accuracy)
     if recipe.precision == "int":
-        graph = quantized(model, recipe, data, folder, progress)
+        graph = quantized(model, recipe, data, folder, progress, accuracy)
     else:
         require_data(recipe, data)
         graph = captured(model, recipe.precision)
@@ -71,7 +81,10 @@ def captured(model: nn.Module, precision: str = "fp") -> fx.GraphModule:
     """capture, passes: → the float graph that `finish` takes, or any number of copies of it"""
     if checkpoint.recipe_of(model) is not None:
         raise targets.UsageError(f"the checkpoint is in int; got the precision {precision!r}; leave that out")
-    graph = capture(model, DTYPES.get(precision, torch.float32))
+    if isinstance(model, fx.GraphModule):
+        graph = from_export(model)
+    else:
+        graph = capture(model, DTYPES.get(precision, torch.float32))
     run(graph, PASSES)
     return graph
 
@@ -93,7 +106,13 @@ def to_int(
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """equalize, calibrate where a linear is static, quantize, refine, in place; notes on the graph what was done"""
+    """equalize, calibrate where a linear is static, quantize, refine, in place; notes on the graph what was done
+
+    A graph with linears of another quantizer, read by read_qdq, stays as it is.
+    """
+    if any(isinstance(module, QuantizedLinear) for module in graph.modules()):
+        keep_float(graph, "its quantizer left it in float")
+        return
     require_data(recipe, data)
     equalized = equalize(graph, recipe, chosen_linears(graph, recipe), data)
     clean(graph)
@@ -125,12 +144,15 @@ def quantized(
     data: Batches | None = None,
     folder: Path | None = None,
     progress: Progress | None = None,
+    accuracy: Accuracy | None = None,
 ) -> fx.GraphModule:
     """model, recipe: as `transform` takes them, precision int → the graph before fusing and lowering, which a
     checkpoint holds; of a graph that came from one a copy. Raises UsageError for a recipe that isn't that one's."""
     saved = checkpoint.recipe_of(model)
     if saved is None:
         require_data(recipe, data)
+        if recipe.quantizer != NATIVE:
+            return _quantized_elsewhere(model, recipe, data, accuracy)
         graph = captured(model, recipe.precision)
         to_int(graph, recipe, data, folder, progress)
         return graph
@@ -141,6 +163,18 @@ def quantized(
                 f"the checkpoint has {field.name} {was!r}; got {wanted!r}; quantize the model again"
             )
     return checkpoint.copied(cast(fx.GraphModule, model))
+
+
+def _quantized_elsewhere(
+    model: nn.Module, recipe: Recipe, data: Batches | None, accuracy: Accuracy | None
+) -> fx.GraphModule:
+    """→ the graph that the recipe's quantizer makes, read; what the recipe keeps is not quantized"""
+    graph = capture(model)
+    run(graph, CLEANING)
+    made = quantize_elsewhere(graph, recipe, data, accuracy)
+    run(made, PASSES)
+    keep_float(made, "its quantizer left it in float")
+    return made
 
 
 def adopted(model: nn.Module, layers: Mapping[str, nn.Module]) -> fx.GraphModule:

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 from targets.base import UsageError
 from toolkit.fuse import NAMES
+from toolkit.quantizers import NAMES as QUANTIZERS
 
 PRECISIONS = ("fp", "bf16", "fp16", "int", "fp8")
 SCHEMES = ("dynamic", "static")
@@ -67,10 +68,11 @@ class Recipe:
     the first that fits a name wins, and what it leaves open (keep too) is as for all others. ranges: how calibration
     finds the range of a static scale, one of RANGES; percentile: of the values inside, for the ranges of that name,
     within PERCENTILES. smooth, clip, compensate, correct_bias: the steps of toolkit/equalize, by what each brought;
-    all but clip need calibration data, and are left out, as the report says, where there is none.
+    all but clip need calibration data, and are left out, as the report says, where there is none. quantizer: who
+    quantizes, one of toolkit.quantizers.NAMES; one that isn't native goes by scheme, keep and rules of precision fp.
 
-    Raises UsageError for a precision, scheme or fusion that does not exist, a keep or without that is a single
-    string, and rules for another precision than int.
+    Raises UsageError for a precision, scheme, fusion or quantizer that does not exist, a keep or without that is a
+    single string, and rules for another precision than int.
     """
 
     precision: str = "fp"
@@ -85,12 +87,15 @@ class Recipe:
     clip: bool = False
     compensate: bool = True
     correct_bias: bool = True
+    quantizer: str = "native"
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UsageError(f"unknown precision {self.precision!r}; choose one of: {', '.join(PRECISIONS)}")
         if self.scheme not in SCHEMES:
             raise UsageError(f"unknown scheme {self.scheme!r}; choose one of: {', '.join(SCHEMES)}")
+        if self.quantizer not in QUANTIZERS:
+            raise UsageError(f"unknown quantizer {self.quantizer!r}; choose one of: {', '.join(QUANTIZERS)}")
         if self.ranges not in RANGES:
             raise UsageError(f"unknown ranges {self.ranges!r}; choose one of: {', '.join(RANGES)}")
         least, most = PERCENTILES

@@ -10,6 +10,7 @@ from toolkit.recipe import Recipe
 KEY = "opswap_report"
 KEPT = "opswap_kept"
 CALIBRATED = "opswap_calibrated"
+QUANTIZER = "opswap_quantizer"
 EQUALIZED = "opswap_equalized"
 
 
@@ -19,7 +20,7 @@ class Report:
     kept: {"name", "precision", "why"} of each linear that stays in float, as "fp", "bf16" or "fp16"; swapped +
     len(kept) is the number of linears. fused: how often each fusion was applied. calibration: how static ranges were
     found, None where there are none. equalized: for each step of toolkit/equalize that was asked for, on how many
-    linears it was done, or why not."""
+    linears it was done, or why not. quantizer: who quantized, with the version of another's package."""
 
     target: dict[str, object]
     precision: str
@@ -29,6 +30,7 @@ class Report:
     fused: dict[str, int]
     calibration: dict[str, object] | None
     equalized: dict[str, int | str]
+    quantizer: str
 
     def as_json(self) -> dict[str, object]:
         """→ plain dicts, lists, strings, numbers and booleans"""
@@ -59,7 +61,8 @@ def attach(
     kept = tuple({**entry, **whole} for _, entry in sorted(graph.meta.pop(KEPT, {}).items()))
     described: dict[str, object] = {"requested": target.name, **asdict(execution)}
     found, equalized = graph.meta.pop(CALIBRATED, None), graph.meta.pop(EQUALIZED, {})
-    report = Report(described, recipe.precision, recipe.scheme, swapped, kept, fused, found, equalized)
+    quantizer = graph.meta.pop(QUANTIZER, recipe.quantizer)
+    report = Report(described, recipe.precision, recipe.scheme, swapped, kept, fused, found, equalized, quantizer)
     graph.meta[KEY] = report
     return report
 

@@ -11,7 +11,7 @@ enum {
   BLOCK = 48
 }; // k at a time; rows of a tile; rows for which the weights are widened once
 
-static_assert(DEPTH * 255 * 127 < 1 << 24, "floats hold these sums exactly");
+static_assert(DEPTH * 255 * 128 < 1 << 24, "floats hold these sums exactly");
 
 static void widen_weights(const int8_t *panel, int64_t depth, float *w) { // [k/4, 64, 4] -> [k, 64]
   for (int64_t g = 0; g < depth / GROUP; g++)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from operators import reference, weight_sum
-from operators.validate import MAX_K
+from operators.validate import MAX_K, MAX_K_128
 from tests.checks import assert_equal_bits
 from tests.operators.samples import exact, integers, matmul, ops
 
@@ -35,11 +35,11 @@ def test_more_rows_than_one_task(isa: str) -> None:
     assert_equal_bits(matmul(q, zero, weight), exact(q, zero, weight), isa)
 
 
-@pytest.mark.parametrize("k", [4, 515, MAX_K])
+@pytest.mark.parametrize("k, least", [(4, -127), (515, -127), (MAX_K, -127), (515, -128), (MAX_K_128, -128)])
 @pytest.mark.parametrize("zero_point", [0, 128, 255])
-def test_extremes(isa: str, k: int, zero_point: int) -> None:
+def test_extremes(isa: str, k: int, least: int, zero_point: int) -> None:
     q = torch.stack([torch.full((k,), 255), torch.zeros(k), torch.arange(k) % 2 * 255]).to(torch.uint8)
-    weight = torch.stack([torch.full((k,), 127), torch.full((k,), -127), torch.arange(k) % 2 * 254 - 127])
+    weight = torch.stack([torch.full((k,), 127), torch.full((k,), least), torch.arange(k) % 2 * 254 - 127])
     zero = torch.full((3,), zero_point, dtype=torch.int32)
     weight = weight.to(torch.int8)
     assert_equal_bits(matmul(q, zero, weight), exact(q, zero, weight), isa)

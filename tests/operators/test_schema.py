@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from operators import OPERATORS, attention, embedding, fused, reference
-from operators.validate import MAX_K
+from operators.validate import MAX_K, MAX_K_128
 from tests.checks import assert_equal_bits
 from tests.operators.samples import integers, linear, ops
 
@@ -69,7 +69,7 @@ BAD: dict[str, tuple[str, tuple]] = {
     "attention, zero point of 256": ("attention_int8", (QKV, STARTS, None, 2, 0.5, False, 0.1, 256)),
     "pack floats": ("pack_weight", (WEIGHT.float(),)),
     "pack 1 dimension": ("pack_weight", (WEIGHT[0],)),
-    "pack -128": ("pack_weight", (torch.full((2, 2), -128, dtype=torch.int8),)),
+    "pack -128 too long": ("pack_weight", (torch.full((1, MAX_K_128 + 1), -128, dtype=torch.int8),)),
     "pack too long": ("pack_weight", (torch.zeros(1, MAX_K + 1, dtype=torch.int8),)),
     "matmul of int8": ("int8_matmul", (Q.to(torch.int8), ZERO, LAYER.packed, LAYER.weight_sum)),
     "matmul, 3 dimensions": ("int8_matmul", (Q[None], ZERO, LAYER.packed, LAYER.weight_sum)),

@@ -1,0 +1,217 @@
+"""Reading Q/DQ graphs, written here by hand with PyTorch's operators: same integers, same numbers, or why not."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.ao.quantization.fx._decomposed  # noqa: F401  defines the operators
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from targets._fused import RowsLinear
+from targets._linear import Activation, QuantizedLinear
+from targets._whole import Whole
+from tests.checks import assert_sqnr
+from toolkit.pipeline import PASSES, run
+from toolkit.qdq import read_qdq
+from toolkit.report import KEPT
+
+q = torch.ops.quantized_decomposed
+X = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))
+SCALE = 0.02  # X reaches beyond 127 of these: levels are cut off
+INT8 = torch.tensor([[127, -128, 3, 0, -7, 90], [-128, 1, 2, -3, 4, -5], [0, 0, 0, 0, 0, 1]], dtype=torch.int8)
+SAME_DB = 110.0  # float products and sums of them, against integers that are scaled once
+
+
+def per_tensor(x: Tensor, scale: float, zero: int, low: int, high: int, dtype: torch.dtype) -> Tensor:
+    levels = q.quantize_per_tensor(x, scale, zero, low, high, dtype)
+    return q.dequantize_per_tensor(levels, scale, zero, low, high, dtype)
+
+
+def whole(choose: Callable, low: int, high: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    def quantized(x: Tensor) -> Tensor:
+        scale, zero = choose(x, low, high, 1e-6, dtype)
+        levels = q.quantize_per_tensor.tensor(x, scale, zero, low, high, dtype)
+        return q.dequantize_per_tensor.tensor(levels, scale, zero, low, high, dtype)
+
+    return quantized
+
+
+def per_token(choose: Callable) -> Callable[[Tensor], Tensor]:
+    def quantized(x: Tensor) -> Tensor:
+        scale, zero = choose(x, torch.int8)
+        levels = q.quantize_per_token(x, scale, zero, -128, 127, torch.int8)
+        return q.dequantize_per_token(levels, scale, zero, -128, 127, torch.int8, torch.float32)
+
+    return quantized
+
+
+class Layer(nn.Module):
+    """linear(quantized(x), weight, bias)"""
+
+    def __init__(self, quantized: Callable[[Tensor], Tensor], weight: Callable[["Layer"], Tensor], bias: bool = True):
+        super().__init__()
+        self.quantized, self.weight = quantized, weight
+        self.register_buffer("integers", INT8.clone())
+        self.register_buffer("unsigned", (INT8.int() + 128).to(torch.uint8))
+        self.register_buffer("floats", INT8 * torch.tensor([[0.1], [0.2], [0.3]]))
+        self.register_buffer("scales", torch.tensor([0.1, 0.2, 0.3]))
+        self.register_buffer("zeros", torch.zeros(3, dtype=torch.int64))
+        self.register_buffer("middles", torch.full((3,), 128))
+        self.register_buffer("ones", torch.ones(3, dtype=torch.int64))
+        self.register_buffer("by_input", torch.ones(6))
+        self.register_buffer("bias", torch.tensor([1.0, -2.0, 3.0]) if bias else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(self.quantized(x), self.weight(self), self.bias)
+
+
+def by_channel(layer: Layer) -> Tensor:
+    return q.dequantize_per_channel(layer.integers, layer.scales, layer.zeros, 0, -128, 127, torch.int8)
+
+
+def unfolded(layer: Layer) -> Tensor:
+    levels = q.quantize_per_channel(layer.floats, layer.scales, layer.zeros, 0, -128, 127, torch.int8)
+    return q.dequantize_per_channel(levels, layer.scales, layer.zeros, 0, -128, 127, torch.int8)
+
+
+def around_128(layer: Layer) -> Tensor:
+    return q.dequantize_per_channel(layer.unsigned, layer.scales, layer.middles, 0, 0, 255, torch.uint8)
+
+
+def with_zero_points(layer: Layer) -> Tensor:
+    return q.dequantize_per_channel(layer.integers, layer.scales, layer.ones, 0, -128, 127, torch.int8)
+
+
+def by_input(layer: Layer) -> Tensor:
+    return q.dequantize_per_channel(layer.integers, layer.by_input, None, 1, -128, 127, torch.int8)
+
+
+def one_scale(layer: Layer) -> Tensor:
+    return q.dequantize_per_tensor(layer.integers, 0.1, 0, -128, 127, torch.int8)
+
+
+def graph_of(model: nn.Module) -> fx.GraphModule:
+    shapes = ({0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO},)
+    with torch.no_grad():
+        exported = torch.export.export(model.eval(), (X,), dynamic_shapes=shapes).module(check_guards=False)
+    return fx.GraphModule(exported, exported.graph)
+
+
+def static(zero: int, low: int, high: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    return lambda x: per_tensor(x, SCALE, zero, low, high, dtype)
+
+
+U8, S8 = torch.uint8, torch.int8
+INPUTS = {
+    "static uint8": (static(117, 0, 255, U8), Activation(False, SCALE, 117)),
+    "static int8": (static(-11, -128, 127, S8), Activation(False, SCALE, 117)),
+    "static int8, symmetric": (static(0, -127, 127, S8), Activation(True, SCALE)),
+    "static, 7 bits": (static(60, 0, 127, U8), Activation(False, SCALE, 60)),
+    "whole": (whole(q.choose_qparams.tensor, 0, 255, U8), Whole(False, 0, 255, 1e-6)),
+    "whole, int8": (whole(q.choose_qparams.tensor, -128, 127, S8), Whole(False, 0, 255, 1e-6)),
+    "whole, symmetric": (whole(q.choose_qparams_symmetric.tensor, -127, 127, S8), Whole(True, 1, 255, 1e-6)),
+    "per token": (per_token(q.choose_qparams_per_token_asymmetric.default), Activation(False)),
+    "per token, symmetric": (per_token(q.choose_qparams_per_token.default), Activation(True)),
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_inputs(kind: str) -> None:
+    quantized, how = INPUTS[kind]
+    gm = graph_of(Layer(quantized, by_channel))
+    expected = gm(X)
+    assert run(gm, [read_qdq]) == [1]
+    assert not any("quantized_decomposed" in str(node.target) for node in gm.graph.nodes)
+    (linear,) = (module for module in gm.modules() if isinstance(module, QuantizedLinear))
+    assert torch.equal(linear.weight, INT8) and torch.equal(linear.scale, torch.tensor([0.1, 0.2, 0.3]))
+    if isinstance(how, Activation):
+        assert linear.activation == how
+    else:
+        assert any(getattr(module, "how", None) == how for module in gm.modules())
+    assert_sqnr(gm(X), expected, SAME_DB)
+    assert gm(X[:1, :2]).shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("weight", [by_channel, unfolded, around_128, one_scale], ids=lambda made: made.__name__)
+def test_weights(weight: Callable[[Layer], Tensor], bias: bool) -> None:
+    gm = graph_of(Layer(static(117, 0, 255, U8), weight, bias))
+    expected = gm(X)
+    assert run(gm, [read_qdq]) == [1]
+    (linear,) = (module for module in gm.modules() if isinstance(module, QuantizedLinear))
+    assert torch.equal(linear.weight, INT8) and (linear.bias is not None) == bias
+    assert_sqnr(gm(X), expected, SAME_DB)
+
+
+def mismatched(x: Tensor) -> Tensor:
+    return q.dequantize_per_tensor(q.quantize_per_tensor(x, SCALE, 9, 0, 255, U8), SCALE, 8, 0, 255, U8)
+
+
+def another_range(x: Tensor) -> Tensor:
+    scale, zero = q.choose_qparams.tensor(x * 2, 0, 255, 1e-6, U8)
+    levels = q.quantize_per_tensor.tensor(x, scale, zero, 0, 255, U8)
+    return q.dequantize_per_tensor.tensor(levels, scale, zero, 0, 255, U8)
+
+
+REFUSED = {
+    "weight with zero points": (static(9, 0, 255, U8), with_zero_points, "zero points"),
+    "weight by input": (lambda x: static(9, 0, 255, U8)(x), by_input, "axis 1"),
+    "weight only": (lambda x: x, by_channel, "not quantized right before it"),
+    "quantized one way, dequantized another": (mismatched, by_channel, "with one zero_point and dequantized"),
+    "16 bits": (static(0, -32768, 32767, torch.int16), by_channel, "int16"),
+    "another tensor's range": (another_range, by_channel, "range of another tensor"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_read_stays_and_says_why(kind: str) -> None:
+    quantized, weight, why = REFUSED[kind]
+    gm = graph_of(Layer(quantized, weight))
+    expected = gm(X)
+    assert run(gm, [read_qdq]) == [0]
+    run(gm, PASSES)
+    assert torch.equal(gm(X), expected)
+    assert [why in entry["why"] for entry in gm.meta[KEPT].values()] == [True]
+
+
+class Twice(nn.Module):
+    """One layer, called twice; its input is quantized by another range each time, or by its own"""
+
+    def __init__(self, *quantized: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second = quantized
+        self.layer = nn.Linear(6, 6)
+        self.register_buffer("scales", torch.full((6,), 0.01))
+        self.register_buffer("zeros", torch.zeros(6, dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        levels = q.quantize_per_channel(self.layer.weight, self.scales, self.zeros, 0, -128, 127, S8)
+        weight = q.dequantize_per_channel(levels, self.scales, self.zeros, 0, -128, 127, S8)
+        x = F.linear(self.first(x), weight, self.layer.bias)
+        return F.linear(self.second(x), weight, self.layer.bias)
+
+
+def test_two_ways_to_quantize_the_input_of_one_layer_are_two_modules() -> None:
+    gm = graph_of(Twice(static(117, 0, 255, U8), static(100, 0, 255, U8)))
+    expected = gm(X)
+    assert run(gm, [read_qdq]) == [2]
+    names = [name for name, module in gm.named_modules() if isinstance(module, QuantizedLinear)]
+    assert len(names) == 2 and not any("quantized_decomposed" in str(node.target) for node in gm.graph.nodes)
+    assert_sqnr(gm(X), expected, SAME_DB)
+
+
+def test_calls_that_quantize_alike_share_one_module() -> None:
+    dynamic = INPUTS["whole"][0]
+    gm = graph_of(Twice(dynamic, dynamic))
+    expected = gm(X)
+    assert run(gm, [read_qdq]) == [2]
+    assert [type(module) for module in gm.modules()].count(RowsLinear) == 1
+    assert_sqnr(gm(X), expected, SAME_DB)
+
+
+def test_a_layer_that_is_read_once_and_left_once_keeps_its_float_weight() -> None:
+    gm = graph_of(Twice(static(117, 0, 255, U8), lambda x: x))
+    expected = gm(X)
+    assert run(gm, [read_qdq]) == [1]
+    assert_sqnr(gm(X), expected, SAME_DB)

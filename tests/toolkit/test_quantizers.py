@@ -1,0 +1,112 @@
+"""Q/DQ graphs that torchao and Neural Compressor make here, lowered: the same numbers as where they come from."""
+
+import importlib.metadata
+from functools import cache
+
+import pytest
+import torch
+from torch import fx, nn
+
+from tests import tiny
+from tests.checks import assert_equal_bits, assert_sqnr
+from toolkit import Recipe, UsageError, report_of, transform
+from toolkit.capture import capture
+from toolkit.pipeline import CLEANING, run
+from toolkit.quantizers import How, quantize_with
+
+KINDS = [(name, scheme) for name in ("torchao", "inc") for scheme in ("static", "dynamic")]
+SAME_DB = 100.0  # cpu computes attention as PyTorch does: floats against integers that are scaled once
+# customcpu's attention is another: it turns a level here and there, 1/255 of a range. Other integers leave 20 dB.
+NEAR_DB = 40.0
+
+
+def batches() -> list[dict[str, torch.Tensor]]:
+    model = tiny.build("bert")
+    return [tiny.inputs(model, 3, 17, seed=seed) for seed in range(3)]
+
+
+@cache
+def own(name: str, scheme: str) -> fx.GraphModule:
+    """→ the Q/DQ graph itself"""
+    graph = capture(tiny.build("bert"))
+    run(graph, CLEANING)
+    return quantize_with(name, graph, How(scheme == "dynamic", ("qa_outputs",)), batches())
+
+
+@cache
+def read(name: str, scheme: str, target: str) -> fx.GraphModule:
+    return transform(own(name, scheme), Recipe("int"), target)
+
+
+@pytest.mark.parametrize("name, scheme", KINDS)
+def test_every_target_gives_the_numbers_of_the_graph_itself(name: str, scheme: str) -> None:
+    given = tiny.inputs(tiny.build("bert"), 3, 17, seed=9)
+    real = given["attention_mask"].bool()
+    want = own(name, scheme)(**given)[0][real]
+    have = {target: read(name, scheme, target)(**given)[0][real] for target in ("cpu", "customcpu", "aie")}
+    assert_sqnr(have["cpu"], want, SAME_DB)
+    assert_sqnr(have["customcpu"], want, NEAR_DB)
+    assert_equal_bits(have["aie"], have["customcpu"])
+    for target in have:
+        report = report_of(read(name, scheme, target))
+        assert report.swapped == 12
+        assert report.kept == ({"name": "qa_outputs", "precision": "fp", "why": "its quantizer left it in float"},)
+
+
+@pytest.mark.parametrize("name, package", [("torchao", "torchao"), ("inc", "neural-compressor-pt")])
+def test_transform_has_the_quantizer_make_the_graph(name: str, package: str) -> None:
+    graph = transform(tiny.build("bert"), Recipe("int", scheme="static", quantizer=name), data=batches())
+    report = report_of(graph)
+    assert report.quantizer == f"{package} {importlib.metadata.version(package)}" and report.swapped == 12
+    assert report.kept == ({"name": "qa_outputs", "precision": "fp", "why": "the recipe keeps 'qa_outputs'"},)
+    given = tiny.inputs(tiny.build("bert"), 2, 11, seed=9)
+    assert_sqnr(graph(**given)[0], read(name, "static", "cpu")(**given)[0], SAME_DB)
+
+
+def test_a_layer_with_many_calls_is_read_at_each() -> None:
+    model = tiny.build("albert")
+    graph = transform(model, Recipe("int", scheme="static", quantizer="torchao"), data=batches())
+    given = tiny.inputs(model, 3, 17, seed=9)
+    assert_sqnr(graph(**given)[0], model(**given)[0], 25)
+    assert report_of(graph).swapped == 13  # six linears, each of two layers with ranges of its own, and the first
+
+
+@pytest.mark.parametrize("scheme", ["static", "dynamic"])
+def test_autotune_takes_the_best_by_our_accuracy(scheme: str) -> None:
+    seen: list[fx.GraphModule] = []
+
+    def accuracy(graph: fx.GraphModule) -> float:
+        seen.append(graph)
+        assert graph(**batches()[0])[0].shape == (3, 17)
+        return 100.0 if len(seen) == 1 else 50.0 + 10 * (len(seen) == 3)  # float, then the second choice is the best
+
+    recipe = Recipe("int", scheme=scheme, quantizer="inc")
+    graph = transform(tiny.build("bert"), recipe, data=batches(), accuracy=accuracy)
+    assert len(seen) == 1 + (4 if scheme == "static" else 2) and report_of(graph).swapped == 12
+    given = tiny.inputs(tiny.build("bert"), 3, 17, seed=9)
+    assert_sqnr(graph(**given)[0], seen[2](**given)[0], SAME_DB)
+
+
+def never(graph: fx.GraphModule) -> float:
+    raise AssertionError("nothing is to be judged here")
+
+
+@pytest.mark.parametrize(
+    "recipe, arguments, line",
+    [
+        (Recipe("int", scheme="static", quantizer="torchao"), {}, "wants data to calibrate with"),
+        (Recipe("int", scheme="static", quantizer="inc"), {"data": []}, "data is empty"),
+        (Recipe("int", quantizer="torchao"), {"accuracy": never}, "only inc has"),
+        (Recipe("int"), {"accuracy": never}, "choose the quantizer inc"),
+        (Recipe("fp", quantizer="inc"), {}, "at precision int"),
+    ],
+    ids=["no data", "empty data", "torchao and accuracy", "native and accuracy", "float"],
+)
+def test_what_a_quantizer_cannot_do_is_said(recipe: Recipe, arguments: dict, line: str) -> None:
+    with pytest.raises(UsageError, match=line):
+        transform(tiny.build("bert"), recipe, **arguments)
+
+
+def test_a_graph_without_input_ids_is_refused() -> None:
+    with pytest.raises(UsageError, match="input_ids was wanted"):
+        transform(fx.symbolic_trace(nn.Linear(2, 2)), Recipe("int"))
