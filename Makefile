@@ -7,8 +7,9 @@ PY := .venv/bin/python
 run: .venv/run kernels
 	$(PY) run.py --target aie --precision int
 
-test: .venv/dev kernels lint
+test: .venv/dev .venv/other kernels lint
 	$(PY) -m pytest
+	PYTHONPATH=.venv/quantizers $(PY) -m pytest tests/toolkit/test_quantizers.py
 
 smoke: .venv/dev kernels
 	$(PY) -m pytest tests/smoke
@@ -30,6 +31,10 @@ kernels: .venv/run
 
 .venv/dev: requirements-dev.txt .venv/run
 	$(PY) -m pip install --quiet --requirement requirements-dev.txt
+	touch $@
+
+.venv/other: requirements-quantizers.txt .venv/run
+	$(PY) -m pip install --quiet --upgrade --target .venv/quantizers --no-deps --requirement requirements-quantizers.txt
 	touch $@
 
 clean:

@@ -44,7 +44,8 @@ class LazyGroup(click.Group):
 @click.option(
     "--calibration",
     metavar="FILE",
-    help="For static: a SQuAD file (.json, .jsonl), or text, one passage a line; .gz too.",
+    help="Data to calibrate with: a SQuAD file (.json, .jsonl), or text, one passage a line; .gz too. Static needs it, "
+    "dynamic loses less with it.",
 )
 @click.option(
     "--samples", default=128, type=click.IntRange(1), help="Questions or passages of --calibration, drawn at random."

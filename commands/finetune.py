@@ -65,7 +65,7 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
 @click.option("--stride", default=128, show_default=True, type=click.IntRange(0))
 @click.option("--limit", type=click.IntRange(1), help="Take the first N questions only.")
 @click.option("--qat", is_flag=True, help="Train through the rounding to 8 bits (dynamic), in the captured graph.")
-@click.option("--activations", default="symmetric", show_default=True, type=click.Choice(["symmetric", "asymmetric"]),
+@click.option("--activations", default="asymmetric", show_default=True, type=click.Choice(["symmetric", "asymmetric"]),
               help="With --qat: how rows of activations are rounded.")  # fmt: skip
 @click.option("--distill", is_flag=True, help="With --qat: the float base teaches.")
 @click.option("--distill-weight", default=Distillation.weight, show_default=True, type=click.FloatRange(0, 1),

@@ -98,7 +98,7 @@ def test_a_long_passage_is_read_in_windows(cli: Cli) -> None:
         (("ask",), b"Wh\xff?\n", 1, "UTF-8"),
         (("--target", "toaster", "ask"), b"Who?", 2, "customcpu"),
         (("--precision", "int3", "ask"), b"Who?", 2, "int3"),
-        (("--scheme", "static", "--precision", "int", "ask"), b"Who?", 2, "dynamic"),
+        (("--scheme", "static", "--precision", "int", "ask"), b"Who?", 2, "--calibration"),
         (("--target", "aie", "--precision", "fp", "ask"), b"Who?", 2, "int"),
         (("--target", "cuda", "--precision", "int", "ask"), b"Who?", 1, "cuda"),
         (("--target", "hpu", "--precision", "int", "ask"), b"Who?", 1, "hpu"),

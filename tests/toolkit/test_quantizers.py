@@ -14,6 +14,8 @@ from toolkit.capture import capture
 from toolkit.pipeline import CLEANING, run
 from toolkit.quantizers import How, quantize_with
 
+pytest.importorskip("torchao", reason="make test runs this file by itself, with requirements-quantizers.txt")
+
 KINDS = [(name, scheme) for name in ("torchao", "inc") for scheme in ("static", "dynamic")]
 SAME_DB = 100.0  # cpu computes attention as PyTorch does: floats against integers that are scaled once
 # customcpu's attention is another: it turns a level here and there, 1/255 of a range. Other integers leave 20 dB.

@@ -27,9 +27,9 @@ def sqnr(expected: torch.Tensor, got: torch.Tensor) -> float:
 
 SCHEMES = {  # options of the recipe
     "dynamic": {},
-    "dynamic asymmetric": {"symmetric": False},
+    "dynamic symmetric": {"symmetric": True},
     "static": {"scheme": "static"},
-    "static asymmetric": {"scheme": "static", "symmetric": False, "ranges": "mse"},
+    "static symmetric": {"scheme": "static", "symmetric": True, "ranges": "mse"},
 }
 
 
@@ -111,7 +111,7 @@ def test_a_lowered_graph_can_be_exported_again(name, target):
     assert torch.equal(again(**other)[0], graph(**other)[0])
 
 
-STATIC_DB = {"static": 25.0, "static asymmetric": 28.0}  # two batches are few: values of others lie outside
+STATIC_DB = {"static": 25.0, "static symmetric": 25.0}  # two batches are few: values of others lie outside
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -134,7 +134,7 @@ def test_static_graphs_are_fused_as_dynamic_ones_are():
 
 
 def test_fused_static_graphs_of_customcpu_and_aie_are_equal():
-    options = SCHEMES["static asymmetric"]
+    options = SCHEMES["static"]
     same_bits({name: model_and_graph("bert", name, **options)[1] for name in ("customcpu", "aie")},
               tiny.inputs(tiny.build("bert"), 3, 17))  # fmt: skip
 
@@ -211,7 +211,7 @@ def test_report_as_json():
     assert report["target"]["native"] is False and "emulated" in report["target"]["reason"]
     assert report["scheme"] == "dynamic" and report["calibration"] is None
     static = report_of(model_and_graph("bert", "aie", **SCHEMES["static"])[1]).as_json()
-    calibration = {"ranges": "minmax", "symmetric": True, "batches": 2, "tokens": 220}
+    calibration = {"ranges": "minmax", "symmetric": False, "batches": 2, "tokens": 220}
     assert static["scheme"] == "static" and static["calibration"] == calibration
     assert report["kept"] == [{"name": "qa_outputs", "precision": "fp", "why": "the recipe keeps 'qa_outputs'"}]
 
