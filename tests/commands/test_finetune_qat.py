@@ -151,11 +151,11 @@ def test_the_command(cli: Cli, tmp_path: Path) -> None:
     files = ("--base", base, "--train", DATA, "--eval-data", DATA, "--eval-limit", "6", "--output", str(output))
     done = cli("--json", "finetune", *files, *FEW, *how)
     assert done.code == 0, done.err
-    assert (done.json["scheme"], done.json["qat"], done.json["max_steps"]) == ("dynamic", "dynamic symmetric", 4)
+    assert (done.json["scheme"], done.json["qat"], done.json["max_steps"]) == ("dynamic", "dynamic asymmetric", 4)
     assert done.json["distillation"] == {"weight": 0.9, "temperature": 2.0} and done.json["dropout"] == 0.0
     assert len(done.json["history"]) == 1
     config = json.loads((output / "config.json").read_text())
-    assert config[NOTE] == {"precision": "int", "scheme": "dynamic", "symmetric": True}
+    assert config[NOTE] == {"precision": "int", "scheme": "dynamic", "symmetric": False}
     written, before = load_file(output / "model.safetensors"), load_file(Path(base) / "model.safetensors")
     assert written.keys() == before.keys()
     assert not torch.equal(written["qa_outputs.weight"].float(), before["qa_outputs.weight"])
