@@ -1,4 +1,4 @@
-"""The targets: one file each in this folder, and the folder listing is the registry.
+"""The targets: one file (or folder) each, and the folder listing is the registry.
 
 A file whose name starts with an underscore, and base.py, are no targets. A target is imported when it is
 asked for.
