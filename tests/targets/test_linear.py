@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from operators import kernels, reference
-from targets import _packed, aie, cpu
+from targets import _packed, cpu
 from targets._linear import Activation, QuantizedLinear
+from targets.aie import linear as aie
 from tests.activations import ACTIVATIONS
 
 MAKERS = {"cpu": cpu.IntLinear, "customcpu": _packed.PackedLinear, "aie": aie.AieLinear}
