@@ -1,10 +1,12 @@
 """The sum of a token's embeddings, normalized and quantized: schema, fake and reference."""
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from operators import validate
-from operators.fused import NORM, NORMED, Normed, norm_rows
+from operators.fused import NORM, NORMED, Normed, check_norm, norm_rows
 from operators.schema import define, empty_rows
 
 
@@ -19,21 +21,20 @@ def embed_norm(
     beta: Tensor,
     eps: float,
     quantize: bool,
-    symmetric: bool,
-    fixed_scale: float = 0.0,
-    fixed_zero: int = 128,
+    *ways: Any,
 ) -> Normed:
-    """ids int64 [T], tables float32 [V, N] → norm_rows(table1[ids1] + table2[ids2] (+ table3[ids3]))
+    """ids int64 [T], tables float32 [V, N]; gamma and all after it as norm_rows takes them
+    → norm_rows(table1[ids1] + table2[ids2] (+ table3[ids3]))
 
     → y float32 [T, N] and y's rows (of 0 rows without `quantize`); summed from left to right. Raises ValueError,
     and IndexError (the kernel: RuntimeError) for an id that its table does not have.
     """
     pairs = _check(ids1, table1, ids2, table2, ids3, table3, gamma)
-    validate.check_levels("embed_norm", symmetric, fixed_scale, fixed_zero)
     total = F.embedding(*pairs[0])
     for ids, table in pairs[1:]:
         total = total + F.embedding(ids, table)
-    return norm_rows(total, gamma, beta, eps, quantize, symmetric, fixed_scale, fixed_zero)
+    check_norm("embed_norm", total, "the sum", *total.shape, gamma, beta, *ways)
+    return norm_rows(total, gamma, beta, eps, quantize, *ways)
 
 
 def _check(
@@ -60,12 +61,12 @@ def _check(
 
 
 def _fake(ids1: Tensor, table1: Tensor, ids2: Tensor, table2: Tensor, ids3: Tensor | None, table3: Tensor | None,
-          gamma: Tensor, beta: Tensor, eps: float, quantize: bool, symmetric: bool, fixed_scale: float = 0.0,
-          fixed_zero: int = 128) -> Normed:  # fmt: skip
+          gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *ways: Any) -> Normed:  # fmt: skip
     _check(ids1, table1, ids2, table2, ids3, table3, gamma)
-    validate.check_levels("embed_norm", symmetric, fixed_scale, fixed_zero)
     m, n = ids1.shape[0], gamma.shape[0]
-    return table1.new_empty((m, n)), *empty_rows(table1, m if quantize else 0, n)
+    y = table1.new_empty((m, n))
+    check_norm("embed_norm", y, "y", m, n, gamma, beta, *ways)
+    return y, *empty_rows(table1, m if quantize else 0, n)
 
 
 define(

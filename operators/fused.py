@@ -17,6 +17,8 @@ from operators.schema import LEVELS, define, empty_rows
 
 Rows = tuple[Tensor, Tensor, Tensor]
 Normed = tuple[Tensor, Tensor, Tensor, Tensor]
+Levels = tuple[bool, float, int]
+Smooth = tuple[Tensor, Tensor]
 
 
 class Product(NamedTuple):
@@ -65,7 +67,7 @@ def linear_int8_gelu(*args: Any) -> Rows:
 
 
 def linear_int8_add_norm(*args: Any) -> Normed:
-    """rows [M, K], weight; residual float32 [M, N]; gamma, beta, eps, quantize, levels as norm_rows takes them
+    """rows [M, K], weight; residual float32 [M, N]; gamma, beta, eps, quantize, ways as norm_rows takes them
     → norm_rows(linear + residual). Raises ValueError."""
     residual, norm = _check_add_norm(*args)
     return norm_rows(Product(*args[:PARTS]).floats() + residual, *norm)
@@ -78,12 +80,22 @@ def gelu_rows(x: Tensor, *levels: Any) -> Rows:
     return reference.quantize_per_token(F.gelu(x), *levels)
 
 
-def norm_rows(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *levels: Any) -> Normed:
-    """x float32 [M, N]; levels → y = LayerNorm(x), and y's rows (of 0 rows without `quantize`). Raises ValueError."""
-    validate.check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta)
-    _check_levels("norm_rows", *levels)
+def norm_rows(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *ways: Any) -> Normed:
+    """x float32 [M, N]; ways: levels, then smooth_scale and smooth_shift float32 [N] or None → y = LayerNorm(x), and
+    the rows of y, or of y · smooth_scale + smooth_shift (of 0 rows without `quantize`). Raises ValueError."""
+    levels, smooth = check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta, *ways)
     y = F.layer_norm(x, gamma.shape, gamma, beta, eps)
-    return y, *reference.quantize_per_token(y if quantize else y[:0], *levels)
+    rows = y if quantize else y[:0]
+    return y, *reference.quantize_per_token(torch.addcmul(smooth[1], rows, smooth[0]) if smooth else rows, *levels)
+
+
+def check_norm(op: str, x: Tensor, name: str, rows: int, columns: int, gamma: Tensor, beta: Tensor, symmetric: bool,
+               fixed_scale: float = 0.0, fixed_zero: int = 128, smooth_scale: Tensor | None = None,
+               smooth_shift: Tensor | None = None) -> tuple[Levels, Smooth | None]:  # fmt: skip
+    """→ levels, and the smooth_scale and smooth_shift there are. Raises ValueError; x as validate.check_norm has it."""
+    validate.check_norm(op, x, name, rows, columns, gamma, beta)
+    validate.check_levels(op, symmetric, fixed_scale, fixed_zero)
+    return (symmetric, fixed_scale, fixed_zero), validate.check_smooth(op, smooth_scale, smooth_shift, columns)
 
 
 def _check_levels(op: str, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128) -> None:
@@ -99,8 +111,7 @@ def _check_add_norm(*args: Any) -> tuple[Tensor, tuple[Any, ...]]:
     """→ residual, and what norm_rows takes after x"""
     product, residual, norm = Product(*args[:PARTS]), args[PARTS], args[PARTS + 1 :]
     product.check("linear_int8_add_norm")
-    validate.check_norm("linear_int8_add_norm", residual, "residual", *product.size(), *norm[:2])
-    _check_levels("linear_int8_add_norm", *norm[4:])
+    check_norm("linear_int8_add_norm", residual, "residual", *product.size(), *norm[:2], *norm[4:])
     return residual, norm
 
 
@@ -126,16 +137,16 @@ def _fake_gelu_rows(x: Tensor, *levels: Any) -> Rows:
     return empty_rows(x, *x.shape)
 
 
-def _fake_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *levels: Any) -> Normed:
-    validate.check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta)
-    _check_levels("norm_rows", *levels)
+def _fake_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *ways: Any) -> Normed:
+    check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta, *ways)
     return torch.empty_like(x), *empty_rows(x, x.shape[0] if quantize else 0, x.shape[1])
 
 
 PRODUCT = (
     "Tensor q, Tensor scale, Tensor zero_point, Tensor packed, Tensor weight_sum, Tensor weight_scale, Tensor? bias"
 )
-NORM = f"Tensor gamma, Tensor beta, float eps, bool quantize, {LEVELS}"
+SMOOTH = "Tensor? smooth_scale=None, Tensor? smooth_shift=None"
+NORM = f"Tensor gamma, Tensor beta, float eps, bool quantize, {LEVELS}, {SMOOTH}"
 ROWS, NORMED = "(Tensor, Tensor, Tensor)", "(Tensor, Tensor, Tensor, Tensor)"
 
 define("linear_int8_rows", f"({PRODUCT}) -> Tensor", linear_int8_rows, _fake_rows)

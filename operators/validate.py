@@ -136,6 +136,18 @@ def check_norm(op: str, x: Tensor, name: str, rows: int, columns: int, gamma: Te
         _length(op, part, t, columns, "column")
 
 
+def check_smooth(op: str, scale: Tensor | None, shift: Tensor | None, columns: int) -> tuple[Tensor, Tensor] | None:
+    """smooth_scale and smooth_shift: float32 [columns], or None both. → them, None for none"""
+    wanted = f"{op}: smooth_scale and smooth_shift must come together"
+    require((scale is None) == (shift is None), wanted, "one of them", "pass both or none")
+    if scale is None or shift is None:
+        return None
+    for part, t in (("smooth_scale", scale), ("smooth_shift", shift)):
+        _tensor(op, part, t, float32, 1)
+        _length(op, part, t, columns, "column")
+    return scale, shift
+
+
 def check_attention(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> None:
     """qkv: float32 or bfloat16 [T, 3 * heads * d]; starts: int32 [B + 1]; keep: bool [T]; scale: finite."""
     ok = qkv.dtype in (float32, torch.bfloat16) and qkv.dim() == 2

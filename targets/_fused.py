@@ -16,6 +16,7 @@ from operators import reference
 from targets._linear import Activation, QuantizedLinear
 
 Rows = tuple[Tensor, Tensor, Tensor]
+Smooth = tuple[Tensor, Tensor]  # scale, shift: both float32 [N]
 
 
 class Quantize(nn.Module):
@@ -55,27 +56,42 @@ class RowsLinearGelu(nn.Module):
 
 
 class NormRows(nn.Module):
-    """x [T, N] → y = layer_norm(x) float32 [T, N], and with an `activation` (y, rows of y by that)
+    """x [T, N] → y = layer_norm(x) float32 [T, N], and with an `activation` (y, rows by that of y, or of
+    y · smooth[0] + smooth[1])
 
-    gamma, beta float32 [N].
+    gamma, beta and both of smooth float32 [N].
     """
 
     gamma: Tensor
     beta: Tensor
+    smooth_scale: Tensor | None
+    smooth_shift: Tensor | None
 
-    def __init__(self, gamma: Tensor, beta: Tensor, eps: float, activation: Activation | None) -> None:
+    def __init__(
+        self, gamma: Tensor, beta: Tensor, eps: float, activation: Activation | None, smooth: Smooth | None = None
+    ) -> None:
         super().__init__()
         self.eps, self.activation = eps, activation
         self.levels = (activation or Activation()).levels()
         self.register_buffer("gamma", gamma.detach())
         self.register_buffer("beta", beta.detach())
+        for name, vector in zip(("smooth_scale", "smooth_shift"), smooth or (None, None), strict=True):
+            self.register_buffer(name, None if vector is None else vector.detach())
+
+    @property
+    def smooth(self) -> Smooth | None:
+        scale, shift = self.smooth_scale, self.smooth_shift
+        return None if scale is None or shift is None else (scale, shift)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Rows]:
         y = F.layer_norm(x, (x.shape[-1],), self.gamma, self.beta, self.eps)
-        return y if self.activation is None else (y, torch.ops.opswap.quantize_per_token(y, *self.levels))
+        if self.activation is None:
+            return y
+        read = y if self.smooth is None else torch.addcmul(self.smooth[1], y, self.smooth[0])
+        return y, torch.ops.opswap.quantize_per_token(read, *self.levels)
 
     def extra_repr(self) -> str:
-        return f"{self.gamma.shape[0]}, eps={self.eps}, {self.activation}"
+        return f"{self.gamma.shape[0]}, eps={self.eps}, {self.activation}{'' if self.smooth is None else ', smooth'}"
 
 
 class EmbedNorm(NormRows):
@@ -85,7 +101,7 @@ class EmbedNorm(NormRows):
     """
 
     def __init__(self, tables: Sequence[Tensor], norm: NormRows) -> None:
-        super().__init__(norm.gamma, norm.beta, norm.eps, norm.activation)
+        super().__init__(norm.gamma, norm.beta, norm.eps, norm.activation, norm.smooth)
         for number, table in enumerate(tables):
             self.register_buffer(f"table{number}", table.detach())
 
@@ -101,9 +117,15 @@ class RowsLinearAddNorm(NormRows):
     """rows [T, K], residual float32 [T, N] → NormRows(linear(rows) + residual)"""
 
     def __init__(
-        self, linear: QuantizedLinear, gamma: Tensor, beta: Tensor, eps: float, activation: Activation | None
+        self,
+        linear: QuantizedLinear,
+        gamma: Tensor,
+        beta: Tensor,
+        eps: float,
+        activation: Activation | None,
+        smooth: Smooth | None = None,
     ) -> None:
-        super().__init__(gamma, beta, eps, activation)
+        super().__init__(gamma, beta, eps, activation, smooth)
         self.linear = linear
 
     def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]

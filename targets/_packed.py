@@ -61,16 +61,17 @@ class PackedNorm(NormRows):
     """NormRows as opswap::norm_rows: x float32 [T, N] → y, or with an activation (y, rows of y)"""
 
     def __init__(self, source: NormRows) -> None:
-        super().__init__(source.gamma, source.beta, source.eps, source.activation)
+        super().__init__(source.gamma, source.beta, source.eps, source.activation, source.smooth)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Rows]:
         y, *rows = torch.ops.opswap.norm_rows(x, *norm_of(self))
         return y if self.activation is None else (y, tuple(rows))
 
 
-def norm_of(module: NormRows) -> tuple[Tensor, Tensor, float, bool, bool, float, int]:
-    """→ gamma, beta, eps, quantize and levels, as every operator that normalizes takes them"""
-    return module.gamma, module.beta, module.eps, module.activation is not None, *module.levels
+def norm_of(module: NormRows) -> tuple[Any, ...]:
+    """→ gamma, beta, eps, quantize, levels and smooth, as every operator that normalizes takes them"""
+    quantize = module.activation is not None
+    return module.gamma, module.beta, module.eps, quantize, *module.levels, *(module.smooth or ())
 
 
 class PackedEmbedNorm(EmbedNorm):

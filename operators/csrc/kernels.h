@@ -43,7 +43,9 @@ typedef struct {
   const float *x, *residual, *gamma, *beta;
   float eps;
   int64_t n;
-  float *y; // may be x
+  float *y;                                 // may be x
+  const float *smooth_scale, *smooth_shift; // [n], for smoothed
+  float *smoothed;                          // y * smooth_scale + smooth_shift, made where it is not null
 } Norm;
 
 typedef struct {
@@ -52,7 +54,7 @@ typedef struct {
   void (*gemm)(const Strip *);
   void (*quantize)(const Row *);
   void (*gelu)(float *x, const Row *);     // GELU of x in place, then the row, which is of x, to bytes
-  void (*norm)(const Norm *, const Row *); // then the row, which is of y, to bytes; or null
+  void (*norm)(const Norm *, const Row *); // then the row, which is of y or smoothed, to bytes; or null
 } Kernels;
 
 // The four bytes of group g of a row of k bytes; 0 beyond the end, which is never read.

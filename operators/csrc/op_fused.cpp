@@ -7,6 +7,7 @@
 
 #include "checks.h"
 #include "dispatch.h"
+#include "layer_norm.h"
 #include "linear.h"
 #include "pool.h"
 
@@ -16,27 +17,6 @@ using Three = std::tuple<Tensor, Tensor, Tensor>;
 using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 const int64_t ENOUGH_ROWS = 16; // rows that are worth handing to another thread
-
-// gamma, beta and eps of a layer normalization over n values.
-struct LayerNorm {
-  Tensor gamma, beta;
-  float eps;
-};
-
-LayerNorm checked_norm(const std::string &op, const Tensor &gamma, const Tensor &beta, double eps,
-                       int64_t n) {
-  check_vector(op + ": gamma", gamma, ScalarType::Float, n);
-  check_vector(op + ": beta", beta, ScalarType::Float, n);
-  return {dense(gamma), dense(beta), static_cast<float>(eps)};
-}
-
-// One row of y from x (and the residual), then its bytes into row `at` of `to` where there is any.
-void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t n, int64_t at,
-               const Rows *to, const Activation &how) {
-  const Norm row{x, residual, data<float>(norm.gamma), data<float>(norm.beta), norm.eps, n, y};
-  const Row bytes = to ? row_of(*to, at, y, how) : Row{};
-  kernels_in_use().norm(&row, to ? &bytes : nullptr);
-}
 
 Four results(const Tensor &y, const Rows &r) { return {y, r.q, r.scale, r.zero_point}; }
 
@@ -62,12 +42,13 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
                           const Tensor &packed, const Tensor &weight_sum, const Tensor &weight_scale,
                           const std::optional<Tensor> &bias, const Tensor &residual, const Tensor &gamma,
                           const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
-                          int64_t fixed_zero) {
+                          int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
+                          const std::optional<Tensor> &smooth_shift) {
   const std::string op = "linear_int8_add_norm";
   const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
   const Rows a = checked_rows(op, q, scale, zero_point);
   const Linear w = checked_linear(op, packed, weight_sum, weight_scale, bias, a.k);
-  const LayerNorm norm = checked_norm(op, gamma, beta, eps, w.n);
+  const LayerNorm norm = checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, w.n);
   check_tensor(op + ": residual", residual, ScalarType::Float, 2);
   require(residual.size(0) == a.m && residual.size(1) == w.n,
           op + ": residual must be [" + std::to_string(a.m) + ", " + std::to_string(w.n) + "]",
@@ -104,12 +85,13 @@ Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fix
 }
 
 Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double eps, bool quantize,
-               bool symmetric, double fixed_scale, int64_t fixed_zero) {
+               bool symmetric, double fixed_scale, int64_t fixed_zero,
+               const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift) {
   check_tensor("norm_rows: x", x, ScalarType::Float, 2);
   const Activation how = checked_levels("norm_rows", symmetric, fixed_scale, fixed_zero);
   const int64_t m = x.size(0), n = x.size(1);
   check_depth("norm_rows", n);
-  const LayerNorm norm = checked_norm("norm_rows", gamma, beta, eps, n);
+  const LayerNorm norm = checked_norm("norm_rows", gamma, beta, eps, smooth_scale, smooth_shift, n);
   const Tensor from = dense(x), y = empty({m, n}, ScalarType::Float);
   const Rows r = empty_rows(quantize ? m : 0, n);
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {

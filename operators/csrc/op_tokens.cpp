@@ -6,7 +6,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "checks.h"
-#include "dispatch.h"
+#include "layer_norm.h"
 #include "linear.h"
 #include "pool.h"
 
@@ -65,22 +65,22 @@ std::tuple<Tensor, Tensor, Tensor, Tensor>
 embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const Tensor &table2,
            const std::optional<Tensor> &ids3, const std::optional<Tensor> &table3, const Tensor &gamma,
            const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
-           int64_t fixed_zero) {
+           int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
+           const std::optional<Tensor> &smooth_shift) {
   const std::string op = "embed_norm";
   check_tensor(op + ": ids", ids1, ScalarType::Long, 1);
   check_tensor(op + ": gamma", gamma, ScalarType::Float, 1);
   const int64_t m = ids1.size(0), n = gamma.size(0);
   check_depth(op, n);
-  check_vector(op + ": beta", beta, ScalarType::Float, n);
+  const LayerNorm norm = checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, n);
   const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
   require(ids3.has_value() == table3.has_value(), op + ": a third table and its ids must come together",
           "one of them", "pass both or none");
   std::vector<Lookup> lookups{checked_lookup(ids1, table1, m, n), checked_lookup(ids2, table2, m, n)};
   if (ids3)
     lookups.push_back(checked_lookup(*ids3, *table3, m, n));
-  const Tensor scale = dense(gamma), shift = dense(beta), y = empty({m, n}, ScalarType::Float);
+  const Tensor y = empty({m, n}, ScalarType::Float);
   const Rows r = empty_rows(quantize ? m : 0, n);
-  const auto norm = kernels_in_use().norm;
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
     for (int64_t i = task * ENOUGH_ROWS; i < std::min(m, (task + 1) * ENOUGH_ROWS); i++) {
       float *row = out<float>(y) + i * n;
@@ -94,9 +94,7 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
           for (int64_t k = 0; k < n; k++)
             row[k] += found[k];
       }
-      const Norm whole{row, nullptr, data<float>(scale), data<float>(shift), static_cast<float>(eps), n, row};
-      const Row bytes = quantize ? row_of(r, i, row, how) : Row{};
-      norm(&whole, quantize ? &bytes : nullptr);
+      normalize(norm, row, nullptr, row, n, i, quantize ? &r : nullptr, how);
     }
   });
   return {y, r.q, r.scale, r.zero_point};

@@ -42,7 +42,7 @@ static inline float sum_of(float *parts) {
   return parts[0];
 }
 
-// y = (x + residual - mean) / sqrt(variance + eps) * gamma + beta, y may be x.
+// y = (x + residual - mean) / sqrt(variance + eps) * gamma + beta, y may be x; and smoothed.
 static inline void norm_row(const Norm *r) {
   const float *__restrict residual = r->residual, *__restrict gamma = r->gamma, *__restrict beta = r->beta;
   const int64_t n = r->n, whole = n / SUMS * SUMS;
@@ -72,6 +72,9 @@ static inline void norm_row(const Norm *r) {
   const float inverse = 1.0f / __builtin_sqrtf(sum_of(parts) / (float)n + r->eps);
   for (int64_t i = 0; i < n; i++)
     y[i] = fused((y[i] - mean) * inverse, gamma[i], beta[i]);
+  if (r->smoothed)
+    for (int64_t i = 0; i < n; i++)
+      r->smoothed[i] = fused(y[i], r->smooth_scale[i], r->smooth_shift[i]);
 }
 
 // What a file for one instruction set defines besides gemm_NAME.

@@ -136,13 +136,18 @@ static inline __m512 square_avx512(const float *y, __mmask16 m, __m512 centre, _
 static inline void finish_avx512(const Norm *r, int64_t at, __mmask16 m, __m512 centre, __m512 by,
                                  Ranges *ranges, int symmetric) {
   const __m512 d = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, r->y + at), centre), by);
-  const __m512 y =
+  __m512 y =
       _mm512_fmadd_ps(d, _mm512_maskz_loadu_ps(m, r->gamma + at), _mm512_maskz_loadu_ps(m, r->beta + at));
   _mm512_mask_storeu_ps(r->y + at, m, y);
+  if (r->smoothed) {
+    y = _mm512_fmadd_ps(y, _mm512_maskz_loadu_ps(m, r->smooth_scale + at),
+                        _mm512_maskz_loadu_ps(m, r->smooth_shift + at));
+    _mm512_mask_storeu_ps(r->smoothed + at, m, y);
+  }
   see_avx512(ranges, m, y, symmetric);
 }
 
-// norm_row; what y spans goes to `ranges`.
+// norm_row; what its last result, y or smoothed, spans goes to `ranges`.
 static inline void norm_avx512(const Norm *r, Ranges *ranges, int symmetric) {
   const int64_t n = r->n, whole = n / SUMS * SUMS;
   __m512 parts[PARTS] = {};

@@ -42,6 +42,7 @@ def everything(m: int, k: int, n: int, levels: Levels, of: Callable[[str], Calla
         *of("linear_int8_add_norm")(*rows, *weights, residual, *norm, True, *levels),
         *of("linear_int8_add_norm")(*rows, *weights[:3], None, residual, *norm, False, *levels),
         *of("norm_rows")(residual, *norm, True, *levels),
+        *of("norm_rows")(residual, *norm, True, *levels, gamma - 2, beta),
     ]
 
 
@@ -86,7 +87,7 @@ def test_gelu_and_norm_are_near_the_reference(shape: tuple[int, int, int], how: 
     assert_sqnr(found[5], expected[5], 120)
     assert_sqnr(found[9], expected[9], 120)
     assert_sqnr(found[13], expected[13], 120)
-    for at in (2, 6, 14):
+    for at in (2, 6, 14, 18):
         steps = (found[at].int() - expected[at].int()).abs()
         assert int(steps.max()) <= 1
         assert float(steps.float().mean()) <= 0.01 + 2 / steps.numel()
@@ -100,9 +101,14 @@ def test_fused_or_one_after_the_other_gives_the_same_bits(shape: tuple[int, int,
     rows, weights, (residual, gamma, beta) = operands(*shape, levels)
     y = ops.linear_int8_rows(*rows, *weights)
     norm = (gamma, beta, 1e-5, True, *levels)
+    smooth = (gamma - 2, beta)
     pairs = [
         (ops.linear_int8_gelu(*rows, *weights, *levels), ops.gelu_rows(y, *levels)),
         (ops.linear_int8_add_norm(*rows, *weights, residual, *norm), ops.norm_rows(y + residual, *norm)),
+        (
+            ops.linear_int8_add_norm(*rows, *weights, residual, *norm, *smooth),
+            ops.norm_rows(y + residual, *norm, *smooth),
+        ),
     ]
     for fused_at_once, in_turn in pairs:
         for one, other in zip(fused_at_once, in_turn, strict=True):

@@ -20,6 +20,7 @@ KEEP = torch.tensor([1, 0, 1, 1, 1, 0, 1], dtype=torch.bool)
 
 ROWS = (Q, torch.rand(5), ZERO)
 NORM = (torch.rand(70), torch.rand(70), 1e-5)
+SMOOTH = (torch.rand(70), torch.rand(70))
 IDS, TABLE = torch.tensor([3, 0, 3, 10]), torch.randn(11, 70)
 RESIDUAL = torch.randn(5, 70)
 FIXED = (False, 0.1, 7)
@@ -33,10 +34,13 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "linear_int8_gelu": [(*ROWS, *LAYER.args(), True), (*ROWS, *LAYER.args()[:3], None, *FIXED)],
     "linear_int8_add_norm": [(*ROWS, *LAYER.args(), RESIDUAL, *NORM, quantize, *FIXED) for quantize in (True, False)],
     "gelu_rows": [(RESIDUAL, True), (RESIDUAL[:0], False), (RESIDUAL, *FIXED)],
-    "norm_rows": [(RESIDUAL, *NORM, quantize, *FIXED) for quantize in (True, False)],
+    "norm_rows": [
+        (RESIDUAL, *NORM, quantize, *FIXED, *smooth) for quantize in (True, False) for smooth in ((), SMOOTH)
+    ],
     "embed_norm": [
         (IDS, TABLE, IDS, TABLE, IDS, TABLE, *NORM, True, True),
         (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED),
+        (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED, *SMOOTH),
     ],
     "pack_tokens": [(MASK,), (MASK.bool(),), (0 * MASK,)],
     "unpack_tokens": [(X[0, :3], MASK.flatten().nonzero().flatten(), 2, 2)],
@@ -103,6 +107,16 @@ BAD: dict[str, tuple[str, tuple]] = {
     "ids of two lengths": ("embed_norm", (IDS, TABLE, IDS[1:], TABLE, None, None, *NORM, True, True)),
     "gelu of a double": ("gelu_rows", (RESIDUAL.double(), True)),
     "norm, short gamma": ("norm_rows", (RESIDUAL, NORM[0][1:], *NORM[1:], True, True)),
+    "norm, smoothed by a scale alone": ("norm_rows", (RESIDUAL, *NORM, True, *FIXED, SMOOTH[0])),
+    "norm, smoothed by a shift alone": (
+        "embed_norm",
+        (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED, None, SMOOTH[1]),
+    ),
+    "norm, smoothed by too few": ("norm_rows", (RESIDUAL, *NORM, True, *FIXED, SMOOTH[0], SMOOTH[1][1:])),
+    "linear and norm, smoothed by doubles": (
+        "linear_int8_add_norm",
+        (*ROWS, *LAYER.args(), RESIDUAL, *NORM, True, *FIXED, SMOOTH[0].double(), SMOOTH[1]),
+    ),
     "norm of a double": ("norm_rows", (RESIDUAL.double(), *NORM, True, True)),
 }
 

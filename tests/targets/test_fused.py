@@ -67,12 +67,13 @@ def test_add_norm(linear, how):
     assert_equal_bits(RowsLinearAddNorm(linear, gamma, beta, 1e-3, None)(rows, residual), expected)
 
 
-def test_norm(how):
+@pytest.mark.parametrize("smooth", [None, (random(10) - 1, random(10))], ids=["plain", "smoothed"])
+def test_norm(how, smooth):
     x, gamma, beta = random(7, 10), random(10), random(10)
     expected = F.layer_norm(x, (10,), gamma, beta, 1e-3)
-    y, rows = NormRows(gamma, beta, 1e-3, how)(x)
+    y, rows = NormRows(gamma, beta, 1e-3, how, smooth)(x)
     assert_equal_bits(y, expected)
-    same_rows(rows, expected, how)
+    same_rows(rows, expected if smooth is None else torch.addcmul(smooth[1], expected, smooth[0]), how)
     assert_equal_bits(NormRows(gamma, beta, 1e-3, None)(x), expected)
 
 

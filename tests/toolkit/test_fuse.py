@@ -12,10 +12,15 @@ from tests import tiny
 from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.toolkit.fusing import SAME_DB, assert_same, fused, inputs, mask_of, model_of, unfused
-from toolkit import Recipe, UsageError, report_of, transform
+from toolkit import Recipe, UsageError, capture, report_of, transform
+from toolkit.equalize.observe import observe
+from toolkit.equalize.smooth import smooth
 from toolkit.fuse import NAMES
+from toolkit.pipeline import PASSES, clean, run
+from toolkit.quantize import chosen, quantize
 
 aten = torch.ops.aten
+ADDCMUL = aten.addcmul.default
 ENCODERS = ["bert", "distilbert", "roberta", "electra", "albert"]
 PADDINGS = ["right", "left", "none", "scattered", "one sequence", "one token", "one token of one"]
 TWO_LAYERS = {
@@ -68,6 +73,21 @@ def test_a_head_that_reads_one_position_keeps_the_padding(padding):
     graph, _ = fused(unfused("classifier"))
     given = inputs("classifier", mask_of(padding))
     assert_sqnr(graph(**given)[0], unfused("classifier")(**given)[0], SAME_DB)
+
+
+@pytest.mark.parametrize("name", ENCODERS[:-1])  # the one norm of ALBERT that can be smoothed takes it in
+def test_smoothing_is_part_of_the_norm(name):
+    recipe, graph = Recipe("int"), capture(model_of(name))
+    run(graph, PASSES)
+    names = chosen(graph, recipe)
+    assert smooth(graph, observe(graph, [inputs(name, mask_of("none"))], names), recipe)
+    quantize(graph, recipe)
+    clean(graph)
+    whole, counts = fused(graph)
+    assert graph.graph.find_nodes(op="call_function", target=ADDCMUL)
+    assert not whole.graph.find_nodes(op="call_function", target=ADDCMUL)
+    assert counts == COUNTS[name]
+    assert_same(whole, graph, inputs(name, mask_of("right")), packed=True)
 
 
 @pytest.mark.parametrize("how", ACTIVATIONS)

@@ -119,15 +119,12 @@ def _fold(graph: fx.GraphModule, norm: fx.Node, gamma: Tensor, beta: Tensor, cha
 
 
 def _beside(graph: fx.GraphModule, norm: fx.Node, change: Change) -> fx.Node:
-    """→ y · (1 / s) + (−z / s), for the y of `norm`"""
-    with graph.graph.inserting_after(norm):
+    """→ (−z / s) + y · (1 / s), for the y of `norm`: one operator, which the fusions know"""
+    with graph.graph.inserting_before(norm):
         scale, shift = _vectors(graph, norm, 1 / change.scale, -change.shift / change.scale)
-    node = norm
-    for target, vector in ((aten.mul.Tensor, scale), (aten.add.Tensor, shift)):
-        if vector is scale or change.shift.any():
-            with graph.graph.inserting_after(max(node, vector)):
-                node = graph.graph.call_function(target, (node, vector))
-            node.meta = dict(norm.meta)
+    with graph.graph.inserting_after(norm):
+        node = graph.graph.call_function(aten.addcmul.default, (shift, norm, scale))
+    node.meta = dict(norm.meta)
     return node
 
 

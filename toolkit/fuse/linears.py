@@ -10,6 +10,8 @@ from targets._linear import Activation, QuantizedLinear
 from toolkit.fuse.matching import add_module, aten, is_rows, mark_rows, module_of, only_user, parameter, sites
 
 Norm = tuple[Tensor, Tensor, float]  # gamma, beta, eps
+Vectors = tuple[fx.Node, fx.Node]  # the nodes that read scale and shift of a smoothing
+Way = tuple[Activation, Vectors | None]  # how the result of a norm is quantized, and how it is smoothed before
 
 
 def share_quantize(gm: fx.GraphModule) -> int:
@@ -60,8 +62,9 @@ def fuse_gelu(gm: fx.GraphModule) -> int:
 def fuse_add_norm(gm: fx.GraphModule) -> int:
     """y = layer_norm(RowsLinear(rows) + residual), Quantize(y) → (y, rows) = RowsLinearAddNorm(rows, residual)
 
-    y alone where no call's result is quantized; of several ways to quantize it, the first. All calls of a linear, if
-    they have one norm, or none. → how many calls
+    What is quantized may be addcmul(shift, y, scale), as smoothing leaves it. y alone where no call's result is
+    quantized; of several ways to quantize it, the first. All calls of a linear, if they have one norm, or none. → how
+    many calls
     """
     fused = 0
     for name, nodes in sites(gm, RowsLinear).items():
@@ -70,10 +73,10 @@ def fuse_add_norm(gm: fx.GraphModule) -> int:
         norm = _one_norm(gm, ends)
         if norm is None:
             continue
-        how = next((way for end in ends for way in _ways(gm, end)), None)
-        gm.set_submodule(name, RowsLinearAddNorm(linear, *norm, how).eval())
+        way = next((way for end in ends for way in _ways(gm, end)), None)
+        gm.set_submodule(name, RowsLinearAddNorm(linear, *norm, *_means(gm, way)).eval())
         for node, end in zip(nodes, ends, strict=True):
-            _replace_norm(gm, end, name, (node.args[0], _residual(node)), how)
+            _replace_norm(gm, end, name, (node.args[0], _residual(node)), way)
         fused += len(nodes)
     return fused
 
@@ -81,14 +84,15 @@ def fuse_add_norm(gm: fx.GraphModule) -> int:
 def fuse_norm(gm: fx.GraphModule) -> int:
     """y = layer_norm(x), Quantize(y) → (y, rows) = NormRows(x): the norm of the embeddings, and any other on rows
 
-    y alone where it is not quantized: float linears read it, or none.
+    What is quantized may be addcmul(shift, y, scale), as smoothing leaves it. y alone where it is not quantized: float
+    linears read it, or none.
     """
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=aten.layer_norm.default):
-        norm, how = _one_norm(gm, [node]), next(iter(_ways(gm, node)), None)
+        norm, way = _one_norm(gm, [node]), next(iter(_ways(gm, node)), None)
         if norm and is_rows(node):
-            name = add_module(gm, "norm", NormRows(*norm, how))
-            _replace_norm(gm, node, name, (node.args[0],), how)
+            name = add_module(gm, "norm", NormRows(*norm, *_means(gm, way)))
+            _replace_norm(gm, node, name, (node.args[0],), way)
             fused += 1
     return fused
 
@@ -127,22 +131,40 @@ def _one_norm(gm: fx.GraphModule, nodes: list[Any]) -> Norm | None:
     return None if gamma is None or beta is None else (gamma, beta, (*nodes[0].args, 1e-5)[4])
 
 
-def _ways(gm: fx.GraphModule, node: fx.Node) -> dict[Activation, list[fx.Node]]:
-    """→ the calls of Quantize that read `node`, by how they quantize"""
-    found: dict[Activation, list[fx.Node]] = {}
+def _ways(gm: fx.GraphModule, node: fx.Node) -> dict[Way, list[fx.Node]]:
+    """→ the calls of Quantize that read `node`, or what smoothing makes of it, by the way in which they do"""
+    found: dict[Way, list[fx.Node]] = {}
     for user in node.users:
         module = module_of(gm, user)
         if isinstance(module, Quantize):
-            found.setdefault(module.activation, []).append(user)
+            found.setdefault((module.activation, None), []).append(user)
+        elif (smooth := _smoothing(gm, node, user)) is not None:
+            for (how, _), calls in _ways(gm, user).items():
+                found.setdefault((how, smooth), []).extend(calls)
     return found
 
 
-def _replace_norm(gm: fx.GraphModule, norm: fx.Node, name: str, args: tuple[Any, ...], how: Activation | None) -> None:
-    """Calls the module `name` where `norm` was: its y for `norm`, its rows for what quantized that so."""
+def _smoothing(gm: fx.GraphModule, node: fx.Node, user: fx.Node) -> Vectors | None:
+    """→ scale and shift of addcmul(shift, node, scale), both of one dimension; None for anything else"""
+    if user.target is not aten.addcmul.default or user.kwargs or user.args[1] is not node:
+        return None
+    shift, _, scale = user.args
+    vectors = [parameter(gm, vector) for vector in (scale, shift)]
+    return (scale, shift) if all(v is not None and v.dim() == 1 for v in vectors) else None  # type: ignore
+
+
+def _means(gm: fx.GraphModule, way: Way | None) -> tuple[Activation | None, Any]:
+    """→ what a NormRows is told of `way`: the activation, and the tensors of the smoothing"""
+    how, smooth = way or (None, None)
+    return how, None if smooth is None else tuple(parameter(gm, vector) for vector in smooth)
+
+
+def _replace_norm(gm: fx.GraphModule, norm: fx.Node, name: str, args: tuple[Any, ...], way: Way | None) -> None:
+    """Calls the module `name` where `norm` was: its y for `norm`, its rows for what quantized that in `way`."""
     with gm.graph.inserting_before(norm):
         y = mark_rows(gm.graph.call_module(name, args))
-        if how is not None:
+        if way is not None:
             y, rows = (mark_rows(gm.graph.call_function(operator.getitem, (y, i))) for i in (0, 1))
-            for user in _ways(gm, norm).get(how, []):
+            for user in _ways(gm, norm).get(way, []):
                 user.replace_all_uses_with(rows)
     norm.replace_all_uses_with(y)

@@ -16,6 +16,7 @@ ELEMENTWISE = {
     aten.sub.Tensor,
     aten.mul.Tensor,
     aten.div.Tensor,
+    aten.addcmul.default,
     aten.pow.Tensor_Scalar,
     aten.neg.default,
     aten.gelu.default,

@@ -1,0 +1,25 @@
+// Layer normalization as the operators that end in it take it: checked, and done row by row.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "checks.h"
+#include "linear.h"
+
+// gamma, beta and eps of a layer normalization over n values; and, for the rows that are made of its result,
+// result * smooth_scale + smooth_shift is what becomes bytes where there are these two.
+struct LayerNorm {
+  Tensor gamma, beta;
+  float eps;
+  std::optional<Tensor> smooth_scale, smooth_shift;
+};
+
+// Throws one line where they do not fit n, or one of the last two comes without the other.
+LayerNorm checked_norm(const std::string &op, const Tensor &gamma, const Tensor &beta, double eps,
+                       const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
+                       int64_t n);
+
+// One row of y from x (and the residual), then its bytes into row `at` of `to` where there is any.
+void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t n, int64_t at,
+               const Rows *to, const Activation &how);
