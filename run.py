@@ -16,6 +16,7 @@ COMMANDS = {
     "doctor": "What each target can do on this machine, and why.",
     "eval": "SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them.",
     "finetune": "Fine-tune an encoder on SQuAD; runs under torchrun on many processes.",
+    "plan": "What a model would cost on an AMD NPU: tiles, latency by part, and what would make it faster.",
     "quantize": "Save the model in 8 bits as a folder that every command, transformers and vLLM load.",
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }

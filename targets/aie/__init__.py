@@ -1,7 +1,7 @@
 """aie: the NPU of AMD Ryzen AI. Its int8 matrix product is emulated on the CPU, integer for integer.
 
-The division of work is the NPU's: the host quantizes each row to signed int8, pads the operands to whole
-native tiles, the array multiplies into int32, and the host scales the result back to float.
+The division of work is the NPU's: the host quantizes each row to signed int8, the array multiplies into int32, and the
+host scales the result back to float. emulate.py has the array's integers, cycles.py its time, devices.py the NPUs.
 """
 
 import importlib.util
@@ -18,6 +18,7 @@ from targets._hardware import cpu_name, pci_ids
 from targets._linear import QuantizedLinear
 from targets._packed import FUSIONS
 from targets._packed import MODULES as HOST
+from targets.aie import settings
 from targets.aie.linear import AieLinear, AieRowsLinear, AieRowsLinearAddNorm, AieRowsLinearGelu
 from targets.base import Execution, Recipe, Target
 
@@ -62,7 +63,7 @@ def execution(precision: str) -> Execution:
     """Always emulated: even with an NPU in place, sending work to it is not written yet."""
     kernels.load()
     lacks = missing() or ["sending work to the NPU that is here is not written yet"]
-    why = f"the NPU's int8 products are emulated on the CPU: {', '.join(lacks)}"
+    why = f"the NPU's int8 products are emulated on the CPU as on {settings.read()}: {', '.join(lacks)}"
     return Execution("aie-emulated", False, cpu_name(), kernels.status().isa, why)
 
 

@@ -115,27 +115,6 @@ def test_activations_that_cannot_be(wrong, line):
         Activation(**wrong)
 
 
-def test_aie_multiplies_whole_tiles(monkeypatch):
-    seen = []
-    real = aie.array_matmul
-
-    def look(q: Tensor, packed: Tensor, weight_sum: Tensor) -> Tensor:
-        seen.append((*q.shape, weight_sum.shape[0]))
-        return real(q, packed, weight_sum)
-
-    monkeypatch.setattr(aie, "array_matmul", look)
-    aie.AieLinear(layer(13, 9, "symmetric"))(rows(5, 13))
-    assert seen == [(8, 16, 16)]
-
-
-def test_array_matmul_is_the_signed_product():
-    generator = torch.Generator().manual_seed(3)
-    q = torch.randint(-128, 128, (8, 24), dtype=torch.int8, generator=generator)
-    weight = torch.randint(-127, 128, (16, 24), dtype=torch.int8, generator=generator)
-    got = aie.array_matmul(q, torch.ops.opswap.pack_weight(weight), weight.sum(1, dtype=torch.int32))
-    assert torch.equal(got, q.to(torch.int32) @ weight.to(torch.int32).t())
-
-
 @pytest.mark.parametrize("exact", [True, False], ids=["int_mm", "float64"])
 def test_cpu_products_are_exact(exact):
     exact = exact and cpu.int_mm_is_exact()
