@@ -13,6 +13,7 @@ from commands.tuning import accuracy_on, read_questions
 from models.calibration import read_calibration
 from models.memory import keep_freed_memory
 from models.question_answering.examples import read_text
+from models.tasks import ASK, Task
 from operators.build import cache_folder
 from toolkit import Recipe, report_of, transform
 from toolkit.calibrate import require_data
@@ -29,10 +30,11 @@ class Ready:
     header: dict[str, Any]
 
 
-def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
+def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task = ASK) -> Ready:
     """Loads, captures, quantizes and lowers as the options say; one line on standard error says what ran.
 
-    `loaded`: a model and its tokenizer that are there already, instead of the one that the options name.
+    `loaded`: a model and its tokenizer that are there already, instead of the one that the options name; else it is
+    loaded for `task`.
     """
     # a quantized model has decided the precision itself
     wanted = None if loaded is None and is_quantized(options.model) else recipe_of(options)
@@ -43,7 +45,7 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
     questions = read_questions(options)
     use_threads(options)
     keep_freed_memory()
-    model, tokenizer = loaded or load_any(options.model)
+    model, tokenizer = loaded or load_any(options.model, task)
     recipe = saved_recipe(options, model) or wanted or recipe_of(options)
     data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
     with progress_bar() as bar:
