@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from benchmarks.files import write
 from commands.common import GATE_MISSED, Options, err, out, print_json
@@ -107,8 +108,9 @@ def _show(options: Options, result: dict[str, Any], measured: list[Measured], fo
     if options.json:
         print_json(result)
     else:
+        wide = Console(width=max(out.width, WIDTH), highlight=False, markup=False)
         for shown in table(result):
-            out.print(shown, width=WIDTH, crop=False, soft_wrap=False)
+            wide.print(shown)
         for line in lines(result):
             out.print(line)
     failed = [pair for pair in found if not pair.passed]
