@@ -13,10 +13,14 @@ COMMANDLINE = ParameterSource.COMMANDLINE
 COMMANDS = {
     "ask": "Answer questions on a passage, interactively or one-shot.",
     "bench": "Latency and throughput: median, p95, p99, share of the machine's peak; other engines beside it.",
+    "classify": "Labels of texts or pairs of texts: sequence classification.",
     "doctor": "What each target can do on this machine, and why.",
+    "encode": "Hidden states of texts, and how many tokens a second.",
     "eval": "SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them.",
     "finetune": "Fine-tune an encoder on SQuAD; runs under torchrun on many processes.",
+    "generate": "Text that a language model goes on with, greedy or drawn.",
     "quantize": "Save the model in 8 bits as a folder that every command, transformers and vLLM load.",
+    "tag": "Labelled pieces of texts: token classification.",
     "validate": "The same inputs on several targets: SQNR, cosine, equal answers, latency and memory; PASS or FAIL.",
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }

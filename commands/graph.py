@@ -23,11 +23,14 @@ from toolkit.recipe_file import parse
 
 @dataclass(frozen=True)
 class Ready:
-    """A graph that can be called, with its tokenizer and the JSON fields that every result carries."""
+    """A graph that can be called, with its tokenizer, the JSON fields that every result carries, and transformers'
+    configuration of the model (and of how it generates, where it does)."""
 
     graph: fx.GraphModule
     tokenizer: PreTrainedTokenizerFast
     header: dict[str, Any]
+    config: Any = None
+    generation: Any = None
 
 
 def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task = ASK) -> Ready:
@@ -49,17 +52,17 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task 
     recipe = saved_recipe(options, model) or wanted or recipe_of(options)
     data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
     with progress_bar() as bar:
-        task = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
+        calibrating = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
         graph = transform(
             model, recipe, options.target, options.strict, data, cache_folder(),
-            progress=lambda done: bar.update(task, completed=done), accuracy=accuracy_on(questions, tokenizer),
+            progress=lambda done: bar.update(calibrating, completed=done), accuracy=accuracy_on(questions, tokenizer),
         )  # fmt: skip
     header: dict[str, Any] = {"model": options.model, **report_of(graph).as_json()}
     found = report_of(graph).calibration
     if data and found:
         header["calibration"] = {"file": data.file, "samples": data.samples, **found}
     err.print(describe(header))
-    return Ready(graph, tokenizer, header)
+    return Ready(graph, tokenizer, header, model.config, getattr(model, "generation_config", None))
 
 
 def recipe_of(options: Options) -> Recipe:

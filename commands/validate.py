@@ -28,7 +28,9 @@ REFERENCE = "cpu:fp"
 @click.option("--reference", default=REFERENCE, show_default=True, metavar="TARGET:PRECISION or FILE",
               help="What the others are compared with; a file that --save wrote, on this machine or another.")  # fmt: skip
 @click.option("--task", default="ask", show_default=True, type=click.Choice(list(TASKS)), help="What the model is for.")
-@click.option("--data", help="SQuAD file; for other tasks than ask also text, one a line.  [default: the built-in story]")
+@click.option(
+    "--data", help="SQuAD file; for other tasks than ask also text, one a line.  [default: the built-in story]"
+)
 @click.option("--limit", type=click.IntRange(1), help="The first N questions or texts only.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
 @click.option("--max-length", type=click.IntRange(1), help="Tokens a row.  [default: 384, or what the model reads]")

@@ -44,7 +44,9 @@ def table(result: dict[str, Any]) -> list[Table]:
 def lines(result: dict[str, Any]) -> list[str]:
     """→ what was run, why something is not native, and the answers that changed"""
     about = result["inputs"]
-    said = [f"{result['model']}, task {about['task']}: {about['rows']} rows, {about['tokens']} tokens of {about['data']}"]
+    said = [
+        f"{result['model']}, task {about['task']}: {about['rows']} rows, {about['tokens']} tokens of {about['data']}"
+    ]
     said += [f"{side['name']}: {side['target']['reason']}" for side in result["sides"] if side["target"]["reason"]]
     for pair in result["pairs"]:
         said += [

@@ -32,7 +32,9 @@ def fp8_cast(
     """
     _check_cast(input, scale, stochastic_rounding, chip, exponent_bias)
     scaled = input.to(torch.float32) if scale is None else input.to(torch.float32) * scale
-    largest = input.abs().amax().to(torch.float32) if is_amax and input.numel() else input.new_zeros((), dtype=FLOATS[0])
+    largest = (
+        input.abs().amax().to(torch.float32) if is_amax and input.numel() else input.new_zeros((), dtype=FLOATS[0])
+    )
     return encode(scaled, chip_of("fp8_cast", chip, exponent_bias), exponent_bias), largest
 
 

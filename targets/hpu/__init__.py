@@ -41,6 +41,4 @@ def execution(precision: str) -> Execution:
 
 
 # fp8 first: `doctor` speaks of the first
-TARGET = Target(
-    name="hpu", precisions=("fp8", "bf16", "fp"), lower=lower, execution=execution, instead={"int": NO_INT}
-)
+TARGET = Target(name="hpu", precisions=("fp8", "bf16", "fp"), lower=lower, execution=execution, instead={"int": NO_INT})

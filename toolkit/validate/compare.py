@@ -79,7 +79,9 @@ def compare(reference: Measured, other: Measured, limits: Limits) -> Pair:
     changed = [key for key, text in reference.answers.items() if other.answers.get(key) != text]
     total = len(reference.answers)
     equal = 1 - len(changed) / total if total else None
-    shown = [{"id": k, "reference": reference.answers[k], "target": other.answers.get(k, "")} for k in changed[:CHANGED]]
+    shown = [
+        {"id": k, "reference": reference.answers[k], "target": other.answers.get(k, "")} for k in changed[:CHANGED]
+    ]
     found = {"sqnr_db": near.sqnr_db, "cosine": near.cosine, "answers_equal": equal}
     return Pair(
         reference.name, other.name, _finite(near.sqnr_db), _finite(near.cosine), _finite(largest), equal, total,
