@@ -26,7 +26,7 @@ REFERENCE = "cpu:fp"
               help="Compare this one with the reference; repeatable.  [default: --target and --precision]")  # fmt: skip
 @click.option("--targets", "listed", metavar="T,T", help="Several targets, each at --precision.")
 @click.option("--reference", default=REFERENCE, show_default=True, metavar="TARGET:PRECISION or FILE",
-              help="What the others are compared with; a file that --save wrote, on this machine or another.")  # fmt: skip
+              help="What the others are compared with; or a file that --save wrote, on any machine.")  # fmt: skip
 @click.option("--task", default="ask", show_default=True, type=click.Choice(list(TASKS)), help="What the model is for.")
 @click.option(
     "--data", help="SQuAD file; for other tasks than ask also text, one a line.  [default: the built-in story]"

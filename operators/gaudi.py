@@ -88,7 +88,8 @@ def _check_cast(input: Tensor, scale: Tensor | None, stochastic: bool, chip: str
 
 
 def _check_gemm(A: Tensor, trans_A: bool, B: Tensor, trans_B: bool, D: Tensor | None, out_dtype: torch.dtype,
-                A_scale: Tensor | None, B_scale: Tensor | None, bias: Tensor | None, accumulate: bool) -> None:  # fmt: skip
+                A_scale: Tensor | None, B_scale: Tensor | None, bias: Tensor | None,
+                accumulate: bool) -> None:  # fmt: skip
     op = "fp8_gemm"
     ok = A.dtype == torch.uint8 and B.dtype == torch.uint8 and A.dim() >= 2 and B.dim() == 2
     got = f"{A.dtype} {list(A.shape)}, {B.dtype} {list(B.shape)}"

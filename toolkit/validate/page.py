@@ -12,8 +12,11 @@ td, th { text-align: left } th { cursor: default }
 """
 
 
-def page(title: str, lines: Sequence[str], tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[Any]]]]) -> str:
-    """title; lines above the tables; tables: heading, columns, rows of cells → HTML. A cell PASS or FAIL is coloured."""
+Rows = Sequence[Sequence[Any]]
+
+
+def page(title: str, lines: Sequence[str], tables: Sequence[tuple[str, Sequence[str], Rows]]) -> str:
+    """title; lines above the tables; tables: heading, columns, rows of cells → HTML; a cell PASS or FAIL is coloured"""
     listed = "".join(f"<li>{escape(line)}</li>" for line in lines)
     parts = "\n".join(_table(*table) for table in tables)
     return f"""<!doctype html>
@@ -24,7 +27,7 @@ def page(title: str, lines: Sequence[str], tables: Sequence[tuple[str, Sequence[
 """
 
 
-def _table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def _table(heading: str, columns: Sequence[str], rows: Rows) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "\n".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
     return f"<h2>{escape(heading)}</h2>\n<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
