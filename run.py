@@ -24,6 +24,7 @@ COMMANDS = {
     "validate": "The same inputs on several targets: SQNR, cosine, equal answers, latency and memory; PASS or FAIL.",
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }
+PLACED = (None, "ask", "classify", "encode", "eval", "generate", "tag")  # the commands that --device is for
 
 
 class LazyGroup(click.Group):
@@ -70,6 +71,9 @@ class LazyGroup(click.Group):
 @click.option(
     "--autotune", metavar="FILE", help="With --quantizer inc: it tries its settings, judged by F1 on this SQuAD file."
 )
+@click.option(
+    "--device", metavar="NAME", help="Where --target cpu computes: cuda (ROCm too), xpu, mps.  [default: cpu]"
+)
 @click.option("--strict", is_flag=True, help="Fail (exit code 4) rather than emulate or fall back.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: PyTorch's own choice]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else.")
@@ -88,6 +92,7 @@ def main(
     recipe: str | None,
     quantizer: str,
     autotune: str | None,
+    device: str | None,
     strict: bool,
     threads: int | None,
     as_json: bool,
@@ -101,8 +106,10 @@ def main(
     given = frozenset(name for name in context.params if context.get_parameter_source(name) is COMMANDLINE)
     context.obj = Options(
         target, precision, scheme, model, strict, threads, as_json, without, recipe, given, calibration, samples,
-        ranges, percentile, quantizer, autotune,
+        ranges, percentile, quantizer, autotune, device,
     )  # fmt: skip
+    if device and context.invoked_subcommand not in PLACED:
+        raise click.UsageError(f"{context.invoked_subcommand} does not take --device: leave it out (validate: --pair cpu@DEVICE:PRECISION)")
     if context.invoked_subcommand is None:
         from commands.ask import command, demonstrate
 

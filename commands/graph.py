@@ -8,6 +8,7 @@ from torch import fx
 from transformers import PreTrainedTokenizerFast
 
 from commands.common import Options, err, progress_bar
+from commands.device import require_device, to_device
 from commands.models import is_quantized, load_any, saved_recipe
 from commands.tuning import accuracy_on, read_questions
 from models.calibration import read_calibration
@@ -57,6 +58,8 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task 
             model, recipe, options.target, options.strict, data, cache_folder(),
             progress=lambda done: bar.update(calibrating, completed=done), accuracy=accuracy_on(questions, tokenizer),
         )  # fmt: skip
+    if options.device:
+        to_device(graph, options.device)
     header: dict[str, Any] = {"model": options.model, **report_of(graph).as_json()}
     found = report_of(graph).calibration
     if data and found:
@@ -85,6 +88,7 @@ def require_target(options: Options) -> None:
     import targets
 
     targets.require_runnable(targets.get(options.target), options.precision, options.strict)
+    require_device(options, options.precision)
 
 
 def use_threads(options: Options) -> None:

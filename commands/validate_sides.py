@@ -26,19 +26,25 @@ ENGINES: dict[str, Callable[[Options, Task], Ready]] = {}
 
 @dataclass(frozen=True)
 class Side:
-    """engine: a target's name, or one of ENGINES; precision: one that it has."""
+    """engine: a target's name, or one of ENGINES; precision: one that it has; device: of PyTorch's, for target cpu."""
 
     engine: str
     precision: str
+    device: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.engine}:{self.precision}"
+        return f"{self.engine}{f'@{self.device}' if self.device else ''}:{self.precision}"
 
 
 def parse(text: str, precision: str) -> Side:
-    """TARGET:PRECISION, or TARGET at `precision`. Raises click.UsageError for what is neither."""
-    engine, _, wanted = text.partition(":")
-    side = Side(engine, wanted or precision)
+    """TARGET:PRECISION, or TARGET at `precision`; cpu@DEVICE where PyTorch computes on another device, which may have
+    a number after a colon of its own. Raises click.UsageError for what is no side."""
+    name, at, device = text.partition("@")
+    before, _, last = (device if at else name).rpartition(":")
+    ends = bool(before) and (not at or last in PRECISIONS)
+    wanted, rest = (last, before) if ends else (precision, device if at else name)
+    side = Side(name, wanted, rest) if at else Side(rest, wanted)
+    engine = side.engine
     if engine not in (*targets.names(), *ENGINES):
         known = ", ".join((*targets.names(), *ENGINES))
         raise click.UsageError(f"{text!r} is no side: give TARGET:PRECISION with one of the targets {known}")
@@ -50,6 +56,7 @@ def parse(text: str, precision: str) -> Side:
 def options_for(options: Options, side: Side) -> Options:
     """→ the options as if `side` had been asked for; recipe, scheme and calibration are for 8-bit integers alone"""
     given = options.given | {"precision"}
+    options = replace(options, device=side.device)
     if side.precision == "int":
         return replace(options, target=side.engine, precision="int", given=given)
     plain = {"recipe": None, "scheme": "dynamic", "calibration": None, "quantizer": "native", "autotune": None}
