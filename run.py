@@ -13,13 +13,19 @@ COMMANDLINE = ParameterSource.COMMANDLINE
 COMMANDS = {
     "ask": "Answer questions on a passage, interactively or one-shot.",
     "bench": "Latency and throughput: median, p95, p99, share of the machine's peak; other engines beside it.",
+    "classify": "Labels of texts or pairs of texts: sequence classification.",
     "doctor": "What each target can do on this machine, and why.",
+    "encode": "Hidden states of texts, and how many tokens a second.",
     "eval": "SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them.",
     "finetune": "Fine-tune an encoder on SQuAD; runs under torchrun on many processes.",
+    "generate": "Text that a language model goes on with, greedy or drawn.",
     "plan": "What a model would cost on an AMD NPU: tiles, latency by part, and what would make it faster.",
     "quantize": "Save the model in 8 bits as a folder that every command, transformers and vLLM load.",
+    "tag": "Labelled pieces of texts: token classification.",
+    "validate": "The same inputs on several targets: SQNR, cosine, equal answers, latency and memory; PASS or FAIL.",
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }
+PLACED = (None, "ask", "classify", "encode", "eval", "generate", "tag")  # the commands that --device is for
 
 
 class LazyGroup(click.Group):
@@ -66,6 +72,9 @@ class LazyGroup(click.Group):
 @click.option(
     "--autotune", metavar="FILE", help="With --quantizer inc: it tries its settings, judged by F1 on this SQuAD file."
 )
+@click.option(
+    "--device", metavar="NAME", help="Where --target cpu computes: cuda (ROCm too), xpu, mps.  [default: cpu]"
+)
 @click.option("--strict", is_flag=True, help="Fail (exit code 4) rather than emulate or fall back.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: PyTorch's own choice]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else.")
@@ -84,6 +93,7 @@ def main(
     recipe: str | None,
     quantizer: str,
     autotune: str | None,
+    device: str | None,
     strict: bool,
     threads: int | None,
     as_json: bool,
@@ -97,8 +107,12 @@ def main(
     given = frozenset(name for name in context.params if context.get_parameter_source(name) is COMMANDLINE)
     context.obj = Options(
         target, precision, scheme, model, strict, threads, as_json, without, recipe, given, calibration, samples,
-        ranges, percentile, quantizer, autotune,
+        ranges, percentile, quantizer, autotune, device,
     )  # fmt: skip
+    if device and context.invoked_subcommand not in PLACED:
+        raise click.UsageError(
+            f"{context.invoked_subcommand} does not take --device: leave it out (validate: --pair cpu@DEVICE:PRECISION)"
+        )
     if context.invoked_subcommand is None:
         from commands.ask import command, demonstrate
 

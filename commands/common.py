@@ -42,6 +42,7 @@ class Options:
     percentile: float | None = None
     quantizer: str = "native"
     autotune: str | None = None
+    device: str | None = None
 
 
 def print_passage(passage: str) -> None:

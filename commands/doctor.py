@@ -10,6 +10,7 @@ from rich.table import Table
 import targets
 from commands.common import Options, out, print_json
 from operators import kernels
+from targets import _devices
 from targets._hardware import cpu_name
 
 PACKAGES = (
@@ -32,13 +33,24 @@ def command(options: Options) -> None:
     kernels.load()
     status = kernels.status()
     found = {name: targets.diagnose(name) for name in targets.names()}
+    devices = _devices.diagnose()
     if options.json:
-        print_json({**_header(options), "targets": found, "kernels": _kernels(status), "versions": _versions()})
+        print_json(
+            {
+                **_header(options),
+                "targets": found,
+                "devices": devices,
+                "kernels": _kernels(status),
+                "versions": _versions(),
+            }
+        )
         return
     table = Table("target", "available", "native", "why")
     for name, entry in found.items():
         table.add_row(name, _yes(entry["available"]), _yes(entry["native"]), str(entry["reason"] or ""))
     out.print(table, soft_wrap=False)
+    for name, entry in devices.items():
+        out.print(f"--device {name} ({entry['what']}): {entry['device'] or entry['reason']}")
     runnable = ", ".join(kernels.runnable()) or "none"
     out.print(f"CPU: {cpu_name()}; kernels in use: {status.isa}; runnable here: {runnable}")
     if status.reason:

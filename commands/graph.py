@@ -8,11 +8,13 @@ from torch import fx
 from transformers import PreTrainedTokenizerFast
 
 from commands.common import Options, err, progress_bar
+from commands.device import require_device, to_device
 from commands.models import is_quantized, load_any, saved_recipe
 from commands.tuning import accuracy_on, read_questions
 from models.calibration import read_calibration
 from models.memory import keep_freed_memory
 from models.question_answering.examples import read_text
+from models.tasks import ASK, Task
 from operators.build import cache_folder
 from toolkit import Recipe, report_of, transform
 from toolkit.calibrate import require_data
@@ -22,17 +24,21 @@ from toolkit.recipe_file import parse
 
 @dataclass(frozen=True)
 class Ready:
-    """A graph that can be called, with its tokenizer and the JSON fields that every result carries."""
+    """A graph that can be called, with its tokenizer, the JSON fields that every result carries, and transformers'
+    configuration of the model (and of how it generates, where it does)."""
 
     graph: fx.GraphModule
     tokenizer: PreTrainedTokenizerFast
     header: dict[str, Any]
+    config: Any = None
+    generation: Any = None
 
 
-def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
+def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task = ASK) -> Ready:
     """Loads, captures, quantizes and lowers as the options say; one line on standard error says what ran.
 
-    `loaded`: a model and its tokenizer that are there already, instead of the one that the options name.
+    `loaded`: a model and its tokenizer that are there already, instead of the one that the options name; else it is
+    loaded for `task`.
     """
     # a quantized model has decided the precision itself
     wanted = None if loaded is None and is_quantized(options.model) else recipe_of(options)
@@ -43,21 +49,23 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None) -> Ready:
     questions = read_questions(options)
     use_threads(options)
     keep_freed_memory()
-    model, tokenizer = loaded or load_any(options.model)
+    model, tokenizer = loaded or load_any(options.model, task)
     recipe = saved_recipe(options, model) or wanted or recipe_of(options)
     data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
     with progress_bar() as bar:
-        task = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
+        calibrating = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
         graph = transform(
             model, recipe, options.target, options.strict, data, cache_folder(),
-            progress=lambda done: bar.update(task, completed=done), accuracy=accuracy_on(questions, tokenizer),
+            progress=lambda done: bar.update(calibrating, completed=done), accuracy=accuracy_on(questions, tokenizer),
         )  # fmt: skip
+    if options.device:
+        to_device(graph, options.device)
     header: dict[str, Any] = {"model": options.model, **report_of(graph).as_json()}
     found = report_of(graph).calibration
     if data and found:
         header["calibration"] = {"file": data.file, "samples": data.samples, **found}
     err.print(describe(header))
-    return Ready(graph, tokenizer, header)
+    return Ready(graph, tokenizer, header, model.config, getattr(model, "generation_config", None))
 
 
 def recipe_of(options: Options) -> Recipe:
@@ -80,6 +88,7 @@ def require_target(options: Options) -> None:
     import targets
 
     targets.require_runnable(targets.get(options.target), options.precision, options.strict)
+    require_device(options, options.precision)
 
 
 def use_threads(options: Options) -> None:

@@ -9,36 +9,41 @@ from click import UsageError
 from commands.common import Options
 from models import InputError, load
 from models.loading import folder_of, load_tokenizer, resolve
+from models.tasks import ASK, ENCODE, Task
 from toolkit import Recipe, checkpoint
 from toolkit.pipeline import adopted
 
 QUANTIZED = ("precision", "scheme")  # options that a checkpoint has decided already
 
 
-def load_any(name: str) -> tuple[Any, Any]:
+def load_any(name: str, task: Task = ASK) -> tuple[Any, Any]:
     """→ what `transform` takes, a float model or a quantized graph, and the tokenizer. Raises InputError and
     CheckpointError."""
     kind = _kind(name)
     if kind == "opswap":
+        if task is not ASK:
+            raise InputError(f"{name} holds a graph that answers questions, it is no {task.model}: "
+                             "give the float model")  # fmt: skip
         graph: Any = checkpoint.load(Path(resolve(name)))
         return graph, load_tokenizer(name, graph.config.vocab_size)
     if kind is None:
-        return load(name)
+        return load(name, task=task)
     foreign = checkpoint.read(Path(folder_of(name)))
-    model, tokenizer = load(name, state=foreign.state)
-    return adopted(model, foreign.layers), tokenizer
+    model, tokenizer = load(name, state=foreign.state, task=task)
+    prefix = f"{model.base_model_prefix}." if task is ENCODE else ""  # a bare encoder's layers have no prefix
+    return adopted(model, {key.removeprefix(prefix): layer for key, layer in foreign.layers.items()}), tokenizer
 
 
-def load_float(name: str) -> tuple[Any, Any]:
+def load_float(name: str, task: Task = ASK) -> tuple[Any, Any]:
     """→ the float model and its tokenizer; of a quantized one the model that its weights stand for"""
     if _kind(name) is None:
-        return load(name)
+        return load(name, task=task)
     place = Path(folder_of(name))
     if not (place / "model.safetensors").exists() and not list(place.glob("model-*.safetensors")):
         raise InputError(
             f"{name} holds a graph that is no model of transformers' any more: float weights are wanted here"
         )
-    return load(name, state=checkpoint.read(place).state)
+    return load(name, state=checkpoint.read(place).state, task=task)
 
 
 def saved_recipe(options: Options, model: Any) -> Recipe | None:

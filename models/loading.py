@@ -10,9 +10,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
-    MODEL_FOR_QUESTION_ANSWERING_MAPPING,
     AutoConfig,
-    AutoModelForQuestionAnswering,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -21,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from models import hub
 from models.errors import InputError
+from models.tasks import ASK, ENCODE, Task, drop_missing_pooler
 
 EMBEDDED = {"minilm-squad": Path(__file__).parent / "minilm-squad"}
 # Encoders that a Python package carries: name → (package, folder inside it).
@@ -71,11 +70,12 @@ def load(
     dropout: float | None = None,
     attention: str | None = None,
     state: dict[str, torch.Tensor] | None = None,
+    task: Task = ASK,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The float32 question-answering model in eval mode, and its tokenizer.
+    """The float32 model for `task` in eval mode, and its tokenizer.
 
     `name` is an embedded model, a folder, or a Hugging Face name. `new_head` allows a checkpoint without
-    a question-answering head (the head is then drawn at random, for fine-tuning). `dropout` replaces
+    a head (the head is then drawn at random, for fine-tuning). `dropout` replaces
     every rate in the config, `attention` names transformers' attention implementation. `state` holds the
     weights instead of the folder's files.
     Raises InputError; weights come from safetensors alone.
@@ -94,7 +94,7 @@ def load(
         if dropout is not None:
             config.update({key: dropout for key in DROPOUT_KEYS if hasattr(config, key)})
         tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        whole: Any = AutoModelForQuestionAnswering if state is None else _class_of(config)
+        whole: Any = task.auto if state is None else task.class_of(config)
         model, notes = whole.from_pretrained(
             source if state is None else None,
             config=config,
@@ -114,11 +114,13 @@ def load(
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{name} can't be loaded as a question-answering model ({_one_line(error)}): give a whole checkpoint of one"
+            f"{name} can't be loaded as a {task.model} ({_one_line(error)}): give a whole checkpoint of one"
         ) from error
     finally:
         transformers_logging.set_verbosity(level)
-    _check_weights(name, notes, model.base_model_prefix, new_head)
+    if task is ENCODE:
+        drop_missing_pooler(model, notes)
+    _check_weights(name, notes, model.base_model_prefix, new_head, task)
     embedded = next(model.get_input_embeddings().parameters()).shape[0]
     _check_tokenizer(name, tokenizer, embedded)
     return model.eval(), tokenizer
@@ -132,11 +134,6 @@ def load_tokenizer(name: str, embedded: int) -> PreTrainedTokenizerFast:
         raise InputError(f"the tokenizer of {name} can't be loaded ({_one_line(error)}): copy it again") from error
     _check_tokenizer(name, tokenizer, embedded)
     return tokenizer
-
-
-def _class_of(config: Any) -> Any:
-    """The question-answering model of a config; the automatic class itself wants a folder."""
-    return MODEL_FOR_QUESTION_ANSWERING_MAPPING[type(config)]
 
 
 def _check_place(name: str, source: str) -> None:
@@ -164,7 +161,7 @@ def _check_folder(source: str) -> None:
         raise InputError(f"{source} holds no *.safetensors (pickled weights aren't loaded): save it as safetensors")
 
 
-def _check_weights(name: str, notes: dict[str, Any], body: str, new_head: bool) -> None:
+def _check_weights(name: str, notes: dict[str, Any], body: str, new_head: bool, task: Task) -> None:
     mismatched = sorted(notes["mismatched_keys"])
     if mismatched:
         key, saved, wanted = mismatched[0]
@@ -172,13 +169,14 @@ def _check_weights(name: str, notes: dict[str, Any], body: str, new_head: bool) 
             f"the config of {name} doesn't fit its weights: {key} is {tuple(saved)} in the file, "
             f"{tuple(wanted)} by the config ({len(mismatched)} such): use the config.json saved with the weights"
         )
-    missing = sorted(key for key in notes["missing_keys"] if not (new_head and key.startswith("qa_outputs.")))
+    missing = sorted(key for key in notes["missing_keys"] if not (new_head and key.startswith(task.head)))
     if missing:
-        headless = all(key.startswith("qa_outputs.") for key in missing)
-        advice = "give a model fine-tuned for question answering" if headless else "copy the checkpoint again"
+        headless = all(key.startswith((*task.head, f"{body}.pooler.")) for key in missing)
+        advice = f"give a model {task.trained}" if headless else "copy the checkpoint again"
         raise InputError(f"{name} lacks {missing[0]} ({len(missing)} weights missing): {advice}")
     # A pooler or another task's head may be left over, a layer may not.
-    layers = sorted(key for key in notes["unexpected_keys"] if re.match(rf"{body}\..*\.\d+\.", key))
+    begin = rf"(?:{body}\.)?" if task is ENCODE else rf"{body}\."
+    layers = sorted(key for key in notes["unexpected_keys"] if re.match(rf"{begin}.*\.\d+\.", key))
     if layers:
         raise InputError(
             f"the config of {name} has no place for {layers[0]} ({len(layers)} such weights): "

@@ -1,7 +1,7 @@
 """What a target is: which precisions it has, how a graph is lowered to it, and how it really runs here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import fx
@@ -19,6 +19,13 @@ class NotNative(RuntimeError):
     """The target would be emulated or replaced by a fallback, and strict was asked for."""
 
 
+class Layer(Protocol):
+    """What a target may read of a recipe's wish for one linear. why: which pattern keeps it in float, None if none."""
+
+    @property
+    def why(self) -> str | None: ...
+
+
 class Recipe(Protocol):
     """What a target may read of a recipe."""
 
@@ -26,6 +33,7 @@ class Recipe(Protocol):
     def precision(self) -> str: ...
     @property
     def symmetric(self) -> bool: ...
+    def layer(self, name: str) -> Layer: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,8 @@ class Target:
     precisions: those it has. lower(graph, recipe): replaces every QuantizedLinear, in place.
     execution(precision): what would run, found without a graph. passes: rewrites of its own, before lower.
     fusions: the names of those in toolkit/fuse whose modules (targets/_fused.py) it has operators for.
-    unavailable(): None, or one line that says why nothing can run here.
+    unavailable(): None, or one line that says why nothing can run here. instead: what to say of a precision that the
+    hardware does not have, and what there is in its place.
     """
 
     name: str
@@ -68,6 +77,7 @@ class Target:
     passes: tuple[Pass, ...] = ()
     fusions: frozenset[str] = frozenset()
     unavailable: Callable[[], str | None] = _always
+    instead: Mapping[str, str] = field(default_factory=dict)
 
 
 def require_runnable(target: Target, precision: str, strict: bool) -> Execution:
@@ -80,8 +90,8 @@ def require_runnable(target: Target, precision: str, strict: bool) -> Execution:
     if why:
         raise (NotNative if strict else TargetUnavailable)(f"target {target.name} cannot run here: {why}")
     if precision not in target.precisions:
-        has = ", ".join(target.precisions)
-        raise UsageError(f"target {target.name} has no precision {precision!r}; choose one of: {has}")
+        has = target.instead.get(precision) or f"choose one of: {', '.join(target.precisions)}"
+        raise UsageError(f"target {target.name} has no precision {precision!r}; {has}")
     execution = target.execution(precision)
     if strict and not execution.native:
         raise NotNative(f"target {target.name} does not run natively here: {execution.reason}; leave out strict")

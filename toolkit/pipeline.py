@@ -21,7 +21,7 @@ from toolkit.fuse import FUSIONS
 from toolkit.lower import lower
 from toolkit.qdq import read_qdq
 from toolkit.quantize import chosen as chosen_linears
-from toolkit.quantize import keep_float, linears_of, quantize
+from toolkit.quantize import keep_by_recipe, keep_float, linears_of, quantize
 from toolkit.quantizers import NATIVE, Accuracy
 from toolkit.recipe import Recipe
 from toolkit.report import CALIBRATED, EQUALIZED, attach
@@ -130,6 +130,8 @@ def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = F
     fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision == "int" else {}
     floats = len(linears_of(graph))
     run(graph, chosen.passes)
+    if recipe.precision == "fp8":
+        keep_by_recipe(graph, recipe)
     lower(graph, chosen, recipe)
     if recipe.precision != "int":
         keep_float(graph, f"{chosen.name} has no operator of its own for it at precision {recipe.precision}")

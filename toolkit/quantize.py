@@ -10,7 +10,7 @@ from targets._linear import Activation, QuantizedLinear
 from toolkit.recipe import Layer, Recipe
 from toolkit.report import keep, kept_names
 
-__all__ = ["QuantizedLinear", "chosen", "keep_float", "linears_of", "quantize"]
+__all__ = ["QuantizedLinear", "chosen", "keep_by_recipe", "keep_float", "linears_of", "quantize"]
 
 
 def linears_of(graph: fx.GraphModule) -> dict[str, nn.Linear]:
@@ -56,6 +56,16 @@ def keep_float(graph: fx.GraphModule, why: str) -> None:
     """Notes every raised linear as kept."""
     for name in linears_of(graph):
         keep(graph, name, why)
+
+
+def keep_by_recipe(graph: fx.GraphModule, recipe: Recipe) -> None:
+    """Notes the linears that the recipe's patterns keep in float, with their why, at a precision that is not int."""
+    linears = linears_of(graph)
+    recipe.require_matches({*linears, *kept_names(graph)})
+    for name in linears:
+        why = recipe.layer(name).why
+        if why:
+            keep(graph, name, why)
 
 
 def _why_not(linear: nn.Linear, layer: Layer) -> str | None:

@@ -1,0 +1,48 @@
+"""`classify`: a label for each text, or each pair of texts."""
+
+import time
+from typing import Any
+
+import click
+
+from commands.common import Options, out, print_json
+from commands.graph import prepare
+from commands.texts import given_texts, text_options
+from models.classification import labels_of
+from models.tasks import CLASSIFY
+from models.texts import longest_row, text_windows, through
+
+
+@click.command("classify")
+@text_options
+@click.option("--second", "seconds", multiple=True, help="The second text of each pair, as often as --text.")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Labels listed in the JSON.")
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--max-length", type=click.IntRange(1), help="Tokens a text; more are cut off, and it is said.")
+@click.pass_obj
+def command(options: Options, texts: tuple[str, ...], path: str | None, seconds: tuple[str, ...], top: int,
+            batch_size: int, max_length: int | None) -> None:  # fmt: skip
+    """Sequence classification: the labels of texts or pairs of texts, with their probabilities."""
+    given = given_texts(texts, path)
+    if seconds and len(seconds) != len(given):
+        raise click.UsageError(f"--second makes pairs: {len(given)} texts want as many, got {len(seconds)}")
+    ready = prepare(options, task=CLASSIFY)
+    length = longest_row(ready.tokenizer, ready.config, max_length)
+    windows, cut = text_windows(ready.tokenizer, given, length, seconds or None)
+    found: dict[int, dict[str, Any]] = {}
+    begun = time.perf_counter()
+    for places, _, output in through(ready.graph, ready.tokenizer.pad_token_id, windows, batch_size):
+        for place, logits in zip(places, output.logits, strict=True):
+            found[place] = {"text": given[place], "truncated": cut[place], **labels_of(logits, ready.config, top)}
+    result = {
+        **ready.header,
+        "max_length": length,
+        "texts": [found[place] for place in range(len(given))],
+        "seconds": round(time.perf_counter() - begun, 4),
+    }
+    if options.json:
+        print_json(result)
+        return
+    for one in result["texts"]:
+        score = f"{100 * one['score']:.1f}%" if one["kind"] != "value" else f"{one['score']:.4f}"
+        out.print(f"{one['label']}  {score}  {one['text']}{' (cut)' if one['truncated'] else ''}")

@@ -1,0 +1,57 @@
+"""`tag`: names, places or whatever else a token classifier finds in texts."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from commands.common import Options, out, print_json
+from commands.graph import prepare
+from commands.texts import given_texts, text_options
+from models.tagging import entities_of, words_of
+from models.tasks import TAG
+from models.texts import longest_row, text_windows, through
+
+
+@click.command("tag")
+@text_options
+@click.option("--words", "every", is_flag=True, help="Every word with its label, not the pieces that they make.")
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--max-length", type=click.IntRange(1), help="Tokens a text; more are cut off, and it is said.")
+@click.pass_obj
+def command(options: Options, texts: tuple[str, ...], path: str | None, every: bool, batch_size: int,
+            max_length: int | None) -> None:  # fmt: skip
+    """Token classification: the labelled pieces of texts, with their places and probabilities."""
+    given = given_texts(texts, path)
+    ready = prepare(options, task=TAG)
+    length = longest_row(ready.tokenizer, ready.config, max_length)
+    windows, cut = text_windows(ready.tokenizer, given, length)
+    found: dict[int, dict[str, Any]] = {}
+    begun = time.perf_counter()
+    for places, _, output in through(ready.graph, ready.tokenizer.pad_token_id, windows, batch_size):
+        for place, logits in zip(places, output.logits, strict=True):
+            text, window = given[place], windows[place]
+            words = words_of(text, window, logits[: len(window)], ready.config.id2label)
+            found[place] = {
+                "text": text,
+                "truncated": cut[place],
+                "entities": [asdict(entity) for entity in entities_of(text, words)],
+                "words": [{"text": text[word.start : word.end], **asdict(word)} for word in words],
+            }
+    result = {
+        **ready.header,
+        "max_length": length,
+        "texts": [found[place] for place in range(len(given))],
+        "seconds": round(time.perf_counter() - begun, 4),
+    }
+    if options.json:
+        print_json(result)
+        return
+    for one in result["texts"]:
+        out.print(f"{one['text']}{' (cut)' if one['truncated'] else ''}")
+        pieces = one["words" if every else "entities"]
+        for piece in pieces:
+            out.print(f"  {piece['label']}  {piece['text']}  {100 * piece['score']:.1f}%")
+        if not pieces:
+            out.print("  nothing found")

@@ -1,0 +1,41 @@
+"""The texts that `encode`, `classify`, `tag` and `generate` are given, and the options that they share for them."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from commands.story import STORY
+from models import InputError
+from models.question_answering.examples import read_text
+
+
+def text_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--text and --file: what `given_texts` takes"""
+    command = click.option("--file", "path", metavar="FILE", help="Texts, one a line; .gz too.")(command)
+    return click.option("--text", "texts", multiple=True, help="Repeatable.  [default: standard input, one a line; at "
+                        "a terminal sentences of the built-in story]")(command)  # fmt: skip
+
+
+def given_texts(texts: tuple[str, ...], path: str | None, built_in: list[str] | None = None) -> list[str]:
+    """→ --text, then the lines of --file; else those of standard input; at a terminal `built_in`, or the sentences of
+    the story. Raises InputError where a file or standard input holds none."""
+    found = list(texts)
+    if path is not None:
+        found += _lines(read_text(path), path)
+    if found:
+        return found
+    if not sys.stdin.isatty():
+        try:
+            return _lines(sys.stdin.buffer.read().decode("utf-8"), "standard input")
+        except UnicodeDecodeError as error:
+            raise InputError(f"standard input is not UTF-8 (byte {error.start}): convert it to UTF-8") from error
+    return built_in or [f"{sentence.rstrip('.')}." for sentence in STORY.split(". ")]
+
+
+def _lines(text: str, source: str) -> list[str]:
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    if not found:
+        raise InputError(f"{source} holds no text: give one a line, or --text")
+    return found

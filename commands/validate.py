@@ -1,0 +1,122 @@
+"""`validate`: the same inputs on several targets, how near each is to the reference, and whether that is enough."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from benchmarks.files import write
+from commands.common import GATE_MISSED, Options, err, out, print_json
+from commands.models import load_float
+from commands.validate_inputs import Inputs, read_inputs
+from commands.validate_report import WIDTH, as_json, html, lines, table
+from commands.validate_sides import Side, measure, parse, require_possible
+from models import InputError
+from models.tasks import TASKS
+from toolkit.validate import Measured, Pair, compare, read, save
+from toolkit.validate.compare import limits_for, require_same_inputs
+
+REFERENCE = "cpu:fp"
+
+
+@click.command("validate")
+@click.option("--pair", "pairs", multiple=True, metavar="TARGET:PRECISION",
+              help="Compare this one with the reference; repeatable.  [default: --target and --precision]")  # fmt: skip
+@click.option("--targets", "listed", metavar="T,T", help="Several targets, each at --precision.")
+@click.option("--reference", default=REFERENCE, show_default=True, metavar="TARGET:PRECISION or FILE",
+              help="What the others are compared with; or a file that --save wrote, on any machine.")  # fmt: skip
+@click.option("--task", default="ask", show_default=True, type=click.Choice(list(TASKS)), help="What the model is for.")
+@click.option(
+    "--data", help="SQuAD file; for other tasks than ask also text, one a line.  [default: the built-in story]"
+)
+@click.option("--limit", type=click.IntRange(1), help="The first N questions or texts only.")
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--max-length", type=click.IntRange(1), help="Tokens a row.  [default: 384, or what the model reads]")
+@click.option("--stride", default=128, show_default=True, type=click.IntRange(0), help="Tokens two windows share.")
+@click.option("--iterations", default=1, show_default=True, type=click.IntRange(1), help="Timed passes over the rows.")
+@click.option("--min-sqnr", type=float, help="dB.  [default: by precision: fp 80, fp16 45, bf16 25, int 15, fp8 12]")
+@click.option("--min-cosine", type=click.FloatRange(-1, 1), help="[default: by precision, 0.999999 to 0.96]")
+@click.option("--min-equal", type=click.FloatRange(0, 100), help="Percent of equal answers.  [default: 99 to 80]")
+@click.option("--save", "saved", type=click.Path(path_type=Path),
+              help="Write what the first --pair gave (without one: the reference) as safetensors.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path), help="Write the report as one HTML page.")
+@click.pass_obj
+def command(options: Options, pairs: tuple[str, ...], listed: str | None, reference: str, task: str, data: str | None,
+            limit: int | None, batch_size: int, max_length: int | None, stride: int, iterations: int,
+            min_sqnr: float | None, min_cosine: float | None, min_equal: float | None, saved: Path | None,
+            output: Path | None) -> None:  # fmt: skip
+    """The same inputs on several targets: SQNR, cosine, largest difference and equal answers against the reference,
+    latency and memory of each; exit code 3 where one is not near enough."""
+    file = _file_named(reference)
+    first = None if file else parse(reference, "fp")
+    sides = [side for side in _sides(options, pairs, listed) if side != first]
+    if not sides and not saved:
+        raise click.UsageError(f"nothing to compare {reference} with: give --pair TARGET:PRECISION, or --save FILE")
+    require_possible(options, [*([first] if first else []), *sides])
+    known = read(file) if file else None
+    inputs = _inputs(options, task, data, limit, max_length, stride)
+    if known:
+        require_same_inputs(known, replace(known, name="this run", digest=inputs.digest(), about=inputs.about))
+    base = known or measure(options, first or Side("cpu", "fp"), inputs, batch_size, iterations)
+    chosen = {
+        "sqnr_db": min_sqnr,
+        "cosine": min_cosine,
+        "answers_equal": None if min_equal is None else min_equal / 100,
+    }
+    measured, found = [base], []
+    for side in sides:
+        one = measure(options, side, inputs, batch_size, iterations)
+        found.append(compare(base, one, limits_for((base.precision, one.precision), **chosen)))
+        # the outputs have been compared; what is saved is the first, and the others need no more memory
+        measured.append(one if saved and len(measured) == 1 else replace(one, outputs={}))
+    if saved:
+        _save(measured[1] if sides else base, saved)
+    result = as_json(measured, found)
+    if output:
+        write(output, html(result))
+    _show(options, result, measured, found)
+
+
+def _sides(options: Options, pairs: tuple[str, ...], listed: str | None) -> list[Side]:
+    named = [parse(text.strip(), options.precision) for text in (listed or "").split(",") if text.strip()]
+    sides = [parse(text, options.precision) for text in pairs] + named
+    return list(dict.fromkeys(sides)) or [parse(options.target, options.precision)]
+
+
+def _file_named(reference: str) -> Path | None:
+    """A side has a colon or is a bare target's name; everything else is a file."""
+    path = Path(reference)
+    looks_like_file = path.exists() or path.suffix or "/" in reference
+    return path if looks_like_file else None
+
+
+def _inputs(options: Options, task: str, data: str | None, limit: int | None, max_length: int | None,
+            stride: int) -> Inputs:  # fmt: skip
+    model, tokenizer = load_float(options.model, TASKS[task])
+    return read_inputs(TASKS[task], tokenizer, model.config, options.model, data, limit, max_length, stride)
+
+
+def _save(measured: Measured, path: Path) -> None:
+    try:
+        save(measured, path)
+    except OSError as error:
+        raise InputError(f"{path} can't be written ({error.strerror or error}): give another place") from error
+    err.print(f"{measured.name} saved as {path}: {path.stat().st_size / 1e6:.1f} MB; --reference takes it anywhere")
+
+
+def _show(options: Options, result: dict[str, Any], measured: list[Measured], found: list[Pair]) -> None:
+    if options.json:
+        print_json(result)
+    else:
+        wide = Console(width=max(out.width, WIDTH), highlight=False, markup=False)
+        for shown in table(result):
+            wide.print(shown)
+        for line in lines(result):
+            out.print(line)
+    failed = [pair for pair in found if not pair.passed]
+    if failed:
+        missed = "; ".join(f"{pair.target}: {', '.join(pair.failed)}" for pair in failed)
+        err.print(f"opswap: {len(failed)} of {len(found)} too far from {measured[0].name}: {missed}")
+        raise click.exceptions.Exit(GATE_MISSED)

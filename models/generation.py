@@ -1,0 +1,111 @@
+"""Text token by token from a language model without a cache: every step computes the whole text again.
+
+A captured graph takes token ids and a mask, and returns logits; it has no inputs for the keys and values of earlier
+tokens. Rows of several lengths are padded on the right, where a causal model's tokens do not see the padding.
+How tokens are chosen and when a text ends are transformers' own processors and criteria, as generate() runs them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from models.errors import InputError
+
+
+@dataclass(frozen=True)
+class How:
+    """new_tokens: the most for each text; sample: draw the next token, else take the likeliest; temperature, top_k
+    (0: all) and top_p shape what is drawn from; repetition: above 1, tokens that are there already lose."""
+
+    new_tokens: int
+    sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+    repetition: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Generated:
+    """tokens: the new ones, without the end token; ended: by the end token, else because there were enough."""
+
+    tokens: list[int]
+    ended: bool
+
+
+@torch.inference_mode()
+def generate(
+    model: Callable[..., Any],
+    prompts: Sequence[Sequence[int]],
+    how: How,
+    end: Sequence[int],
+    pad: int,
+    on_step: Callable[[int], None] = lambda step: None,
+) -> list[Generated]:
+    """prompts: token ids; end: the ids that end a text → one Generated each, in order. Each prompt draws from a
+    generator of its own, so that its text does not depend on what else is asked. on_step is told the steps done.
+
+    Raises InputError when the model gives NaN.
+    """
+    rows = [list(prompt) for prompt in prompts]
+    draws = [torch.Generator().manual_seed(how.seed) for _ in rows]
+    chain, ended = processors(how), [False] * len(rows)
+    for step in range(how.new_tokens):
+        going = [place for place, done in enumerate(ended) if not done]
+        if not going:
+            break
+        for place, logits in zip(going, _next_logits(model, [rows[place] for place in going], pad), strict=True):
+            scores = chain(torch.tensor([rows[place]]), logits[None])  # type: ignore[arg-type]
+            token = _choose(scores[0], draws[place] if how.sample else None)
+            ended[place] = token in end
+            rows[place].append(token)
+        on_step(step + 1)
+    made = [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
+    return [Generated(row[:-1] if done else row, done) for row, done in zip(made, ended, strict=True)]
+
+
+def processors(how: How) -> LogitsProcessorList:
+    """→ transformers' own, in the order in which generate() has them"""
+    chain = LogitsProcessorList()
+    if how.repetition != 1:
+        chain.append(RepetitionPenaltyLogitsProcessor(how.repetition))
+    if how.sample:
+        if how.temperature != 1:
+            chain.append(TemperatureLogitsWarper(how.temperature))
+        if how.top_k:
+            chain.append(TopKLogitsWarper(how.top_k))
+        if how.top_p < 1:
+            chain.append(TopPLogitsWarper(how.top_p))
+    return chain
+
+
+def _next_logits(model: Callable[..., Any], rows: list[list[int]], pad: int) -> Tensor:
+    """→ float32 [rows, vocabulary], what the model says of the token after each row's last"""
+    longest = max(len(row) for row in rows)
+    ids = torch.full((len(rows), longest), pad)
+    mask = torch.zeros_like(ids)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)], mask[place, : len(row)] = torch.tensor(row), 1
+    logits = model(input_ids=ids, attention_mask=mask).logits
+    found = logits[torch.arange(len(rows)), mask.sum(1) - 1].float()
+    if found.isnan().any():
+        raise InputError("the model's logits are not numbers (NaN): its weights are broken, give another checkpoint")
+    return found
+
+
+def _choose(scores: Tensor, draw: torch.Generator | None) -> int:
+    """scores [vocabulary] → the likeliest token, or one drawn"""
+    if draw is None:
+        return int(scores.argmax())
+    return int(torch.multinomial(scores.softmax(-1), 1, generator=draw))

@@ -1,0 +1,40 @@
+"""A finished graph on another device of PyTorch's: called with tensors from anywhere, it answers on the CPU."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree
+
+Run = Callable[..., Any]
+
+
+def place(graph: fx.GraphModule, device: torch.device, wrap: Callable[[fx.GraphModule], Run] | None = None) -> None:
+    """Makes every call of `graph` run on `device`, in place; wrap: what compiles or records the part that runs there.
+
+    The graph's modules move to the device; the model that it was captured from stays where it is.
+    """
+    moved = fx.GraphModule(graph, copy.deepcopy(graph.graph), class_name=type(graph).__name__).eval()
+    move(moved, device)
+    run = wrap(moved) if wrap else moved
+
+    def forward(**given: Tensor) -> Any:
+        found = run(**{name: value.to(device) for name, value in given.items()})
+        return _pytree.tree_map_only(Tensor, lambda value: value.cpu(), found)
+
+    graph.forward = forward  # type: ignore[method-assign]
+
+
+def move(graph: fx.GraphModule, device: torch.device) -> int:
+    """f(..., device=cpu) → f(..., device=device), and weights and buffers to the device. → how many calls"""
+    count = 0
+    for node in graph.graph.nodes:
+        args, kwargs = _pytree.tree_map_only(torch.device, lambda _: device, (node.args, node.kwargs))
+        if (args, kwargs) != (node.args, node.kwargs):
+            node.args, node.kwargs = args, kwargs
+            count += 1
+    graph.to(device)
+    graph.recompile()
+    return count
