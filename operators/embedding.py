@@ -33,7 +33,7 @@ def embed_norm(
     total = F.embedding(*pairs[0])
     for ids, table in pairs[1:]:
         total = total + F.embedding(ids, table)
-    check_norm("embed_norm", total, "the sum", *total.shape, gamma, beta, *ways)
+    check_norm("embed_norm", total, "the sum", total.shape[0], total.shape[1], gamma, beta, *ways)
     return norm_rows(total, gamma, beta, eps, quantize, *ways)
 
 
