@@ -21,6 +21,7 @@ VERSION = 1
 NOTED = (KEPT, CALIBRATED, EQUALIZED)  # in the graph's meta, for the report
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 GRAPH, OWN = "opswap.json", "opswap.safetensors"  # the graph, and the tensors that only it has
+SMOOTHING = "smooth_"  # how toolkit.equalize.smooth begins the names of what it adds
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def _of_the_model(
     scales = {f"{name}{leaf}" for name in quantized for leaf in layout.PARAMETERS}
     strange = sorted(tensors.keys() - state.keys() - buffers - scales)
     if strange:
-        return {}, f"the graph computes with {strange[0]}, which transformers' {type(model).__name__} does not have"
+        todo = "; a recipe with 'smooth: false' keeps it out" if strange[0].startswith(SMOOTHING) else ""
+        return {}, f"the graph computes with {strange[0]}, which transformers' {type(model).__name__} lacks{todo}"
     found = {name: value for name, value in tensors.items() if name in state or name in scales}
     unused = {name: value.detach() for name, value in state.items() if name not in found}
     return _each_once({**found, **unused})[0], None
