@@ -21,11 +21,11 @@ WIDTH = 150  # columns that the tables want; a narrower terminal breaks their li
 @click.option("--batch-size", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--sequence-length", default=384, show_default=True, type=click.IntRange(1), help="Tokens a row.")
 @click.option("--shape", type=click.Choice(list(inputs.SHAPES)), help="A model of this size, not --model's.")
-@click.option("--device", metavar="xdna|xdna2|FILE", help="Whose linears are listed; FILE: a device of your own, YAML "
+@click.option("--npu", metavar="xdna|xdna2|FILE", help="Whose linears are listed; FILE: a device of your own, YAML "
               "or JSON.  [default: what OPSWAP_AIE_DEVICE names, else xdna2]")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="Write PATH.json and PATH.png (a plot).")
 @click.pass_obj
-def command(options: Options, batch_size: int, sequence_length: int, shape: str | None, device: str | None,
+def command(options: Options, batch_size: int, sequence_length: int, shape: str | None, npu: str | None,
             output: Path | None) -> None:  # fmt: skip
     """Latency on an AMD NPU, predicted: every linear's tile, what bounds it, and what would make it faster."""
     if (options.target, options.precision) != ("aie", "int"):
@@ -35,7 +35,7 @@ def command(options: Options, batch_size: int, sequence_length: int, shape: str 
         raise InputError(why)
     from targets.aie import devices, plan, settings
 
-    chosen = devices.load(device) if device else settings.read().device
+    chosen = devices.load(npu) if npu else settings.read().device
     model, tokenizer = (inputs.random_model(shape), load()[1]) if shape else load_float(options.model)
     options = replace(options, model=shape) if shape else options
     batch = inputs.random_batch(model, batch_size, sequence_length)

@@ -44,7 +44,7 @@ def test_json_has_every_linear_and_where_the_time_goes(run_plan) -> None:
 
 
 def test_tables(run_plan) -> None:
-    lines = run_plan("--device", "xdna", as_json=False).out.splitlines()
+    lines = run_plan("--npu", "xdna", as_json=False).out.splitlines()
     assert lines[0].endswith("batch 1, 16 tokens, on XDNA (Phoenix, Hawk Point): " + lines[0].rpartition(": ")[2])
     assert "ms, predicted" in lines[0]
     text = "\n".join(lines)
@@ -66,7 +66,7 @@ def test_files_are_written(run_plan, tmp_path: Path) -> None:
 def test_a_device_of_ones_own(run_plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = tmp_path / "two columns.yaml"
     mine.write_text("base: xdna2\ncolumns: 2\ntitle: a quarter of XDNA2\n", "utf-8")
-    report = run_plan("--device", str(mine)).json
+    report = run_plan("--npu", str(mine)).json
     assert [one["name"] for one in report["devices"]] == ["two columns", "xdna", "xdna2"]
     assert report["devices"][0]["parameters"]["columns"] == 2
     monkeypatch.setenv("OPSWAP_AIE_DEVICE", "xdna")
@@ -92,7 +92,7 @@ def test_bert_large_stands_beside_amds_old_example() -> None:
 
 
 def test_what_can_not_be_had_is_one_line(run_plan, cli: Cli, tiny: str) -> None:
-    run_plan("--device", "npu").fails_in_one_line(2, "unknown device 'npu'; choose one of: xdna, xdna2")
+    run_plan("--npu", "npu").fails_in_one_line(2, "unknown device 'npu'; choose one of: xdna, xdna2")
     wrong = cli("--model", tiny, "--target", "customcpu", "--precision", "int", "plan")
     assert wrong.code == 2 and "give --target aie --precision int; got customcpu and int" in wrong.err
     assert cli("--target", "aie", "plan").code == 2
