@@ -57,9 +57,7 @@ class LazyGroup(click.Group):
 @click.option(
     "--samples", default=128, type=click.IntRange(1), help="Questions or passages of --calibration, drawn at random."
 )
-@click.option(
-    "--ranges", default=None, help="For static: minmax, percentile, mse or entropy.  [default: percentile]"
-)
+@click.option("--ranges", default=None, help="For static: minmax, percentile, mse or entropy.  [default: percentile]")
 @click.option(
     "--percentile", default=None, type=float, help="For --ranges percentile: 99.9 to 99.9999.  [default: 99.999]"
 )

@@ -27,6 +27,12 @@ def fake_quantize(model: nn.Module, recipe: Recipe, saved: torch.dtype = torch.f
     dropout. Raises UsageError when nothing is quantized, activations aren't rounded by each row's own range, or the
     graph can't share the parameters, CaptureError when the model can't be captured.
     """
+    if "weight" in recipe.schemes() or any(
+        16 in (one.activation_bits, one.weight_bits) for one in (recipe, *recipe.rules)
+    ):
+        raise UsageError(
+            "training rounds activations and weights to 8 bits; the recipe has the scheme weight or 16 bits"
+        )
     kernels.load()
     graph = capture(model)
     run(graph, (*PASSES, open_attention))

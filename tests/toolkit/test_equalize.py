@@ -179,7 +179,7 @@ def test_the_corrected_bias_leaves_no_error_on_average(symmetric):
     recipe = Recipe(precision="int", symmetric=symmetric)
     x, weight = correlated(300, 64), weights(20, 64)
     q, scale = quantize_weight(weight)
-    correct = correction(weight, q, scale, moments_of(x), recipe)
+    correct = correction(weight, q.float() * scale[:, None], moments_of(x), recipe)
     y = rounded(x, recipe) @ (q.float() * scale[:, None]).t()
     off = (x @ weight.t() - y).mean(0)
     assert off.abs().max() > 1e-3
