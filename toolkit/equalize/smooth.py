@@ -76,7 +76,7 @@ def search(weights: Sequence[Tensor], seen: Moments, hows: Sequence[How]) -> Cha
     scale = max|x − shift|^α / max|w|^(1 − α), for each α of ALPHAS, shift 0 or the middle of each channel's range. No
     change (alpha None) if none of them is better.
     """
-    rows, largest = seen.rows, torch.cat(weights).abs().amax(0).clamp(min=LEAST)
+    rows, largest = seen.rows, torch.cat(list(weights)).abs().amax(0).clamp(min=LEAST)
     none = torch.ones_like(largest), torch.zeros_like(largest)
     before = _error(weights, rows, *none, hows)
     best = Change(*none, None, before, before)
