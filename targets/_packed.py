@@ -116,9 +116,7 @@ class PackedAttentionRows(AttentionRows):
         super().__init__(source.heads, source.scale, source.activation, source.precise)
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
-        return torch.ops.opswap.attention_int8(
-            qkv, starts, keep, self.heads, self.scale, *self.levels, self.precise
-        )
+        return torch.ops.opswap.attention_int8(qkv, starts, keep, self.heads, self.scale, *self.levels, self.precise)
 
 
 MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {

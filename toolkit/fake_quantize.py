@@ -32,7 +32,7 @@ def fake_quantize(model: nn.Module, recipe: Recipe, saved: torch.dtype = torch.f
         16 in pair for pair in [*bits, (recipe.activation_bits, recipe.weight_bits)]
     ):
         raise UsageError(
-            "training rounds activations and weights to 8 bits; the recipe has the scheme weight or 16 bits; leave them out"
+            "training rounds activations and weights to 8 bits; the recipe has the scheme weight or 16 bits; change it"
         )
     kernels.load()
     graph = capture(model)
