@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from operators import reference, validate
+from operators import validate
 from operators.schema import LEVELS, define
 
 
@@ -13,8 +13,9 @@ def rounding_error(x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_z
     A row that holds NaN or infinity gives NaN. Raises ValueError as quantize_per_token does.
     """
     _check(x, symmetric, fixed_scale, fixed_zero)
-    q, scale, zero_point = reference.quantize_per_token(x, symmetric, fixed_scale, fixed_zero)
-    near = (q.to(torch.float32) - zero_point[:, None]) * scale[:, None]
+    # the compiled one where there is one: the bytes are the same
+    q, scale, zero_point = torch.ops.opswap.quantize_per_token(x, symmetric, fixed_scale, fixed_zero)
+    near = q.to(torch.float32).sub_(zero_point[:, None]).mul_(scale[:, None])
     return x - near.view(x.shape)
 
 
