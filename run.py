@@ -57,8 +57,10 @@ class LazyGroup(click.Group):
 @click.option(
     "--samples", default=128, type=click.IntRange(1), help="Questions or passages of --calibration, drawn at random."
 )
-@click.option("--ranges", default=None, help="For static: minmax, percentile, mse or entropy.")
-@click.option("--percentile", default=None, type=float, help="For --ranges percentile: 99.9 to 99.9999.")
+@click.option("--ranges", default=None, help="For static: minmax, percentile, mse or entropy.  [default: percentile]")
+@click.option(
+    "--percentile", default=None, type=float, help="For --ranges percentile: 99.9 to 99.9999.  [default: 99.999]"
+)
 @click.option("--model", default="minilm-squad", help="A folder, a Hugging Face name, or the embedded minilm-squad.")
 @click.option(
     "--without", multiple=True, metavar="NAME", help="Leave out one fusion of the graph, by name; repeatable."

@@ -14,12 +14,15 @@ from commands.graph import describe, recipe_of, require_target, use_threads
 from commands.sample import Sample, read_reference, spread
 from commands.sensitivity_report import as_json, summary, table
 from models import InputError, load
+from models.calibration import read_calibration
 from models.memory import keep_freed_memory
 from models.question_answering.examples import read_examples
 from toolkit import Recipe, report_of
+from toolkit.calibrate import require_data
 from toolkit.pipeline import captured
 from toolkit.recipe_file import dump
 from toolkit.sensitivity import Found, Goal, LayerCost, Score, Variants, measure_layers, page, plot, search
+from toolkit.sensitivity.variants import KEEP_AS
 
 WINDOWS = 32  # that the outputs are compared on
 WIDTH = 130  # columns that the table wants; a narrower terminal breaks its lines
@@ -32,8 +35,8 @@ WIDTH = 130  # columns that the table wants; a narrower terminal breaks its line
               help="Questions that every single linear is tried on, of those; 0 for none.")  # fmt: skip
 @click.option("--max-drop", default=0.1, show_default=True, help="F1 points under float that are accepted.")
 @click.option("--min-equal", type=click.FloatRange(0, 100), help="Percent of the answers that must be float's.")
-@click.option("--keep-as", default="bf16", show_default=True, type=click.Choice(("bf16", "fp")),
-              help="What a linear that is kept out of 8 bits becomes.")  # fmt: skip
+@click.option("--keep-as", default="bf16", show_default=True, type=click.Choice(tuple(KEEP_AS)),
+              help="What a linear that is repaired becomes; int16: two terms of 8 bits for each number.")  # fmt: skip
 @click.option("--reference", help="Float's answers, as eval --precision fp --predictions wrote them, to save time.")
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
 @click.option("--max-length", default=384, show_default=True, type=click.IntRange(1), help="Tokens a window.")
@@ -55,13 +58,15 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
         raise InputError(why)
     recipe = int_recipe(options)
     require_target(replace(options, precision="int"))
+    require_data(recipe, options.calibration)
     use_threads(options)
     keep_freed_memory()
     examples = spread(read_examples(data), limit)
     given = read_reference(reference, examples) if reference else None
     model, tokenizer = load(options.model)
     sample = Sample.of(tokenizer, examples, batch_size, max_length, stride)
-    variants = Variants.of(captured(model), recipe, options.target, keep_as)
+    calibration = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
+    variants = Variants.of(captured(model), recipe, options.target, keep_as, calibration)
     header = {"model": options.model, **report_of(variants.whole()).as_json()}
     err.print(describe(header))
     goal = Goal(max_drop, min_equal)

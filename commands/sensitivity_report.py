@@ -39,7 +39,8 @@ def as_json(
             "keep_as": variants.keep_as,
             "kept": list(found.names),
             "share": sum(work[name] for name in found.names),
-            "in_int": sum(work.values()) - sum(work[name] for name in found.names),
+            "in_int": sum(work.values())
+            - (0 if variants.keep_as == "int16" else sum(work[name] for name in found.names)),
             **asdict(found.score),
             "tried": tried,
         },

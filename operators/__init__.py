@@ -13,6 +13,8 @@ from operators import (
     kernels,
     packing,
     reference,
+    terms,
+    weight_only,
 )
 from operators.choice import attention_kernels, float_kernels
 from operators.schema import OPERATORS
@@ -31,5 +33,7 @@ __all__ = [
     "packing",
     "quantize_weight",
     "reference",
+    "terms",
+    "weight_only",
     "weight_sum",
 ]

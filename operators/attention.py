@@ -4,6 +4,8 @@ Rows of all sequences stand one after another, without padding. Query, key and v
 qkv [T, 3H], each `heads` heads of d = H / heads columns. For each sequence and head
 
     y = softmax(scale * q @ k.T) @ v        over the sequence's keys that `keep` allows, in both directions
+
+precise: no kernel may round float32 to bfloat16 on the way, as the fastest does.
 """
 
 import itertools
@@ -15,7 +17,9 @@ from operators import reference, validate
 from operators.schema import LEVELS, define, empty_rows
 
 
-def attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
+def attention(
+    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, precise: bool = False
+) -> Tensor:
     """qkv float32 or bfloat16 [T, 3H] -> float32 [T, H].
 
     starts int32 [B + 1]: rows starts[b] .. starts[b + 1] are one sequence, starts[0] = 0, starts[B] = T.
@@ -34,6 +38,7 @@ def attention_int8(
     symmetric: bool,
     fixed_scale: float = 0.0,
     fixed_zero: int = 128,
+    precise: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """quantize_per_token(attention(...)): q uint8 [T, H], scale float32 [T], zero_point int32 [T]."""
     levels = (symmetric, fixed_scale, fixed_zero)
@@ -66,23 +71,25 @@ def _attend(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: in
     return y
 
 
-def _fake_attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
+def _fake_attention(
+    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, precise: bool = False
+) -> Tensor:
     validate.check_attention("attention", qkv, starts, keep, heads, scale)
     return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
 
 
 def _fake_attention_int8(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float,
                          symmetric: bool, fixed_scale: float = 0.0,
-                         fixed_zero: int = 128) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+                         fixed_zero: int = 128, precise: bool = False) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     _check_int8(qkv, starts, keep, heads, scale, (symmetric, fixed_scale, fixed_zero))
     return empty_rows(qkv, qkv.shape[0], qkv.shape[1] // 3)
 
 
 ARGUMENTS = "Tensor qkv, Tensor starts, Tensor? keep, int heads, float scale"
-define("attention", f"({ARGUMENTS}) -> Tensor", attention, _fake_attention)
+define("attention", f"({ARGUMENTS}, bool precise=False) -> Tensor", attention, _fake_attention)
 define(
     "attention_int8",
-    f"({ARGUMENTS}, {LEVELS}) -> (Tensor q, Tensor scale, Tensor zero_point)",
+    f"({ARGUMENTS}, {LEVELS}, bool precise=False) -> (Tensor q, Tensor scale, Tensor zero_point)",
     attention_int8,
     _fake_attention_int8,
 )

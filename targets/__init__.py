@@ -7,7 +7,7 @@ asked for.
 import importlib
 import pkgutil
 
-from targets.base import Execution, NotNative, Target, TargetUnavailable, UsageError, require_runnable
+from targets.base import Execution, NotNative, Target, TargetUnavailable, UsageError, require_runnable, require_schemes
 
 __all__ = [
     "Execution",
@@ -19,6 +19,7 @@ __all__ = [
     "get",
     "names",
     "require_runnable",
+    "require_schemes",
 ]
 
 

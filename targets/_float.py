@@ -1,4 +1,4 @@
-"""customcpu's float linear: one operator over weights packed once, float32 or bfloat16."""
+"""customcpu's linears on float activations: one operator over weights packed once, float32, bfloat16 or int8."""
 
 from typing import cast
 
@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 
 from operators import kernels
 from targets._bf16 import Bf16Linear
+from targets._weight import WeightLinear
 
 aten = torch.ops.aten
 
@@ -35,8 +36,34 @@ class PackedFloatLinear(nn.Module):
         return f"{sizes}, activation={self.activation}, dtype={self.packed.dtype}"
 
 
+class PackedWeightLinear(nn.Module):
+    """WeightLinear as opswap::linear_w8: x float32 or bfloat16 [..., K] → [..., N]; activation: "none" or "gelu" """
+
+    packed: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, source: WeightLinear) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.activation = source.in_features, source.out_features, "none"
+        self.register_buffer("packed", torch.ops.opswap.pack_weight_w8(source.weight))
+        self.register_buffer("scale", source.scale)
+        self.register_buffer("bias", source.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.opswap.linear_w8(x, self.packed, self.scale, self.bias, self.activation)
+
+    def extra_repr(self) -> str:
+        sizes = f"in_features={self.in_features}, out_features={self.out_features}"
+        return f"{sizes}, activation={self.activation}, weight=int8"
+
+
+PACKED = (PackedFloatLinear, PackedWeightLinear)
+
+
 def lower_float(graph: fx.GraphModule) -> None:
-    """nn.Linear → PackedFloatLinear, with the GELU that follows it; without compiled kernels PyTorch's are better.
+    """nn.Linear → PackedFloatLinear, WeightLinear → PackedWeightLinear, with the GELU that follows; without compiled
+    kernels PyTorch's are better.
 
     At int too, for the layers that are kept in float: PyTorch's own threads would go on spinning after their product,
     on the cores that the next kernels want (with a head of 2 outputs it cost a third of the time at batch 1).
@@ -48,24 +75,27 @@ def lower_float(graph: fx.GraphModule) -> None:
 
 def swap_float(graph: fx.GraphModule) -> int:
     """Replaces each nn.Linear of float32 or bfloat16, and each Bf16Linear, by a PackedFloatLinear under the same
-    name. → how many"""
+    name, each WeightLinear by a PackedWeightLinear. → how many"""
     kinds = (torch.float32, torch.bfloat16)
     found = [(name, module) for name, module in graph.named_modules() if type(module) in (nn.Linear, Bf16Linear)]
     found = [(name, module) for name, module in found if module.weight.dtype in kinds and module.weight.numel()]
     for name, module in found:
         graph.set_submodule(name, PackedFloatLinear(module).eval())
-    return len(found)
+    bytes_ = [(name, module) for name, module in graph.named_modules() if type(module) is WeightLinear]
+    for name, module in bytes_:
+        graph.set_submodule(name, PackedWeightLinear(module).eval())
+    return len(found) + len(bytes_)
 
 
 def fuse_gelu(graph: fx.GraphModule) -> int:
     """gelu(linear(x)) → linear with activation="gelu" (x), where a gelu is all that uses any of its calls"""
     calls: dict[str, list[fx.Node]] = {}
     for node in graph.graph.nodes:
-        if node.op == "call_module" and type(graph.get_submodule(node.target)) is PackedFloatLinear:
+        if node.op == "call_module" and type(graph.get_submodule(node.target)) in PACKED:
             calls.setdefault(node.target, []).append(node)
     found = [name for name, nodes in calls.items() if all(_only_gelu(node) for node in nodes)]
     for name in found:
-        cast(PackedFloatLinear, graph.get_submodule(name)).activation = "gelu"
+        cast(PackedFloatLinear | PackedWeightLinear, graph.get_submodule(name)).activation = "gelu"
         for node in calls[name]:
             gelu = next(iter(node.users))
             gelu.replace_all_uses_with(node)

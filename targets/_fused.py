@@ -137,26 +137,26 @@ class Attention(nn.Module):
 
     qkv: query, key and value side by side, each of `heads` heads. Rows starts[b] to starts[b + 1] are one sequence,
     and its tokens look at those of its own that `keep` has (None: all): softmax(scale · query · keyᵀ) · value, zeros
-    where nothing may be looked at.
+    where nothing may be looked at. precise: a target must not round float32 to bfloat16 in it.
     """
 
-    def __init__(self, heads: int, scale: float) -> None:
+    def __init__(self, heads: int, scale: float, precise: bool = False) -> None:
         super().__init__()
-        self.heads, self.scale = heads, scale
+        self.heads, self.scale, self.precise = heads, scale, precise
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
         return attend(qkv, starts, keep, self.heads, self.scale)
 
     def extra_repr(self) -> str:
-        return f"heads={self.heads}, scale={self.scale}"
+        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}"
 
 
 class AttentionRows(nn.Module):
     """Attention, then quantize: → rows [T, H]"""
 
-    def __init__(self, heads: int, scale: float, activation: Activation) -> None:
+    def __init__(self, heads: int, scale: float, activation: Activation, precise: bool = False) -> None:
         super().__init__()
-        self.heads, self.scale = heads, scale
+        self.heads, self.scale, self.precise = heads, scale, precise
         self.activation, self.levels = activation, activation.levels()
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
@@ -164,7 +164,7 @@ class AttentionRows(nn.Module):
         return torch.ops.opswap.quantize_per_token(y, *self.levels)
 
     def extra_repr(self) -> str:
-        return f"heads={self.heads}, scale={self.scale}, {self.activation}"
+        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}, {self.activation}"
 
 
 FUSED = (Quantize, RowsLinear, RowsLinearGelu, NormRows, EmbedNorm, RowsLinearAddNorm, Attention, AttentionRows)

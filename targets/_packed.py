@@ -103,20 +103,20 @@ class PackedAttention(Attention):
     """Attention as opswap::attention: qkv [T, 3H], starts, keep → float32 [T, H]"""
 
     def __init__(self, source: Attention) -> None:
-        super().__init__(source.heads, source.scale)
+        super().__init__(source.heads, source.scale, source.precise)
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
-        return torch.ops.opswap.attention(qkv, starts, keep, self.heads, self.scale)
+        return torch.ops.opswap.attention(qkv, starts, keep, self.heads, self.scale, self.precise)
 
 
 class PackedAttentionRows(AttentionRows):
     """AttentionRows as opswap::attention_int8: qkv [T, 3H], starts, keep → rows [T, H]"""
 
     def __init__(self, source: AttentionRows) -> None:
-        super().__init__(source.heads, source.scale, source.activation)
+        super().__init__(source.heads, source.scale, source.activation, source.precise)
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
-        return torch.ops.opswap.attention_int8(qkv, starts, keep, self.heads, self.scale, *self.levels)
+        return torch.ops.opswap.attention_int8(qkv, starts, keep, self.heads, self.scale, *self.levels, self.precise)
 
 
 MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {

@@ -1,6 +1,6 @@
 """What a target is: which precisions it has, how a graph is lowered to it, and how it really runs here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -67,7 +67,8 @@ class Target:
     execution(precision): what would run, found without a graph. passes: rewrites of its own, before lower.
     fusions: the names of those in toolkit/fuse whose modules (targets/_fused.py) it has operators for.
     unavailable(): None, or one line that says why nothing can run here. instead: what to say of a precision that the
-    hardware does not have, and what there is in its place.
+    hardware does not have, and what there is in its place. schemes: how linears in int may treat their activations;
+    "weight" leaves them in float, and the target's lower a WeightLinear.
     """
 
     name: str
@@ -78,6 +79,15 @@ class Target:
     fusions: frozenset[str] = frozenset()
     unavailable: Callable[[], str | None] = _always
     instead: Mapping[str, str] = field(default_factory=dict)
+    schemes: tuple[str, ...] = ("dynamic", "static")
+
+
+def require_schemes(target: Target, schemes: Iterable[str]) -> None:
+    """Raises UsageError for a scheme that `target` does not have."""
+    unknown = next((scheme for scheme in schemes if scheme not in target.schemes), None)
+    if unknown is not None:
+        has = ", ".join(target.schemes)
+        raise UsageError(f"target {target.name} has no linears of the scheme {unknown!r}; choose one of: {has}")
 
 
 def require_runnable(target: Target, precision: str, strict: bool) -> Execution:

@@ -116,4 +116,10 @@ def execution(precision: str) -> Execution:
     return Execution(executed="cpu", native=True, device=cpu_name(), isa=isa, reason=reason)
 
 
-TARGET = Target(name="cpu", precisions=("fp", "bf16", "fp16", "int"), lower=lower, execution=execution)
+TARGET = Target(
+    name="cpu",
+    precisions=("fp", "bf16", "fp16", "int"),
+    lower=lower,
+    execution=execution,
+    schemes=("dynamic", "static", "weight"),  # weight: WeightLinear as it is, PyTorch's float product
+)

@@ -38,5 +38,10 @@ def _float_execution(status: kernels.KernelStatus) -> Execution:
 
 
 TARGET = Target(
-    name="customcpu", precisions=("fp", "bf16", "int"), lower=lower, execution=execution, fusions=frozenset(FUSIONS)
+    name="customcpu",
+    precisions=("fp", "bf16", "int"),
+    lower=lower,
+    execution=execution,
+    fusions=frozenset(FUSIONS),
+    schemes=("dynamic", "static", "weight"),
 )

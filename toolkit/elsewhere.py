@@ -39,7 +39,11 @@ def require_possible(recipe: Recipe, accuracy: Accuracy | None) -> None:
     if recipe.precision != "int":
         wanted = f"quantizer {name} works at precision int"
         raise UsageError(f"{wanted}; got {recipe.precision!r}; leave the quantizer out, or choose int")
+    if recipe.scheme == "weight" or 16 in (recipe.activation_bits, recipe.weight_bits):
+        wanted = f"quantizer {name} takes the schemes dynamic and static, 8 bits"
+        raise UsageError(f"{wanted}; got {recipe.scheme}, {recipe.activation_bits} and {recipe.weight_bits}; change it")
     for rule in recipe.rules:
-        if rule.precision == "bf16" or rule.scheme or rule.symmetric is not None:
+        how = (rule.scheme, rule.symmetric, rule.activation_bits, rule.weight_bits)
+        if rule.precision == "bf16" or any(value is not None for value in how):
             wanted = f"quantizer {name} takes rules of precision fp or int alone"
             raise UsageError(f"{wanted}; the one for {rule.match!r} says more; leave that out")

@@ -27,6 +27,13 @@ def fake_quantize(model: nn.Module, recipe: Recipe, saved: torch.dtype = torch.f
     dropout. Raises UsageError when nothing is quantized, activations aren't rounded by each row's own range, or the
     graph can't share the parameters, CaptureError when the model can't be captured.
     """
+    bits = [(one.activation_bits, one.weight_bits) for one in recipe.rules]
+    if "weight" in recipe.schemes() or any(
+        16 in pair for pair in [*bits, (recipe.activation_bits, recipe.weight_bits)]
+    ):
+        raise UsageError(
+            "training rounds activations and weights to 8 bits; the recipe has the scheme weight or 16 bits; change it"
+        )
     kernels.load()
     graph = capture(model)
     run(graph, (*PASSES, open_attention))

@@ -3,16 +3,20 @@
 from torch import fx
 
 from targets._fused import outermost
-from targets.base import Target
-from toolkit.quantize import QuantizedLinear
+from targets._weight import WeightLinear
+from targets.base import Target, require_schemes
+from toolkit.quantize import WEIGHT, QuantizedLinear
 from toolkit.recipe import Recipe
 
 
 def lower(graph: fx.GraphModule, target: Target, recipe: Recipe) -> None:
-    """QuantizedLinear → the target's module, in place. Raises RuntimeError if it leaves one behind.
+    """QuantizedLinear → the target's module, in place. Raises RuntimeError if it leaves one behind, UsageError for
+    linears with float activations where the target has none.
 
     A fused module may stay: its own forward is the reference, and the quantized linear in it is part of that.
     """
+    if any(isinstance(module, WeightLinear) for module in graph.modules()):
+        require_schemes(target, [WEIGHT])
     target.lower(graph, recipe)
     left = [name for name, module in outermost(graph) if type(module) is QuantizedLinear]
     if left:

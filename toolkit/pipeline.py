@@ -1,7 +1,6 @@
 """The story in one function: PASSES and FUSIONS, and to_int between them, decide the order of everything."""
 
-import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import cast
@@ -10,23 +9,36 @@ import torch
 from torch import fx, nn
 
 import targets
+from targets._fused import Attention, AttentionRows
 from targets._linear import QuantizedLinear
+from targets._weight import WeightLinear
 from targets.base import Pass
 from toolkit import checkpoint, passes
-from toolkit.calibrate import Batches, Progress, calibrate, require_data
+from toolkit.calibrate import Batches, Progress, require_data
 from toolkit.capture import capture, from_export
 from toolkit.elsewhere import quantize_elsewhere, require_possible
-from toolkit.equalize import equalize, refine
-from toolkit.fuse import FUSIONS
+from toolkit.integers import to_int
 from toolkit.lower import lower
 from toolkit.qdq import read_qdq
-from toolkit.quantize import chosen as chosen_linears
-from toolkit.quantize import keep_by_recipe, keep_float, linears_of, quantize
+from toolkit.quantize import keep_by_recipe, keep_float, linears_of
 from toolkit.quantizers import NATIVE, Accuracy
 from toolkit.recipe import Recipe
-from toolkit.report import CALIBRATED, EQUALIZED, attach
+from toolkit.report import ELSEWHERE, attach, extra_terms
+from toolkit.rewrite import clean, fuse, run
 
-log = logging.getLogger(__name__)
+__all__ = [
+    "CLEANING",
+    "PASSES",
+    "adopted",
+    "captured",
+    "clean",
+    "finish",
+    "fuse",
+    "lowered",
+    "quantized",
+    "run",
+    "transform",
+]
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # everything else is captured in float32
 
@@ -67,6 +79,7 @@ def transform(
     """
     recipe = recipe or checkpoint.recipe_of(model) or Recipe()
     targets.require_runnable(targets.get(target), recipe.precision, strict)
+    targets.require_schemes(targets.get(target), recipe.schemes())
     if checkpoint.recipe_of(model) is None:
         require_possible(recipe, accuracy)
     if recipe.precision == "int":
@@ -99,35 +112,15 @@ def finish(
     return lowered(graph, recipe, target, strict)
 
 
-def to_int(
-    graph: fx.GraphModule,
-    recipe: Recipe,
-    data: Batches | None = None,
-    folder: Path | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """equalize, calibrate where a linear is static, quantize, refine, in place; notes on the graph what was done
-
-    A graph with linears of another quantizer, read by read_qdq, stays as it is.
-    """
-    if any(isinstance(module, QuantizedLinear) for module in graph.modules()):
-        keep_float(graph, "its quantizer left it in float")
-        return
-    require_data(recipe, data)
-    equalized = equalize(graph, recipe, chosen_linears(graph, recipe), data)
-    clean(graph)
-    found = calibrate(graph, recipe, data, folder, progress) if recipe.is_static() and data is not None else None
-    quantize(graph, recipe, found.activations if found else None)
-    graph.meta[CALIBRATED] = found.report if found else None
-    graph.meta[EQUALIZED] = refine(graph, equalized, recipe)
-
-
 def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False) -> fx.GraphModule:
     """fuse, lower, in place, of a graph that is quantized if the recipe says so. → the graph"""
     chosen = targets.get(target)
     execution = targets.require_runnable(chosen, recipe.precision, strict)
-    swapped = sum(isinstance(module, QuantizedLinear) for module in graph.modules())
+    swapped = sum(isinstance(module, QuantizedLinear | WeightLinear) for module in graph.modules()) - extra_terms(graph)
     fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision == "int" else {}
+    for module in graph.modules():
+        if isinstance(module, Attention | AttentionRows):
+            module.precise = recipe.attention == "fp" or (recipe.attention == "auto" and ELSEWHERE in graph.meta)
     floats = len(linears_of(graph))
     run(graph, chosen.passes)
     if recipe.precision == "fp8":
@@ -176,6 +169,7 @@ def _quantized_elsewhere(
     made = quantize_elsewhere(graph, recipe, data, accuracy)
     run(made, PASSES)
     keep_float(made, "its quantizer left it in float")
+    made.meta[ELSEWHERE] = True
     return made
 
 
@@ -193,29 +187,5 @@ def adopted(model: nn.Module, layers: Mapping[str, nn.Module]) -> fx.GraphModule
             )
         graph.set_submodule(name, layer.eval())
     keep_float(graph, "the checkpoint keeps it in float")
-    return checkpoint.adopt(graph, Recipe(precision="int"), model.config)
-
-
-def run(graph: fx.GraphModule, order: Sequence[Pass]) -> list[int]:
-    """Runs the passes in order; after each that rewrote something it cleans, lints and recompiles. → their counts"""
-    counts = []
-    for rewrite in order:
-        counts.append(rewrite(graph))
-        log.debug("%s: %d", getattr(rewrite, "__name__", rewrite), counts[-1])
-        if counts[-1]:
-            clean(graph)
-    return counts
-
-
-def fuse(graph: fx.GraphModule, names: Collection[str]) -> dict[str, int]:
-    """Runs the fusions called `names` on a quantized graph, in the order of FUSIONS. → how often each was applied"""
-    chosen = [(name, rewrite) for name, rewrite in FUSIONS if name in names]
-    return dict(zip([name for name, _ in chosen], run(graph, [rewrite for _, rewrite in chosen]), strict=True))
-
-
-def clean(graph: fx.GraphModule) -> None:
-    """Removes nodes and submodules that nothing uses; checks the graph; makes its code anew."""
-    graph.graph.eliminate_dead_code()
-    graph.delete_all_unused_submodules()
-    graph.graph.lint()
-    graph.recompile()
+    scheme = "weight" if all(isinstance(layer, WeightLinear) for layer in layers.values()) else "dynamic"
+    return checkpoint.adopt(graph, Recipe(precision="int", scheme=scheme), model.config)

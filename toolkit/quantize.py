@@ -7,10 +7,13 @@ from torch import fx, nn
 from operators.validate import MAX_K
 from targets._bf16 import Bf16Linear
 from targets._linear import Activation, QuantizedLinear
+from targets._weight import WeightLinear
 from toolkit.recipe import Layer, Recipe
 from toolkit.report import keep, kept_names
 
 __all__ = ["QuantizedLinear", "chosen", "keep_by_recipe", "keep_float", "linears_of", "quantize"]
+
+WEIGHT = "weight"  # the scheme that leaves activations in float
 
 
 def linears_of(graph: fx.GraphModule) -> dict[str, nn.Linear]:
@@ -25,7 +28,7 @@ def chosen(graph: fx.GraphModule, recipe: Recipe) -> list[str]:
 
 def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Activation] | None = None) -> int:
     """nn.Linear → QuantizedLinear under the same name, unless the recipe keeps it or int32 could not hold its
-    sums; what it keeps in bf16 → Bf16Linear.
+    sums; what it keeps in bf16 → Bf16Linear, what has the scheme weight → WeightLinear.
 
     Weights are rounded here, int8 with one scale for each output channel. activations: what calibration found, by
     the linears' names; those without are quantized per token. → how many, by unique name.
@@ -43,8 +46,10 @@ def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Ac
                 graph.set_submodule(name, Bf16Linear(linear).eval())
             continue
         try:
-            how = found.get(name, Activation(layer.symmetric))
-            quantized = QuantizedLinear.from_linear(linear, how)
+            if layer.scheme == WEIGHT:
+                quantized: nn.Module = WeightLinear.from_linear(linear)
+            else:
+                quantized = QuantizedLinear.from_linear(linear, found.get(name, Activation(layer.symmetric)))
         except ValueError as error:
             raise ValueError(f"linear {name} cannot be quantized: {error}") from error
         graph.set_submodule(name, quantized.eval())
@@ -72,7 +77,7 @@ def _why_not(linear: nn.Linear, layer: Layer) -> str | None:
     """→ why `linear` is not quantized, None if it is"""
     if layer.precision != "int":
         return layer.why
-    if linear.in_features > MAX_K:
+    if linear.in_features > MAX_K and layer.scheme != WEIGHT:
         return f"int32 holds the sums of at most {MAX_K} products; it has {linear.in_features}"
     if not linear.in_features or not linear.out_features:
         return "it is empty"

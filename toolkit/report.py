@@ -12,6 +12,8 @@ KEPT = "opswap_kept"
 CALIBRATED = "opswap_calibrated"
 QUANTIZER = "opswap_quantizer"
 EQUALIZED = "opswap_equalized"
+TERMS = "opswap_terms"
+ELSEWHERE = "opswap_elsewhere"  # another quantizer made the graph
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Report:
     kept: {"name", "precision", "why"} of each linear that stays in float, as "fp", "bf16" or "fp16"; swapped +
     len(kept) is the number of linears. fused: how often each fusion was applied. calibration: how static ranges were
     found, None where there are none. equalized: for each step of toolkit/equalize that was asked for, on how many
-    linears it was done, or why not. quantizer: who quantized, with the version of another's package."""
+    linears it was done, or why not. quantizer: who quantized, with the version of another's package. terms: the linears
+    of 16 bits, and the names of those that their second terms became; these don't count as swapped."""
 
     target: dict[str, object]
     precision: str
@@ -31,6 +34,7 @@ class Report:
     calibration: dict[str, object] | None
     equalized: dict[str, int | str]
     quantizer: str
+    terms: dict[str, list[str]]
 
     def as_json(self) -> dict[str, object]:
         """→ plain dicts, lists, strings, numbers and booleans"""
@@ -48,6 +52,11 @@ def kept_names(graph: fx.GraphModule) -> tuple[str, ...]:
     return tuple(graph.meta.get(KEPT, {}))
 
 
+def extra_terms(graph: fx.GraphModule) -> int:
+    """→ how many linears of the graph are second terms of others"""
+    return sum(len(names) for names in graph.meta.get(TERMS, {}).values())
+
+
 def attach(
     graph: fx.GraphModule,
     recipe: Recipe,
@@ -62,7 +71,10 @@ def attach(
     described: dict[str, object] = {"requested": target.name, **asdict(execution)}
     found, equalized = graph.meta.pop(CALIBRATED, None), graph.meta.pop(EQUALIZED, {})
     quantizer = graph.meta.pop(QUANTIZER, recipe.quantizer)
-    report = Report(described, recipe.precision, recipe.scheme, swapped, kept, fused, found, equalized, quantizer)
+    terms = graph.meta.pop(TERMS, {})
+    report = Report(
+        described, recipe.precision, recipe.scheme, swapped, kept, fused, found, equalized, quantizer, terms
+    )
     graph.meta[KEY] = report
     return report
 

@@ -38,6 +38,7 @@ typedef struct {
 typedef struct {
   const char *name, *isa; // isa: the name in kernels.inc that this kernel belongs to
   int (*runs_here)(void);
+  int precise; // 0: float32 is rounded to bfloat16 on the way
   AttentionBytes (*bytes)(int64_t count, int64_t d);
   void (*pack)(const Head *);
   void (*attend)(const Head *, const Rows *);

@@ -3,7 +3,7 @@
 #include "choice.h"
 #include "cpu_features.h"
 
-#define ATTENTION(name, isa, runs_here)                                                                      \
+#define ATTENTION(name, isa, runs_here, precise)                                                             \
   extern "C" AttentionBytes attention_bytes_##name(int64_t, int64_t);                                        \
   extern "C" void attention_pack_##name(const Head *);                                                       \
   extern "C" void attention_attend_##name(const Head *, const Rows *);
@@ -13,8 +13,8 @@
 namespace {
 
 const Attention built[] = {
-#define ATTENTION(name, isa, runs_here)                                                                      \
-  {#name, #isa, runs_here, attention_bytes_##name, attention_pack_##name, attention_attend_##name},
+#define ATTENTION(name, isa, runs_here, precise)                                                             \
+  {#name, #isa, runs_here, precise, attention_bytes_##name, attention_pack_##name, attention_attend_##name},
 #include "attention.inc"
 #undef ATTENTION
 };
@@ -23,6 +23,11 @@ Choice choice(built);
 
 } // namespace
 
-const Attention &attention_in_use() { return choice.in_use(); }
+const Attention &attention_in_use(bool precise) {
+  int i = choice.used();
+  while (precise && !(built[i].precise && choice.runs_here(i)))
+    i++; // the last is precise and runs everywhere
+  return built[i];
+}
 
 EXPORT_CHOICE(attention, choice)

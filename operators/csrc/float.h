@@ -1,6 +1,6 @@
-// What a float kernel is. Plain C, as kernels.h. Both formats of packed weights advance by 4 bytes for each
-// row of x and by 256 bytes of the panel at a time: one float32, or a pair of bfloat16, for each of the 64
-// columns.
+// What a float kernel is. Plain C, as kernels.h. Rows of x advance by 4 bytes at a time: one float32, or a
+// pair of bfloat16. Packed weights advance by as many for each of the 64 columns, or by one byte, where they
+// are int8.
 #pragma once
 
 #include "kernels.h"
@@ -12,8 +12,9 @@ enum { UNIT = 4, LINE_BYTES = PANEL * UNIT };
 typedef struct {
   const void *x; // float32, or pairs of bfloat16 (the last one padded with 0), as the weights are
   int64_t x_stride, rows, steps; // in units of 4 bytes: from row to row; of each row
-  const void *panel;             // float32 [steps, 64], or bfloat16 [steps, 64, 2]
+  const void *panel;             // float32 [steps, 64], bfloat16 [steps, 64, 2], or int8 [steps, 64]
   int64_t columns, out_stride;   // 1..64; elements between rows of y
+  const float *scale;            // [columns], of int8 weights; or null
   const float *bias;             // [columns], or null
   int gelu, narrow;              // apply GELU (by erf); y is bfloat16
   void *y;                       // [rows, columns]
@@ -32,6 +33,7 @@ typedef struct {
   int (*runs_here)(void);
   void (*f32)(const FloatStrip *);
   void (*bf16)(const FloatStrip *);
+  void (*w8)(const FloatStrip *); // x float32, weights int8
   void (*convert)(const Convert *);
 } FloatKernels;
 
@@ -79,15 +81,20 @@ static inline float gelu_precise(float x) {
   return x * (x >= 5 ? 1 : x <= -5 ? 0 : inside);
 }
 
-// Writes `rows` rows of y, from `row` on, from their sums: bias, activation, rounding.
+// Writes `rows` rows of y, from `row` on, from their sums: scale, bias, activation, rounding.
 static inline void finish(const FloatStrip *s, int64_t row, int64_t rows, float (*sums)[PANEL]) {
   const int64_t columns = s->columns;
-  float bias[PANEL] = {0};
+  float scale[PANEL] = {0}, bias[PANEL] = {0};
+  if (s->scale)
+    memcpy(scale, s->scale, columns * sizeof(float));
   if (s->bias)
     memcpy(bias, s->bias, columns * sizeof(float));
   for (int64_t i = 0; i < rows; i++) {
     float *y = sums[i];
     const int64_t at = (row + i) * s->out_stride;
+    if (s->scale)
+      for (int n = 0; n < PANEL; n++)
+        y[n] *= scale[n];
     for (int n = 0; n < PANEL; n++)
       y[n] += bias[n];
     if (s->gelu)

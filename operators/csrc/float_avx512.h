@@ -9,7 +9,7 @@ namespace { // its own in each file: a copy compiled for more could be the one t
 
 struct Wide {
   typedef __m512 Vec;
-  enum { LANES = 16 };
+  enum { LANES = 16, WEIGHT = UNIT };
   static inline Vec zero() { return _mm512_setzero_ps(); }
   static inline void add(float *to, Vec v) { _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), v)); }
 };

@@ -6,6 +6,7 @@
 #define FLOAT(name, isa, runs_here)                                                                          \
   extern "C" void gemm_f32_##name(const FloatStrip *);                                                       \
   extern "C" void gemm_bf16_##name(const FloatStrip *);                                                      \
+  extern "C" void gemm_w8_##name(const FloatStrip *);                                                        \
   extern "C" void convert_##name(const Convert *);
 #include "float.inc"
 #undef FLOAT
@@ -14,7 +15,7 @@ namespace {
 
 const FloatKernels built[] = {
 #define FLOAT(name, isa, runs_here)                                                                          \
-  {#name, #isa, runs_here, gemm_f32_##name, gemm_bf16_##name, convert_##name},
+  {#name, #isa, runs_here, gemm_f32_##name, gemm_bf16_##name, gemm_w8_##name, convert_##name},
 #include "float.inc"
 #undef FLOAT
 };

@@ -1,6 +1,6 @@
 // The loops that the vector kernels for floats share. A is one instruction set's arithmetic: Vec, LANES,
-// MOST_ROWS, zero(), add(float *to, Vec), and step(c, w, x, stride), which adds one step of all rows to the
-// sums c.
+// WEIGHT (bytes of one column's weights of a step), zero(), add(float *to, Vec), and step(c, w, x, stride),
+// which adds one step of all rows to the sums c.
 #pragma once
 
 #include "float.h"
@@ -24,9 +24,9 @@ static inline void part(const FloatStrip *s, int64_t row, int64_t from, int64_t 
   for (int j = 0; j < VECTORS; j++)
     c[i][j] = A::zero();
   const char *x = (const char *)s->x + (row * s->x_stride + from) * UNIT;
-  const char *w = (const char *)s->panel + from * LINE_BYTES + first * UNIT;
+  const char *w = (const char *)s->panel + (from * PANEL + first) * A::WEIGHT;
   const int64_t stride = s->x_stride * UNIT;
-  for (int64_t at = 0; at < steps; at++, x += UNIT, w += LINE_BYTES)
+  for (int64_t at = 0; at < steps; at++, x += UNIT, w += PANEL * A::WEIGHT)
     A::template step<ROWS, VECTORS>(c, w, x, stride);
   UNROLL
   for (int i = 0; i < ROWS; i++)

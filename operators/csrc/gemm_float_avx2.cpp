@@ -1,6 +1,6 @@
 // build: x86_64 -mavx2 -mfma
 // AVX2 with FMA for floats: tiles of 6 rows by 16 columns, 4 rows of bfloat16, which is widened to float on
-// the way.
+// the way, as int8 weights are.
 #include <immintrin.h>
 
 #include "float_tile.h"
@@ -13,7 +13,7 @@ inline void fma(__m256 &sum, __m256 a, __m256 b) {
 
 struct Narrow {
   typedef __m256 Vec;
-  enum { LANES = 8 };
+  enum { LANES = 8, WEIGHT = UNIT };
   static inline Vec zero() { return _mm256_setzero_ps(); }
   static inline void add(float *to, Vec v) { _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), v)); }
 };
@@ -66,6 +66,24 @@ struct Pairs : Narrow {
   }
 };
 
+struct Bytes : Narrow {
+  enum { WEIGHT = 1 };
+  template <int ROWS, int VECTORS>
+  static inline void step(Vec (&c)[ROWS][VECTORS], const char *w, const char *x, int64_t stride) {
+    __m256 b[VECTORS];
+    UNROLL
+    for (int j = 0; j < VECTORS; j++)
+      b[j] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(w + j * LANES))));
+    UNROLL
+    for (int i = 0; i < ROWS; i++) {
+      const __m256 a = _mm256_castsi256_ps(broadcast_unit(x + i * stride));
+      UNROLL
+      for (int j = 0; j < VECTORS; j++)
+        fma(c[i][j], a, b[j]);
+    }
+  }
+};
+
 template <class A, int MOST_ROWS>
 void multiply_narrow(const FloatStrip *s) { // few rows: wider, so that enough sums are under way at once
   static const Tile tiles[] = {nullptr,       tile<A, 1, 8>, tile<A, 2, 4>, tile<A, 3, 2>,
@@ -79,4 +97,5 @@ extern "C" void gemm_f32_avx2(const FloatStrip *s) { multiply_narrow<Single, 6>(
 extern "C" void gemm_bf16_avx2(const FloatStrip *s) {
   multiply_narrow<Pairs, 4>(s);
 } // g++ 12 would spill sums with 5
+extern "C" void gemm_w8_avx2(const FloatStrip *s) { multiply_narrow<Bytes, 6>(s); }
 extern "C" void convert_avx2(const Convert *c) { convert_rows(c); }

@@ -27,6 +27,8 @@ struct Dot : Wide {
 } // namespace
 
 extern "C" void gemm_f32_avx512(const FloatStrip *);
+extern "C" void gemm_w8_avx512(const FloatStrip *);
 extern "C" void gemm_f32_avx512bf16(const FloatStrip *s) { gemm_f32_avx512(s); }
 extern "C" void gemm_bf16_avx512bf16(const FloatStrip *s) { multiply_wide<Dot>(s); }
+extern "C" void gemm_w8_avx512bf16(const FloatStrip *s) { gemm_w8_avx512(s); }
 extern "C" void convert_avx512bf16(const Convert *c) { convert_rows(c); }

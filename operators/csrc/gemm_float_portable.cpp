@@ -29,30 +29,38 @@ static void add_rows(const FloatStrip *s, int64_t rows, const float *x, int64_t 
       sums[i][n] += part[i][n];
 }
 
-static void block(const FloatStrip *s, int64_t row, int64_t rows, int pairs) {
+enum Weights { WIDE, PAIRS, BYTES };
+
+static void block(const FloatStrip *s, int64_t row, int64_t rows, Weights kind) {
   float sums[BLOCK][PANEL] = {}, w[2 * DEPTH * PANEL], x[BLOCK][2 * DEPTH];
+  const int64_t line = kind == BYTES ? PANEL : LINE_BYTES;
   for (int64_t from = 0; from < s->steps; from += DEPTH) {
     const int64_t steps = s->steps - from < DEPTH ? s->steps - from : DEPTH;
-    const char *panel = (const char *)s->panel + from * LINE_BYTES;
+    const char *panel = (const char *)s->panel + from * line;
     const char *first = (const char *)s->x + (row * s->x_stride + from) * UNIT;
-    if (!pairs) {
-      add_rows(s, rows, (const float *)first, s->x_stride, (const float *)panel, steps, sums);
+    if (kind == PAIRS) {
+      widen((const uint16_t *)panel, steps, w);
+      for (int64_t i = 0; i < rows; i++)
+        for (int64_t k = 0; k < 2 * steps; k++)
+          x[i][k] = widened(((const uint16_t *)(first + i * s->x_stride * UNIT))[k]);
+      add_rows(s, rows, x[0], 2 * DEPTH, w, 2 * steps, sums);
       continue;
     }
-    widen((const uint16_t *)panel, steps, w);
-    for (int64_t i = 0; i < rows; i++)
-      for (int64_t k = 0; k < 2 * steps; k++)
-        x[i][k] = widened(((const uint16_t *)(first + i * s->x_stride * UNIT))[k]);
-    add_rows(s, rows, x[0], 2 * DEPTH, w, 2 * steps, sums);
+    if (kind == BYTES)
+      for (int64_t i = 0; i < steps * PANEL; i++)
+        w[i] = (float)((const int8_t *)panel)[i];
+    add_rows(s, rows, (const float *)first, s->x_stride, kind == BYTES ? w : (const float *)panel, steps,
+             sums);
   }
   finish(s, row, rows, sums);
 }
 
-static void multiply(const FloatStrip *s, int pairs) {
+static void multiply(const FloatStrip *s, Weights kind) {
   for (int64_t row = 0; row < s->rows; row += BLOCK)
-    block(s, row, s->rows - row < BLOCK ? s->rows - row : BLOCK, pairs);
+    block(s, row, s->rows - row < BLOCK ? s->rows - row : BLOCK, kind);
 }
 
-extern "C" void gemm_f32_portable(const FloatStrip *s) { multiply(s, 0); }
-extern "C" void gemm_bf16_portable(const FloatStrip *s) { multiply(s, 1); }
+extern "C" void gemm_f32_portable(const FloatStrip *s) { multiply(s, WIDE); }
+extern "C" void gemm_bf16_portable(const FloatStrip *s) { multiply(s, PAIRS); }
+extern "C" void gemm_w8_portable(const FloatStrip *s) { multiply(s, BYTES); }
 extern "C" void convert_portable(const Convert *c) { convert_rows(c); }

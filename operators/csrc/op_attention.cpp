@@ -58,9 +58,9 @@ std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64_t> &at
 }
 
 Call prepare(const std::string &op, const Tensor &qkv, const Tensor &starts,
-             const std::optional<Tensor> &keep, int64_t heads, double scale) {
+             const std::optional<Tensor> &keep, int64_t heads, double scale, bool precise) {
   check_attention(op, qkv, starts, keep, heads, scale);
-  Call c{attention_in_use(), dense(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, {}, {}};
+  Call c{attention_in_use(precise), dense(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, {}, {}};
   const std::optional<Tensor> mask = keep ? std::optional<Tensor>(dense(*keep)) : std::nullopt;
   c.sequences = sequences_of(c, starts_of(op, starts, qkv.size(0)),
                              mask ? static_cast<const bool *>(mask->data_ptr()) : nullptr, c.keys);
@@ -164,8 +164,8 @@ void run(Call &c, const Result &out) {
 }
 
 Tensor attention(const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep, int64_t heads,
-                 double scale) {
-  Call c = prepare("attention", qkv, starts, keep, heads, scale);
+                 double scale, bool precise) {
+  Call c = prepare("attention", qkv, starts, keep, heads, scale, precise);
   Tensor y = torch::stable::empty({qkv.size(0), c.heads * c.d}, ScalarType::Float);
   run(c, Result{static_cast<float *>(y.data_ptr()), nullptr, nullptr, nullptr, {}});
   return y;
@@ -174,8 +174,8 @@ Tensor attention(const Tensor &qkv, const Tensor &starts, const std::optional<Te
 std::tuple<Tensor, Tensor, Tensor> attention_int8(const Tensor &qkv, const Tensor &starts,
                                                   const std::optional<Tensor> &keep, int64_t heads,
                                                   double scale, bool symmetric, double fixed_scale,
-                                                  int64_t fixed_zero) {
-  Call c = prepare("attention_int8", qkv, starts, keep, heads, scale);
+                                                  int64_t fixed_zero, bool precise) {
+  Call c = prepare("attention_int8", qkv, starts, keep, heads, scale, precise);
   const int64_t rows = qkv.size(0), h = c.heads * c.d;
   check_depth("attention_int8", h);
   const Activation how = checked_levels("attention_int8", symmetric, fixed_scale, fixed_zero);

@@ -1,6 +1,6 @@
-// The float linear layer for CPU tensors, over the stable ABI: check, convert the rows, split the work over
-// threads. Every output element is computed by one call of one kernel, so results do not depend on the thread
-// count.
+// The float linear layer, and the one with int8 weights, for CPU tensors, over the stable ABI: check, convert
+// the rows, split the work over threads. Every output element is computed by one call of one kernel, so
+// results do not depend on the thread count.
 #include <algorithm>
 #include <string>
 
@@ -19,17 +19,27 @@ const int64_t ENOUGH_BYTES = 1 << 15; // the same for conversions
 
 bool is_half(const Tensor &t) { return t.scalar_type() == ScalarType::BFloat16; }
 
-void check(const Tensor &x, const Tensor &packed, const std::optional<Tensor> &bias, int64_t n,
+std::string named(const Tensor &t) {
+  return std::string(torch::headeronly::toString(t.scalar_type())) + " of shape " + shape_of(t);
+}
+
+void check(const std::string &op, const Tensor &x, const std::optional<Tensor> &bias, int64_t n,
            const std::string &activation) {
-  const std::string op = "linear_float",
-                    wanted = op + ": x must be Float or BFloat16 on the CPU, [..., K], K > 0";
-  const auto named = [](const Tensor &t) {
-    return std::string(torch::headeronly::toString(t.scalar_type())) + " of shape " + shape_of(t);
-  };
   const bool kind = x.scalar_type() == ScalarType::Float || is_half(x);
-  require(x.is_cpu() && kind && x.dim() >= 1 && x.size(x.dim() - 1) > 0, wanted, named(x),
+  require(x.is_cpu() && kind && x.dim() >= 1 && x.size(x.dim() - 1) > 0,
+          op + ": x must be Float or BFloat16 on the CPU, [..., K], K > 0", named(x),
           "convert or reshape it");
+  if (bias)
+    check_vector(op + ": bias", *bias, ScalarType::Float, n);
+  require(activation == "none" || activation == "gelu", op + ": activation must be none or gelu", activation,
+          "choose one");
+}
+
+void check_float(const Tensor &x, const Tensor &packed, const std::optional<Tensor> &bias, int64_t n,
+                 const std::string &activation) {
+  const std::string op = "linear_float";
   require(n >= 0, op + ": out_features must not be negative", n, "pass the rows of the weight");
+  check(op, x, bias, n, activation);
   const int64_t k = x.size(x.dim() - 1), panels = ceil_div(n, PANEL);
   const bool wide = packed.scalar_type() == ScalarType::Float && packed.dim() == 3 && packed.size(1) == k;
   const bool pairs =
@@ -40,10 +50,20 @@ void check(const Tensor &x, const Tensor &packed, const std::optional<Tensor> &b
                             " and N=" + std::to_string(n);
   require(packed.is_cpu() && (wide || pairs) && packed.size(0) == panels && packed.size(2) == PANEL, shape,
           named(packed), "use opswap::pack_weight_float");
-  if (bias)
-    check_vector(op + ": bias", *bias, ScalarType::Float, n);
-  require(activation == "none" || activation == "gelu", op + ": activation must be none or gelu", activation,
-          "choose one");
+}
+
+void check_w8(const Tensor &x, const Tensor &packed, const Tensor &scale, const std::optional<Tensor> &bias,
+              const std::string &activation) {
+  const std::string op = "linear_w8";
+  check_tensor(op + ": weight_scale", scale, ScalarType::Float, 1);
+  const int64_t n = scale.size(0), panels = ceil_div(n, PANEL);
+  check(op, x, bias, n, activation);
+  check_tensor(op + ": packed", packed, ScalarType::Char, 3);
+  const int64_t k = x.size(x.dim() - 1);
+  require(packed.size(0) == panels && packed.size(1) == k && packed.size(2) == PANEL,
+          op + ": packed must have shape [" + std::to_string(panels) + ", " + std::to_string(k) +
+              ", 64] for K=" + std::to_string(k) + " and N=" + std::to_string(n),
+          shape_of(packed), "use opswap::pack_weight_w8");
 }
 
 // x as the packed weights want it: float32, or bfloat16 with an even number of columns.
@@ -64,11 +84,11 @@ Tensor converted(const Tensor &x, int64_t k, bool to_half) {
   return y;
 }
 
-// `whole` describes the whole product. Consecutive tasks share what is larger to fetch again: the panel where
-// the weights outweigh the rows, else the rows.
-void multiply(const FloatStrip &whole, void (*kernel)(const FloatStrip *)) {
+// `whole` describes the whole product; line: bytes of a panel for each step. Consecutive tasks share what is
+// larger to fetch again: the panel where the weights outweigh the rows, else the rows.
+void multiply(const FloatStrip &whole, void (*kernel)(const FloatStrip *), int64_t line) {
   const int64_t panels = ceil_div(whole.columns, PANEL), blocks = ceil_div(whole.rows, BLOCK);
-  const int64_t panel_bytes = whole.steps * LINE_BYTES, size = whole.narrow ? 2 : 4;
+  const int64_t panel_bytes = whole.steps * line, size = whole.narrow ? 2 : 4;
   const int64_t macs = std::max<int64_t>(1, std::min(BLOCK, whole.rows) * whole.steps * PANEL);
   const bool share_panel = whole.columns >= whole.rows;
   const int64_t steps = panels * blocks, grain = std::max<int64_t>(1, ENOUGH_MACS / macs);
@@ -81,6 +101,7 @@ void multiply(const FloatStrip &whole, void (*kernel)(const FloatStrip *)) {
       s.rows = std::min(BLOCK, whole.rows - row);
       s.panel = static_cast<const char *>(whole.panel) + panel * panel_bytes;
       s.columns = std::min<int64_t>(PANEL, whole.columns - n);
+      s.scale = whole.scale ? whole.scale + n : nullptr;
       s.bias = whole.bias ? whole.bias + n : nullptr;
       s.y = static_cast<char *>(whole.y) + (row * whole.out_stride + n) * size;
       kernel(&s);
@@ -88,24 +109,44 @@ void multiply(const FloatStrip &whole, void (*kernel)(const FloatStrip *)) {
   });
 }
 
+Tensor output_for(const Tensor &x, int64_t n) {
+  std::vector<int64_t> sizes(x.sizes().begin(), x.sizes().end());
+  sizes.back() = n;
+  return empty(sizes, x.scalar_type());
+}
+
 Tensor linear_float(const Tensor &x, const Tensor &packed, const std::optional<Tensor> &bias, int64_t n,
                     std::string activation) {
-  check(x, packed, bias, n, activation);
+  check_float(x, packed, bias, n, activation);
   const int64_t k = x.size(x.dim() - 1);
   const bool half = is_half(packed);
   const Tensor rows = converted(dense(x), k, half), w = dense(packed);
   const std::optional<Tensor> add = dense(bias);
-  std::vector<int64_t> sizes(x.sizes().begin(), x.sizes().end());
-  sizes.back() = n;
-  Tensor y = empty(sizes, x.scalar_type());
+  Tensor y = output_for(x, n);
   const int64_t steps = half ? ceil_div(k, 2) : k;
   const FloatKernels &kernels = float_kernels_in_use();
-  multiply(FloatStrip{data<char>(rows), steps, x.numel() / k, steps, data<char>(w), n, n, data<float>(add),
-                      activation == "gelu", is_half(x), out<char>(y)},
-           half ? kernels.bf16 : kernels.f32);
+  multiply(FloatStrip{data<char>(rows), steps, x.numel() / k, steps, data<char>(w), n, n, nullptr,
+                      data<float>(add), activation == "gelu", is_half(x), out<char>(y)},
+           half ? kernels.bf16 : kernels.f32, LINE_BYTES);
+  return y;
+}
+
+Tensor linear_w8(const Tensor &x, const Tensor &packed, const Tensor &weight_scale,
+                 const std::optional<Tensor> &bias, std::string activation) {
+  check_w8(x, packed, weight_scale, bias, activation);
+  const int64_t k = x.size(x.dim() - 1), n = weight_scale.size(0);
+  const Tensor rows = converted(dense(x), k, false), w = dense(packed), scale = dense(weight_scale);
+  const std::optional<Tensor> add = dense(bias);
+  Tensor y = output_for(x, n);
+  multiply(FloatStrip{data<char>(rows), k, x.numel() / k, k, data<char>(w), n, n, data<float>(scale),
+                      data<float>(add), activation == "gelu", is_half(x), out<char>(y)},
+           float_kernels_in_use().w8, PANEL);
   return y;
 }
 
 } // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { m.impl("linear_float", TORCH_BOX(&linear_float)); }
+STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {
+  m.impl("linear_float", TORCH_BOX(&linear_float));
+  m.impl("linear_w8", TORCH_BOX(&linear_w8));
+}

@@ -124,3 +124,17 @@ def test_without_matplotlib_it_says_so_at_once(cli, monkeypatch, tmp_path) -> No
 
 def test_places_are_spread_and_all_where_there_are_no_more() -> None:
     assert places_of(10, 3) == [0, 3, 6] and places_of(3, 10) == [0, 1, 2] and places_of(0, 5) == []
+
+
+def test_a_static_recipe_is_calibrated_once(cli, tmp_path, model) -> None:
+    path = tmp_path / "found"
+    given = ("--scheme", "static", "--calibration", SAMPLE, "--samples", "8")
+    assert "wants data" in cli(*INT, *model, "--scheme", "static", *FEW).err
+    result = cli(
+        *INT, *model, *given, "--json", *FEW, "--max-drop", "-200", "--keep-as", "int16", "--output", str(path)
+    )
+    assert result.code == 3, result.err
+    assert result.json["scheme"] == "static" and result.json["equalized"]["smooth"] > 0
+    recipe = parse(path.with_name("found.yaml").read_text("utf-8"), "found.yaml")
+    assert recipe.scheme == "static" and all(rule.weight_bits == 16 for rule in recipe.rules)
+    assert result.json["repair"]["in_int"] > 0.99

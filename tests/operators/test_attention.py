@@ -117,6 +117,16 @@ def test_scores_at_their_bound(kernel: str, size: float, sign: int) -> None:
     assert_sqnr(ops.attention(qkv, packed(70), None, 2, 32**-0.5), want, least_db(kernel))
 
 
+def test_precise_is_float32_with_every_kernel(kernel: str) -> None:
+    qkv, starts, keep = random(150, 3, 32), packed(100, 30, 20), mask(150)
+    want = exact(qkv, starts, keep, 3, 0.2)
+    have = ops.attention(qkv, starts, keep, 3, 0.2, True)
+    assert_sqnr(have, want, 100)
+    rows = ops.attention_int8(qkv, starts, keep, 3, 0.2, True, 0.0, 128, True)
+    for one, other in zip(rows, ops.quantize_per_token(have, True), strict=True):
+        assert_equal_bits(one, other, kernel)
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf], ids=str)
 @pytest.mark.parametrize("column", [3, 64 + 3, 128 + 3], ids=["query", "key", "value"])
 def test_nan_stays_in_its_sequence_and_head(kernel: str, column: int, value: float) -> None:

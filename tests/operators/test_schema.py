@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from operators import OPERATORS, attention, embedding, fused, reference
+from operators import OPERATORS, attention, embedding, fused, reference, terms
 from operators.validate import MAX_K, MAX_K_128
 from tests.checks import assert_equal_bits
 from tests.operators.samples import integers, linear, ops
@@ -49,8 +49,14 @@ ARGUMENTS: dict[str, list[tuple]] = {
         (X, ops.pack_weight_float(RESIDUAL[:, :33], False), None, 5, "gelu"),
         (X.bfloat16(), ops.pack_weight_float(RESIDUAL[:, :33], True), torch.rand(5), 5, "none"),
     ],
-    "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5)],
-    "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, *FIXED)],
+    "pack_weight_w8": [(WEIGHT,)],
+    "linear_w8": [
+        (X, ops.pack_weight_w8(WEIGHT), LAYER.weight_scale, LAYER.bias, "gelu"),
+        (X.bfloat16(), ops.pack_weight_w8(WEIGHT), LAYER.weight_scale, None, "none"),
+    ],
+    "rounding_error": [(X, True), (X[:0], False), (X, *FIXED)],
+    "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, True)],
+    "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, *FIXED, True)],
 }
 
 BAD: dict[str, tuple[str, tuple]] = {
@@ -117,6 +123,8 @@ BAD: dict[str, tuple[str, tuple]] = {
         "linear_int8_add_norm",
         (*ROWS, *LAYER.args(), RESIDUAL, *NORM, True, *FIXED, SMOOTH[0].double(), SMOOTH[1]),
     ),
+    "rounding error of a double": ("rounding_error", (X.double(), True)),
+    "rounding error, zero point of 256": ("rounding_error", (X, False, 0.1, 256)),
     "norm of a double": ("norm_rows", (RESIDUAL.double(), *NORM, True, True)),
 }
 
@@ -135,7 +143,7 @@ def test_opcheck(name: str) -> None:
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case: str, through: str) -> None:
     name, args = BAD[case]
-    python = next(module for module in (reference, fused, embedding, attention) if hasattr(module, name))
+    python = next(module for module in (reference, fused, embedding, attention, terms) if hasattr(module, name))
     function: Callable = getattr(ops if through == "kernels" else python, name)
     with pytest.raises((ValueError, RuntimeError), match=f"^{name}: .*; got .*; ") as error:
         function(*args)

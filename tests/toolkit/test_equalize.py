@@ -8,7 +8,7 @@ from targets._linear import Activation, QuantizedLinear
 from targets.base import UsageError
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr, sqnr
-from toolkit import Recipe, report_of, transform
+from toolkit import Recipe, Rule, report_of, transform
 from toolkit.capture import capture
 from toolkit.equalize.clip import clip
 from toolkit.equalize.correct import correction
@@ -16,6 +16,7 @@ from toolkit.equalize.observe import SAMPLE, Moments, observe
 from toolkit.equalize.rounded import rounded
 from toolkit.equalize.rounding import compensate
 from toolkit.equalize.smooth import NORM, smooth
+from toolkit.fuse import NAMES
 from toolkit.fuse.matching import aten
 from toolkit.pipeline import PASSES, clean, run
 from toolkit.quantize import chosen
@@ -179,7 +180,7 @@ def test_the_corrected_bias_leaves_no_error_on_average(symmetric):
     recipe = Recipe(precision="int", symmetric=symmetric)
     x, weight = correlated(300, 64), weights(20, 64)
     q, scale = quantize_weight(weight)
-    correct = correction(weight, q, scale, moments_of(x), recipe)
+    correct = correction(weight, q.float() * scale[:, None], moments_of(x), recipe)
     y = rounded(x, recipe) @ (q.float() * scale[:, None]).t()
     off = (x @ weight.t() - y).mean(0)
     assert off.abs().max() > 1e-3
@@ -214,3 +215,40 @@ def test_everything_off_is_plain_rounding():
     plain = QuantizedLinear.from_linear(linear, Activation())
     swapped = transform(model, Recipe(precision="int", **OFF), "cpu").get_submodule(name)
     assert_equal_bits(swapped.scale, plain.scale)
+
+
+def test_smoothing_goes_by_the_rules_of_single_linears():
+    """What a linear's own rule says decides its change; the recipe's own way would make another."""
+    model, batches = planted("bert")
+    linear = "bert.encoder.layer.0.intermediate.dense"  # it alone reads its norm
+    ways = {"symmetric": Rule(linear, symmetric=True), "16 bits": Rule(linear, activation_bits=16), "none": None}
+    found = {}
+    for name, rule in ways.items():
+        recipe = Recipe("int", rules=(rule,) if rule else ())
+        graph = captured(model)
+        change = smooth(graph, observe(graph, batches[:-1], chosen(graph, recipe)), recipe)[linear]
+        found[name] = change.before
+    whole = captured(model)
+    all_symmetric = Recipe("int", symmetric=True)
+    expected = smooth(whole, observe(whole, batches[:-1], chosen(whole, all_symmetric)), all_symmetric)[linear].before
+    assert found["symmetric"] == expected != found["none"] and found["16 bits"] < found["none"]
+
+
+def test_a_linear_with_float_activations_is_not_smoothed():
+    model, batches = planted("bert")
+    recipe = Recipe("int", rules=(Rule("*.intermediate.dense", scheme="weight"),))
+    graph = captured(model)
+    done = smooth(graph, observe(graph, batches[:-1], chosen(graph, recipe)), recipe)
+    assert len(done) == SMOOTHED["bert"] - 2 and not any("intermediate" in name for name in done)
+
+
+@pytest.mark.parametrize("scheme", ["dynamic", "static"])
+def test_targets_give_the_same_integers_after_smoothing(scheme):
+    """The head has a float kernel of its own on two of them; one level that differs would cost 60 dB."""
+    model, batches = planted("bert")
+    recipe = Recipe("int", scheme=scheme, without=NAMES)
+    cpu, *others = (transform(model, recipe, target, data=batches[:-1]) for target in ("cpu", "customcpu", "aie"))
+    assert report_of(cpu).equalized["smooth"] == SMOOTHED["bert"]
+    real = batches[-1]["attention_mask"].bool()
+    for other in others:
+        assert_sqnr(other(**batches[-1]).start_logits[real], cpu(**batches[-1]).start_logits[real], 115)

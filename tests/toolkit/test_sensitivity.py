@@ -110,6 +110,34 @@ def test_variants_leave_the_captured_graph_alone():
         assert_equal_bits(model()(**given)[0], before)
 
 
+@pytest.mark.parametrize("scheme", ["dynamic", "static"])
+def test_calibrated_variants_are_what_transform_makes(scheme):
+    """Data is looked at once: every variant has the smoothing, the ranges and the roundings of it."""
+    data, given = batches(), batches()[0]
+    recipe = Recipe("int", scheme=scheme)
+    some = Variants.of(captured(model()), recipe, "cpu", "fp", data)
+    assert_equal_bits(some.whole()(**given)[0], transform(model(), recipe, "cpu", data=data)(**given)[0])
+    costs, whole, _ = measure_layers(some, data)
+    assert len(costs) == 12 and whole > measure_layers(variants(), data)[1]
+    repaired = some.without([POOR])
+    assert_equal_bits(repaired(**given)[0], some.without([POOR])(**given)[0])
+    assert report_of(repaired).equalized["compensate"] == 11 and report_of(repaired).swapped == 11
+
+
+def test_static_wants_data():
+    with pytest.raises(UsageError, match="wants data to calibrate with"):
+        Variants.of(captured(model()), Recipe("int", scheme="static"), "cpu", "bf16")
+
+
+def test_a_repair_by_two_terms():
+    some = Variants.of(captured(model()), Recipe("int"), "cpu", "int16")
+    repaired = some.without([DOWN, POOR])
+    assert report_of(repaired).swapped == 12 and list(report_of(repaired).terms) == [POOR, DOWN]
+    expected = model()(**batches()[0])[0]
+    whole, better = (sqnr(graph(**batches()[0])[0], expected) for graph in (some.whole(), repaired))
+    assert better > whole + 3
+
+
 def test_only_what_the_recipe_quantizes_is_measured():
     some = variants(rules=(Rule("*.0.*", "fp"), Rule("*.1.output.dense", symmetric=False)))
     assert len(some.names) == 6 and all(".1." in name for name in some.names)

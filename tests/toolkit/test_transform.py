@@ -211,7 +211,7 @@ def test_report_as_json():
     assert report["target"]["native"] is False and "emulated" in report["target"]["reason"]
     assert report["scheme"] == "dynamic" and report["calibration"] is None
     static = report_of(model_and_graph("bert", "aie", **SCHEMES["static"])[1]).as_json()
-    calibration = {"ranges": "minmax", "symmetric": False, "batches": 2, "tokens": 220}
+    calibration = {"ranges": "percentile", "percentile": 99.999, "symmetric": False, "batches": 2, "tokens": 220}
     assert static["scheme"] == "static" and static["calibration"] == calibration
     assert report["kept"] == [{"name": "qa_outputs", "precision": "fp", "why": "the recipe keeps 'qa_outputs'"}]
 

@@ -31,12 +31,11 @@ class Calibration:
 
 
 def require_data(recipe: Recipe, data: object) -> None:
-    """Raises UsageError where the scheme is static and there is no data, or not the precision for it."""
-    if not recipe.is_static():
-        return
-    if recipe.precision != "int":
-        raise UsageError(f"the scheme static is for the precision int; got {recipe.precision}; leave it at dynamic")
-    if data is None:
+    """Raises UsageError where the scheme is static and there is no data, or it is not of the recipe's precision."""
+    if recipe.precision != "int" and recipe.scheme != "dynamic":
+        wanted = f"the scheme {recipe.scheme} is for the precision int"
+        raise UsageError(f"{wanted}; got {recipe.precision}; leave it at dynamic")
+    if recipe.is_static() and data is None:
         raise UsageError(
             "the scheme static wants data to calibrate with; got none; "
             "give --calibration FILE (transform: data=), a SQuAD file or one passage a line"

@@ -33,11 +33,12 @@ def read(place: Path) -> Foreign:
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(f"{place} is no whole compressed-tensors folder ({why}): copy it again") from error
-    packed = next((name for name in tensors if name.endswith((".weight_packed", ".weight_zero_point"))), None)
-    if packed:
-        raise CheckpointError(f"{place} holds {packed}: int8 weights without zero points can be read")
+    shifted = next((name for name in tensors if name.endswith(".weight_zero_point")), None)
+    if shifted:
+        raise CheckpointError(f"{place} holds {shifted}: int8 weights without zero points can be read")
     names = [name.removesuffix(".weight") for name, tensor in tensors.items() if tensor.dtype == torch.int8]
     names = [name for name in names if f"{name}.weight" in tensors]
+    names += [name.removesuffix(".weight_packed") for name in tensors if name.endswith(".weight_packed")]
     if not names:
         raise CheckpointError(
             f"{place} has a quantization_config and no int8 weights: give the float model it came from"

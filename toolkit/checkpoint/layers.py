@@ -4,20 +4,25 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from targets._bf16 import Bf16Linear
 from targets._linear import MIDDLE, Activation, QuantizedLinear
+from targets._weight import WeightLinear
 from toolkit.checkpoint.errors import CheckpointError
 
 Tensors = dict[str, Tensor]
-INT8, FLOAT, BF16 = "int8", "float", "bf16"
+INT8, WEIGHT, FLOAT, BF16 = "int8", "weight", "float", "bf16"
+PACK = 4  # int8 weights in an int32
 
 
 def kind_of(name: str, layer: nn.Module) -> dict[str, Any]:
     """→ what `build` needs to know besides the tensors. Raises CheckpointError for a layer of another class."""
     if type(layer) is QuantizedLinear:
         return {"kind": INT8, "symmetric": layer.activation.symmetric, "static": layer.activation.scale is not None}
+    if type(layer) is WeightLinear:
+        return {"kind": WEIGHT}
     if type(layer) is Bf16Linear:
         return {"kind": BF16}
     if type(layer) is nn.Linear:
@@ -29,7 +34,8 @@ def kind_of(name: str, layer: nn.Module) -> dict[str, Any]:
 
 def tensors_of(layer: nn.Module) -> Tensors:
     """int8: weight int8 [N, K], weight_scale float32 [N, 1], bias float32 [N], and where activations have one scale
-    input_scale float32 [1], input_zero_point int8 [1] (asymmetric); float, bf16: weight and bias"""
+    input_scale float32 [1], input_zero_point int8 [1] (asymmetric); weight: as pack makes it, weight_scale and bias;
+    float, bf16: weight and bias"""
     if isinstance(layer, QuantizedLinear):
         found = {"weight": layer.weight, "weight_scale": layer.scale[:, None], "bias": layer.bias}
         how = layer.activation
@@ -37,20 +43,45 @@ def tensors_of(layer: nn.Module) -> Tensors:
             found["input_scale"] = torch.tensor([how.scale], dtype=torch.float32)
             if not how.symmetric:  # ours is of unsigned bytes
                 found["input_zero_point"] = torch.tensor([how.zero_point - MIDDLE], dtype=torch.int8)
+    elif isinstance(layer, WeightLinear):
+        found = {**pack(layer.weight), "weight_scale": layer.scale[:, None], "bias": layer.bias}
     else:
         linear: Any = layer
         found = {"weight": linear.weight, "bias": linear.bias}
     return {name: tensor.detach() for name, tensor in found.items() if tensor is not None}
 
 
+def pack(weight: Tensor) -> Tensors:
+    """int8 [N, K] → weight_packed int32 [N, ceil(K/4)], weight_shape int64 [2]: the layout pack-quantized, bytes that
+    count from -128, the first lowest, zeros at the end"""
+    unsigned = weight.view(torch.uint8).bitwise_xor(128)  # flipping the top bit adds 128
+    padded = F.pad(unsigned, (0, -weight.shape[1] % PACK)).contiguous()
+    return {"weight_packed": padded.view(torch.int32), "weight_shape": torch.tensor(weight.shape)}
+
+
+def unpack(name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+    """What `pack` made of the weight of the layer `name` → int8 [N, K]. Raises CheckpointError."""
+    packed, shape = (tensors.get(f"{name}.{leaf}") for leaf in ("weight_packed", "weight_shape"))
+    n, k = shape.tolist() if shape is not None and shape.numel() == 2 else (0, 0)
+    whole = packed is not None and packed.dtype == torch.int32 and list(packed.shape) == [n, -(-k // PACK)]
+    if packed is None or not whole:
+        raise CheckpointError(f"the checkpoint has no whole weight_packed for the layer {name}: copy the folder again")
+    return packed.contiguous().view(torch.uint8)[:, :k].bitwise_xor(128).view(torch.int8).contiguous()
+
+
 def build(name: str, kind: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
     """`kind_of` and `tensors_of` of a layer → the layer. Raises CheckpointError for tensors that are not such."""
     weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
+    if kind["kind"] == WEIGHT and weight is None:
+        weight = unpack(name, tensors)
     if weight is None or weight.dim() != 2 or (bias is not None and bias.shape != weight.shape[:1]):
         raise CheckpointError(f"the checkpoint has no whole weight for the layer {name}: copy the folder again")
     if kind["kind"] == INT8:
         scale = tensors.get(f"{name}.weight_scale")
         return int8(name, weight, scale, bias, _activation(name, kind, tensors))
+    if kind["kind"] == WEIGHT:
+        made = int8(name, weight, tensors.get(f"{name}.weight_scale"), bias, Activation())
+        return WeightLinear(made.weight, made.scale, made.bias)
     if kind["kind"] in (FLOAT, BF16):
         linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
         linear.weight = nn.Parameter(weight, requires_grad=False)

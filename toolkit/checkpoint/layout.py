@@ -1,7 +1,8 @@
-"""The compressed-tensors layout (format int-quantized): its quantization_config, written and read.
+"""The compressed-tensors layout, formats int-quantized and, for float activations, pack-quantized: its
+quantization_config, written and read.
 
 Names and rules as in the package compressed-tensors 0.20, which transformers and vLLM read such folders with:
-quantization/quant_config.py, quantization/quant_args.py, utils/match.py.
+quantization/quant_config.py, quantization/quant_args.py, utils/match.py, compressors/pack_quantized.
 """
 
 import re
@@ -10,9 +11,10 @@ from typing import Any
 
 from toolkit.checkpoint.errors import CheckpointError
 
-METHOD, FORMAT = "compressed-tensors", "int-quantized"
-READ = (FORMAT, "naive-quantized")  # one layout under two names
-PARAMETERS = (".weight_scale", ".input_scale", ".input_zero_point")  # what a quantized layer has besides its own
+METHOD, FORMAT, PACKED, MIXED = "compressed-tensors", "int-quantized", "pack-quantized", "mixed-precision"
+READ = (FORMAT, "naive-quantized", PACKED, MIXED)  # the first two: one layout under two names
+# what a quantized layer has besides its own
+PARAMETERS = (".weight_scale", ".input_scale", ".input_zero_point", ".weight_packed", ".weight_shape")
 WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
 Config = dict[str, Any]
 
@@ -34,11 +36,12 @@ def write(layers: Mapping[str, Mapping[str, Any]], ignored: list[str]) -> Config
             "targets": targets,
             "weights": WEIGHTS,
             "input_activations": inputs,
-            "format": FORMAT,
+            "format": PACKED if inputs is None else FORMAT,
         }
+    formats = {group["format"] for group in made.values()}
     return {
         "quant_method": METHOD,
-        "format": FORMAT,
+        "format": formats.pop() if len(formats) == 1 else MIXED,
         "quantization_status": "compressed",
         "config_groups": made,
         "ignore": sorted(ignored),
@@ -46,7 +49,9 @@ def write(layers: Mapping[str, Mapping[str, Any]], ignored: list[str]) -> Config
 
 
 def activations(kind: Mapping[str, Any]) -> Config | None:
-    """→ how the inputs of such a layer are quantized"""
+    """→ how the inputs of such a layer are quantized, None where they stay in float"""
+    if kind["kind"] == "weight":
+        return None
     args = {"num_bits": 8, "type": "int", "symmetric": kind["symmetric"]}
     return {**args, "strategy": "tensor" if kind["static"] else "token", "dynamic": not kind["static"]}
 
@@ -93,7 +98,7 @@ def _kind(name: str, group: Config) -> Config:
     if group.get("output_activations"):
         raise CheckpointError(f"the layer {name} quantizes its outputs, which can't be computed here: save without it")
     if inputs is None:
-        raise CheckpointError(f"the layer {name} has 8-bit weights and float inputs, which can't be computed here yet")
+        return {"kind": "weight"}
     _require_int8(f"the inputs of {name}", inputs)
     found = inputs.get("strategy", "tensor"), inputs.get("dynamic", False)
     if found in (("token", True), ("tensor", False)):

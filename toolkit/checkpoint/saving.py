@@ -15,10 +15,10 @@ from toolkit.checkpoint.errors import CheckpointError
 from toolkit.inputs import KEY as INPUTS
 from toolkit.recipe import Recipe
 from toolkit.recipe_file import dump
-from toolkit.report import CALIBRATED, EQUALIZED, KEPT
+from toolkit.report import CALIBRATED, ELSEWHERE, EQUALIZED, KEPT, TERMS
 
 VERSION = 1
-NOTED = (KEPT, CALIBRATED, EQUALIZED)  # in the graph's meta, for the report
+NOTED = (KEPT, CALIBRATED, EQUALIZED, TERMS, ELSEWHERE)  # in the graph's meta, for the report
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 GRAPH, OWN = "opswap.json", "opswap.safetensors"  # the graph, and the tensors that only it has
 SMOOTHING = "smooth_"  # how toolkit.equalize.smooth begins the names of what it adds
@@ -46,7 +46,7 @@ def save(graph: fx.GraphModule, model: nn.Module, recipe: Recipe, place: Path,
     for name in kinds:
         tensors |= {f"{name}.{leaf}": value for leaf, value in layers.tensors_of(graph.get_submodule(name)).items()}
     tensors, same = _each_once(tensors)
-    quantized = {name: kind for name, kind in kinds.items() if kind["kind"] == layers.INT8}
+    quantized = {name: kind for name, kind in kinds.items() if kind["kind"] in (layers.INT8, layers.WEIGHT)}
     foreign, why = _of_the_model(model, tensors, quantized)
     own = {name: value for name, value in tensors.items() if name not in foreign}
     document = {
@@ -107,7 +107,8 @@ def _of_the_model(
         todo = "; a recipe with 'smooth: false' keeps it out" if strange[0].startswith(SMOOTHING) else ""
         return {}, f"the graph computes with {strange[0]}, which transformers' {type(model).__name__} lacks{todo}"
     found = {name: value for name, value in tensors.items() if name in state or name in scales}
-    unused = {name: value.detach() for name, value in state.items() if name not in found}
+    packed = {f"{name}.weight" for name, kind in quantized.items() if kind["kind"] == layers.WEIGHT}
+    unused = {name: value.detach() for name, value in state.items() if name not in (found.keys() | packed)}
     return _each_once({**found, **unused})[0], None
 
 

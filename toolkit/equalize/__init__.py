@@ -7,26 +7,30 @@ from torch import Tensor, fx, nn
 
 from operators import weight_sum
 from targets._linear import QuantizedLinear
+from targets._weight import WeightLinear
 from toolkit.equalize.clip import clip
 from toolkit.equalize.correct import correction
 from toolkit.equalize.observe import Batch, Moments, observe
 from toolkit.equalize.rounding import compensate
 from toolkit.equalize.smooth import smooth
-from toolkit.recipe import Recipe
+from toolkit.recipe import Layer, Recipe
 
 __all__ = ["Equalized", "equalize", "refine"]
 
 NO_DATA = "no calibration data"
+Rounded = QuantizedLinear | WeightLinear
 
 
 @dataclass(frozen=True)
 class Equalized:
     """linears: the float linears as `quantize` gets them; moments: what each reads, empty without data; applied: for
-    each step that the recipe asks for, on how many linears it was done, or why not."""
+    each step that the recipe asks for, on how many linears it was done, or why not; weights: integers and scales that
+    `refine` made once, for whoever rounds the same linears again."""
 
     linears: dict[str, nn.Linear]
     moments: Mapping[str, Moments]
     applied: dict[str, int | str] = field(default_factory=dict)
+    weights: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 def equalize(
@@ -54,9 +58,19 @@ def refine(graph: fx.GraphModule, equalized: Equalized, recipe: Recipe) -> dict[
     → for each step of the recipe, `smooth` too, how many linears it was done on, or why it was not
     """
     quantized = {name: graph.get_submodule(name) for name in equalized.linears}
-    found = {name: module for name, module in quantized.items() if isinstance(module, QuantizedLinear)}
+    found = {name: m for name, m in quantized.items() if isinstance(m, Rounded)}
     for name, module in found.items():
-        _refine(module, equalized.linears[name], equalized.moments.get(name), recipe)
+        how = recipe.layer(name)
+        if how.weight_bits == 8:  # of 16, the second term takes what the first leaves
+            if name not in equalized.weights:
+                equalized.weights[name] = _integers(
+                    module, equalized.linears[name], equalized.moments.get(name), recipe
+                )
+            module.weight, module.scale = equalized.weights[name]
+        if isinstance(module, QuantizedLinear):
+            module.weight_sum = weight_sum(module.weight)
+        if recipe.correct_bias and name in equalized.moments:
+            _correct(module, equalized.linears[name], equalized.moments[name], how)
     applied = dict(equalized.applied)
     for step, needs in (("clip", False), ("compensate", True), ("correct_bias", True)):
         if getattr(recipe, step):
@@ -64,13 +78,19 @@ def refine(graph: fx.GraphModule, equalized: Equalized, recipe: Recipe) -> dict[
     return applied
 
 
-def _refine(module: QuantizedLinear, linear: nn.Linear, seen: Moments | None, recipe: Recipe) -> None:
+def _integers(module: Rounded, linear: nn.Linear, seen: Moments | None, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """→ int8 [N, K] and scale float32 [N] of the weight of `linear`, rounded anew"""
     weight = linear.weight.detach().float()
+    q, scale = module.weight, module.scale
     if recipe.clip:
-        module.weight, module.scale = clip(weight, None if seen is None else seen.square())
+        q, scale = clip(weight, None if seen is None else seen.square())
     if recipe.compensate and seen is not None:
-        module.weight = compensate(weight, module.scale, seen.hessian())
-    module.weight_sum = weight_sum(module.weight)
-    if recipe.correct_bias and seen is not None:
-        shift: Tensor = correction(weight, module.weight, module.scale, seen, recipe)
-        module.bias = shift if module.bias is None else module.bias + shift
+        q = compensate(weight, scale, seen.hessian())
+    return q, scale
+
+
+def _correct(module: Rounded, linear: nn.Linear, seen: Moments, how: Layer) -> None:
+    weight = linear.weight.detach().float()
+    near = module.weight.float() * module.scale[:, None] if how.weight_bits == 8 else weight
+    shift = correction(weight, near, seen, how)
+    module.bias = shift if module.bias is None else module.bias + shift

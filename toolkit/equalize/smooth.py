@@ -6,16 +6,16 @@ Outlier Suppression+ (Wei et al. 2023).
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
-from operators import quantize_weight
 from toolkit.equalize.observe import Moments
-from toolkit.equalize.rounded import rounded
+from toolkit.equalize.rounded import How, rounded, rounded_weight
 from toolkit.fuse.matching import aten, parameter
+from toolkit.quantize import WEIGHT
 from toolkit.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -43,19 +43,20 @@ class Change(NamedTuple):
 def smooth(graph: fx.GraphModule, moments: Mapping[str, Moments], recipe: Recipe) -> dict[str, Change]:
     """y = layer_norm(x, γ, β), W y + b → layer_norm(x, γ / s, (β − z) / s), (W·s) y + (b + W z)
 
-    For the linears in `moments`; all that read one norm share s and z [K], chosen by `search`. Where anything else
-    reads y, as the residual after a norm does in BERT, y stays, and the linears read y / s − z / s of it. The graph's
-    own weights are replaced, those of the model that it was captured from are not changed. Linears that are called
-    more than once are left alone. → what was done, by the name of the linear
+    For the linears in `moments` that round activations; all that read one norm share s and z [K], chosen by `search`.
+    Where anything else reads y, as the residual after a norm does in BERT, y stays, and the linears read y / s − z / s
+    of it. The graph's own weights are replaced, those of the model that it was captured from are not changed. Linears
+    that are called more than once are left alone. → what was done, by the name of the linear
     """
     done: dict[str, Change] = {}
     for norm in graph.graph.find_nodes(op="call_function", target=NORM):
-        names = _readers(graph, norm, moments)
+        names = [name for name in _readers(graph, norm, moments) if recipe.layer(name).scheme != WEIGHT]
         gamma, beta = (parameter(graph, source) for source in (*norm.args, None, None)[2:4])
         if not names or gamma is None or beta is None or len(norm.args[1]) != 1:
             continue
         linears = [graph.get_submodule(name) for name in names]
-        change = search([linear.weight.detach() for linear in linears], moments[names[0]], recipe)  # type: ignore
+        hows = [recipe.layer(name) for name in names]
+        change = search([linear.weight.detach() for linear in linears], moments[names[0]], hows)  # type: ignore
         if change.alpha is None:
             continue
         alone = len(names) == len(norm.users)
@@ -68,34 +69,37 @@ def smooth(graph: fx.GraphModule, moments: Mapping[str, Moments], recipe: Recipe
     return done
 
 
-def search(weights: list[Tensor], seen: Moments, recipe: Recipe) -> Change:
-    """weights: float [N, K] each, of all that read rows x [K] → the change with the least error of x Wᵀ, all quantized
+def search(weights: Sequence[Tensor], seen: Moments, hows: Sequence[How]) -> Change:
+    """weights: float [N, K] each, of all that read rows x [K], and how each linear is quantized → the change with the
+    least error of x Wᵀ
 
     scale = max|x − shift|^α / max|w|^(1 − α), for each α of ALPHAS, shift 0 or the middle of each channel's range. No
     change (alpha None) if none of them is better.
     """
-    rows, largest = seen.rows, torch.cat(weights).abs().amax(0).clamp(min=LEAST)
+    rows, largest = seen.rows, torch.cat(list(weights)).abs().amax(0).clamp(min=LEAST)
     none = torch.ones_like(largest), torch.zeros_like(largest)
-    before = _error(weights, rows, *none, recipe)
+    before = _error(weights, rows, *none, hows)
     best = Change(*none, None, before, before)
     for shift in (none[1], (seen.low + seen.high) / 2):
         size = torch.maximum(seen.high - shift, shift - seen.low).clamp(min=LEAST)
         for alpha in ALPHAS:
             scale = size**alpha / largest ** (1 - alpha)
             scale = scale / scale.log().mean().exp()
-            error = _error(weights, rows, scale, shift, recipe)
+            error = _error(weights, rows, scale, shift, hows)
             if error < best.error:
                 best = Change(scale, shift, alpha, error, before)
     return best
 
 
-def _error(weights: list[Tensor], rows: Tensor, scale: Tensor, shift: Tensor, recipe: Recipe) -> float:
+def _error(weights: Sequence[Tensor], rows: Tensor, scale: Tensor, shift: Tensor, hows: Sequence[How]) -> float:
     centred = rows - shift
-    low = rounded(centred / scale, recipe)
+    ways = {(how.scheme, how.symmetric, how.activation_bits): how for how in hows}
+    lows = {way: rounded(centred / scale, how) for way, how in ways.items()}
     total = 0.0
-    for weight in weights:
-        q, step = quantize_weight(weight * scale)
-        total += float((centred @ weight.t() - low @ (q.float() * step[:, None]).t()).square().sum(dtype=torch.float64))
+    for weight, how in zip(weights, hows, strict=True):
+        low = lows[how.scheme, how.symmetric, how.activation_bits]
+        error = centred @ weight.t() - low @ rounded_weight(weight * scale, how).t()
+        total += float(error.square().sum(dtype=torch.float64))
     return total
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from targets._bf16 import Bf16Linear
 from targets._fused import Attention, AttentionRows, Quantize
 from targets._linear import QuantizedLinear
+from targets._weight import WeightLinear
 from toolkit.fuse.mask import MASK, is_padding_mask
 from toolkit.fuse.matching import add_module, aten, calls, module_of, only_user, shape_of, sites, sizes
 
@@ -20,7 +21,7 @@ SDPA = aten.scaled_dot_product_attention.default
 NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 RESHAPES = (aten.view.default, aten.reshape.default)
 COPIES = (aten.contiguous.default, aten.clone.default)
-STACKABLE = (QuantizedLinear, nn.Linear, Bf16Linear)
+STACKABLE = (QuantizedLinear, WeightLinear, nn.Linear, Bf16Linear)
 Keys = tuple[fx.Node, fx.Node | None]
 
 
@@ -110,6 +111,8 @@ def stack(parts: list[Any]) -> nn.Module:
     weight = torch.cat([part.weight for part in parts])
     if isinstance(parts[0], QuantizedLinear):
         return QuantizedLinear(weight, torch.cat([part.scale for part in parts]), bias, parts[0].activation)
+    if isinstance(parts[0], WeightLinear):
+        return WeightLinear(weight, torch.cat([part.scale for part in parts]), bias)
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight, requires_grad=False)
     linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)  # type: ignore[assignment]

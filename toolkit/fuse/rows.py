@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from targets._fused import Attention
 from targets._linear import QuantizedLinear
+from targets._weight import WeightLinear
 from toolkit.fuse.attention import COPIES
 from toolkit.fuse.matching import ROWS, aten, calls, is_rows, mark_rows, module_of, parameter, shape_of, sizes
 
@@ -26,6 +28,7 @@ ELEMENTWISE = {
     aten.sigmoid.default,
     aten.erf.default,
     aten.to.dtype,
+    torch.ops.opswap.rounding_error.default,
     *COPIES,
 }
 
@@ -111,7 +114,7 @@ class _Region:
 
     def _token_wise(self, node: fx.Node) -> bool:
         if node.op == "call_module":
-            return isinstance(module_of(self.gm, node), QuantizedLinear | nn.Linear)
+            return isinstance(module_of(self.gm, node), QuantizedLinear | WeightLinear | nn.Linear)
         if node.target is aten.layer_norm.default:
             return len(node.args[1]) == 1  # type: ignore[arg-type]
         if node.target is aten.cat.default:

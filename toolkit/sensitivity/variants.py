@@ -5,38 +5,53 @@ import glob
 import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import fx
 
 from targets.base import UsageError
-from toolkit.pipeline import finish
-from toolkit.quantize import linears_of
+from toolkit.calibrate import Batches, require_data
+from toolkit.integers import Prepared, prepare, round_all
+from toolkit.pipeline import lowered
+from toolkit.quantize import chosen, linears_of
 from toolkit.recipe import Recipe, Rule
-from toolkit.report import report_of
+
+# a repaired linear: in float, or in 8 bits with two terms for its activations, or for its weights as well
+KEEP_AS: dict[str, dict[str, Any]] = {
+    "bf16": {"precision": "bf16"},
+    "fp": {"precision": "fp"},
+    "int16": {"activation_bits": 16, "weight_bits": 16},
+}
 
 
 @dataclass(frozen=True)
 class Variants:
-    """graph: float, as pipeline.captured makes it; recipe: for int; target: its name; keep_as: what a linear that is
-    repaired becomes, "bf16" or "fp"; names: the linears that the recipe quantizes, which are those to choose from."""
+    """graph: float, smoothed where the recipe and data say so; recipe: for int; target: its name; keep_as: what a
+    linear that is repaired becomes, one of KEEP_AS; names: the linears that the recipe quantizes, which are those to
+    choose from; prepared: what calibration data told, once for all variants."""
 
     graph: fx.GraphModule
     recipe: Recipe
     target: str
     keep_as: str
     names: tuple[str, ...]
+    prepared: Prepared
 
     @classmethod
-    def of(cls, graph: fx.GraphModule, recipe: Recipe, target: str, keep_as: str) -> "Variants":
-        """Raises UsageError when the recipe is not for int or quantizes nothing."""
+    def of(
+        cls, graph: fx.GraphModule, recipe: Recipe, target: str, keep_as: str, data: Batches | None = None
+    ) -> "Variants":
+        """graph: float, as pipeline.captured makes it. Raises UsageError when the recipe is not for int, quantizes
+        nothing, or wants data."""
         if recipe.precision != "int":
             raise UsageError(f"what int costs was to be measured; the precision is {recipe.precision!r}; make it int")
-        whole = finish(copied(graph), recipe, target)
-        kept = {entry["name"] for entry in report_of(whole).kept}
-        names = tuple(name for name in linears_of(graph) if name not in kept)
+        require_data(recipe, data)
+        recipe.require_matches(linears_of(graph))
+        names = tuple(chosen(graph, recipe))
         if not names:
             raise UsageError("the recipe quantizes no linear of this model: there is nothing to measure; change it")
-        return cls(graph, recipe, target, keep_as, names)
+        graph = copied(graph)
+        return cls(graph, recipe, target, keep_as, names, prepare(graph, recipe, data))
 
     def whole(self) -> fx.GraphModule:
         """→ all linears as the recipe says"""
@@ -49,7 +64,8 @@ class Variants:
     def alone(self, name: str) -> fx.GraphModule:
         """→ the linear called `name` as the recipe says, all others in float"""
         layer = self.recipe.layer(name)
-        only = Rule(exactly(name), "int", layer.scheme, layer.symmetric)
+        bits = layer.activation_bits, layer.weight_bits
+        only = Rule(exactly(name), "int", layer.scheme, layer.symmetric, *bits)
         return self.finished(replace(self.recipe, rules=(only, Rule("*", "fp"))))
 
     def without(self, names: Collection[str]) -> fx.GraphModule:
@@ -58,12 +74,15 @@ class Variants:
 
     def repaired(self, names: Iterable[str]) -> Recipe:
         """→ the recipe with a rule in front for each of `names`, sorted"""
-        rules = tuple(Rule(exactly(name), self.keep_as) for name in sorted(names))
+        how = KEEP_AS[self.keep_as]
+        rules = tuple(Rule(exactly(name), **how) for name in sorted(names))
         return replace(self.recipe, rules=(*rules, *self.recipe.rules))
 
     def finished(self, recipe: Recipe) -> fx.GraphModule:
         """→ the model by another recipe, on the same target"""
-        return finish(copied(self.graph), recipe, self.target)
+        graph = copied(self.graph)
+        round_all(graph, recipe, self.prepared)
+        return lowered(graph, recipe, self.target)
 
 
 def copied(graph: fx.GraphModule) -> fx.GraphModule:

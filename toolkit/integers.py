@@ -1,0 +1,66 @@
+"""The float graph → its linears in 8 bits: equalize, calibrate, quantize, refine, add terms."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import fx
+
+from targets._linear import QuantizedLinear
+from toolkit.calibrate import Batches, Calibration, Progress, calibrate, require_data
+from toolkit.equalize import Equalized, equalize, refine
+from toolkit.quantize import chosen, keep_float, quantize
+from toolkit.recipe import Recipe
+from toolkit.report import CALIBRATED, ELSEWHERE, EQUALIZED
+from toolkit.rewrite import clean
+from toolkit.terms import add_terms
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was learnt from data before anything is rounded; calibration is None where no linear is static."""
+
+    equalized: Equalized
+    calibration: Calibration | None
+
+
+def to_int(
+    graph: fx.GraphModule,
+    recipe: Recipe,
+    data: Batches | None = None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """All of it, in place; notes on the graph what was done
+
+    A graph with linears of another quantizer, read by read_qdq, stays as it is.
+    """
+    if any(isinstance(module, QuantizedLinear) for module in graph.modules()):
+        keep_float(graph, "its quantizer left it in float")
+        graph.meta[ELSEWHERE] = True
+        return
+    require_data(recipe, data)
+    round_all(graph, recipe, prepare(graph, recipe, data, folder, progress))
+
+
+def prepare(
+    graph: fx.GraphModule,
+    recipe: Recipe,
+    data: Batches | None,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Smooths the float graph, in place, and observes it: equalize, calibrate."""
+    equalized = equalize(graph, recipe, chosen(graph, recipe), data)
+    clean(graph)
+    found = calibrate(graph, recipe, data, folder, progress) if recipe.is_static() and data is not None else None
+    return Prepared(equalized, found)
+
+
+def round_all(graph: fx.GraphModule, recipe: Recipe, prepared: Prepared) -> None:
+    """quantize, refine, add_terms, in place"""
+    found = prepared.calibration
+    quantize(graph, recipe, found.activations if found else None)
+    graph.meta[CALIBRATED] = found.report if found else None
+    graph.meta[EQUALIZED] = refine(graph, prepared.equalized, recipe)
+    if add_terms(graph, recipe, {name: linear.weight for name, linear in prepared.equalized.linears.items()}):
+        clean(graph)

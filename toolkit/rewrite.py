@@ -1,0 +1,36 @@
+"""Running passes over a graph, and keeping it clean between them."""
+
+import logging
+from collections.abc import Collection, Sequence
+
+from torch import fx
+
+from targets.base import Pass
+from toolkit.fuse import FUSIONS
+
+log = logging.getLogger(__name__)
+
+
+def run(graph: fx.GraphModule, order: Sequence[Pass]) -> list[int]:
+    """Runs the passes in order; after each that rewrote something it cleans, lints and recompiles. → their counts"""
+    counts = []
+    for rewrite in order:
+        counts.append(rewrite(graph))
+        log.debug("%s: %d", getattr(rewrite, "__name__", rewrite), counts[-1])
+        if counts[-1]:
+            clean(graph)
+    return counts
+
+
+def fuse(graph: fx.GraphModule, names: Collection[str]) -> dict[str, int]:
+    """Runs the fusions called `names` on a quantized graph, in the order of FUSIONS. → how often each was applied"""
+    chosen = [(name, rewrite) for name, rewrite in FUSIONS if name in names]
+    return dict(zip([name for name, _ in chosen], run(graph, [rewrite for _, rewrite in chosen]), strict=True))
+
+
+def clean(graph: fx.GraphModule) -> None:
+    """Removes nodes and submodules that nothing uses; checks the graph; makes its code anew."""
+    graph.graph.eliminate_dead_code()
+    graph.delete_all_unused_submodules()
+    graph.graph.lint()
+    graph.recompile()
