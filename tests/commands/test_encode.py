@@ -79,7 +79,7 @@ def test_cut_texts_are_said(cli: Cli) -> None:
         (("--file", "gone.txt"), b"", 1, "no file at gone.txt"),
         (("--text", "a", "--max-length", "2"), b"", 1, "leave no room for text: wanted at least 3"),
         (("--text", "a", "--max-length", "513"), b"", 1, "reads at most 512 tokens, 513 wanted"),
-        (("--text", "a", "--graphs"), b"", 2, "--graphs are HPU graphs; target cpu has none"),
+        (("--text", "a", "--graphs"), b"", 2, "--graphs are HPU graphs, which target hpu has, not cpu"),
     ],
 )
 def test_what_cannot_be(cli: Cli, arguments: tuple[str, ...], stdin: bytes, code: int, said: str) -> None:
