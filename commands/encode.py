@@ -70,7 +70,7 @@ def command(options: Options, texts: tuple[str, ...], path: str | None, batch_si
 def require_graphs(options: Options) -> None:
     """Turns lazy mode on, in which the target hpu records graphs. Raises click.UsageError for other targets."""
     if options.target != "hpu":
-        raise click.UsageError(f"--graphs are HPU graphs; target {options.target} has none: give --target hpu")
+        raise click.UsageError(f"--graphs are HPU graphs, which target hpu has, not {options.target}: leave it out")
     os.environ[LAZY] = "1"
     from targets.hpu.card import missing
 

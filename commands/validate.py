@@ -36,8 +36,8 @@ REFERENCE = "cpu:fp"
 @click.option("--max-length", type=click.IntRange(1), help="Tokens a row.  [default: 384, or what the model reads]")
 @click.option("--stride", default=128, show_default=True, type=click.IntRange(0), help="Tokens two windows share.")
 @click.option("--iterations", default=1, show_default=True, type=click.IntRange(1), help="Timed passes over the rows.")
-@click.option("--min-sqnr", type=float, help="dB.  [default: by precision: fp 80, fp16 45, bf16 25, int 15, fp8 12]")
-@click.option("--min-cosine", type=click.FloatRange(-1, 1), help="[default: by precision, 0.999999 to 0.96]")
+@click.option("--min-sqnr", type=float, help="dB.  [default: by precision: fp 80, fp16 45, bf16 35, int 20, fp8 18]")
+@click.option("--min-cosine", type=click.FloatRange(-1, 1), help="[default: by precision, 0.999999 to 0.98]")
 @click.option("--min-equal", type=click.FloatRange(0, 100), help="Percent of equal answers.  [default: 99 to 80]")
 @click.option("--save", "saved", type=click.Path(path_type=Path),
               help="Write what the first --pair gave (without one: the reference) as safetensors.")  # fmt: skip

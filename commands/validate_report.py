@@ -95,4 +95,4 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _mb(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.0f} MB"
+    return "unknown" if value is None else f"{value:.1f} MB"

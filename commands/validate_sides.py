@@ -14,6 +14,7 @@ from commands.common import Options
 from commands.graph import Ready, prepare, require_target
 from commands.models import is_quantized, load_float
 from commands.validate_inputs import Inputs
+from models.memory import give_back_memory
 from models.tasks import Task
 from toolkit.recipe import PRECISIONS
 from toolkit.validate import Measured, Recorder, peak_memory
@@ -76,6 +77,7 @@ def measure(options: Options, side: Side, inputs: Inputs, batch_size: int, passe
     ready = build(options_for(options, side), side, inputs.task)
     inputs.answers(Recorder(ready.graph), batch_size)
     gc.collect()
+    give_back_memory()
     recorder = Recorder(ready.graph)
     with peak_memory() as memory:
         answers = inputs.answers(recorder, batch_size)

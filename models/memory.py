@@ -7,6 +7,13 @@ import platform
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
+def give_back_memory() -> None:
+    """Freed blocks go back to the kernel once, where glibc has the memory, so that what is measured next counts no
+    leftovers."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def keep_freed_memory() -> bool:
     """Freed blocks stay with the process instead of going back to the kernel; whether that was set.
 

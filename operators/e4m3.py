@@ -16,6 +16,7 @@ from operators.validate import require
 
 MANTISSA, NORMAL = 3, 7  # bits of the mantissa; the exponent bias that E4M3 has everywhere else
 NAN = 0x7F
+DROPPED = 20  # bits of a float32's mantissa that E4M3 has no room for
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,19 @@ def encode(x: Tensor, chip: Chip, bias: int = NORMAL) -> Tensor:
     """x float32 → uint8 of its shape: the nearest number, ties to the even mantissa; beyond the largest number,
     infinities too, that number (saturation); NaN stays NaN, and the sign of zero stays"""
     size = x.abs().clamp(max=chip.largest(bias))
-    exponent = torch.frexp(size).exponent.clamp(min=2 - bias) - 1  # of the highest bit; below 1 - bias: subnormal
-    level = torch.ldexp(size, MANTISSA - exponent).round()  # 8..16 at a normal number, 0..8 below
-    code = (exponent + bias - 1) * 2**MANTISSA + level.nan_to_num(0).to(torch.int32)
-    code = torch.where(size == 0, 0, torch.where(x.isnan(), NAN, code))  # frexp gives zero the exponent 0
+    bits = size.view(torch.int32)
+    # the upper 12 bits of a float32 are sign, exponent and three of mantissa; half of the rest is added, ties to even
+    normal = ((bits + (2 ** (DROPPED - 1) - 1) + ((bits >> DROPPED) & 1)) >> DROPPED) - (127 - bias) * 2**MANTISSA
+    below = (size * 2.0 ** (bias - 1 + MANTISSA)).round().nan_to_num(0).clamp(max=8).to(torch.int32)
+    code = torch.where(size < 2.0 ** (1 - bias), below, normal)
+    code = torch.where(x.isnan(), NAN, code)
     return (code + 128 * torch.signbit(x).to(torch.int32)).to(torch.uint8)
 
 
 def decode(codes: Tensor, chip: Chip, bias: int = NORMAL, dtype: torch.dtype = torch.float32) -> Tensor:
     """codes uint8 → the numbers that they stand for, of their shape"""
-    return _table(chip, bias, dtype, codes.device)[codes.to(torch.int32)]
+    table = _table(chip, bias, dtype, codes.device)
+    return table.index_select(0, codes.flatten().to(torch.int32)).view(codes.shape)
 
 
 @lru_cache(maxsize=64)

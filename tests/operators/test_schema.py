@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from operators import OPERATORS, attention, embedding, fused, reference, terms
+from operators import OPERATORS, attention, embedding, fused, gaudi, reference, terms
 from operators.validate import MAX_K, MAX_K_128
 from tests.checks import assert_equal_bits
 from tests.operators.samples import integers, linear, ops
@@ -24,6 +24,8 @@ SMOOTH = (torch.rand(70), torch.rand(70))
 IDS, TABLE = torch.tensor([3, 0, 3, 10]), torch.randn(11, 70)
 RESIDUAL = torch.randn(5, 70)
 FIXED = (False, 0.1, 7)
+
+FP8, CODES = Q & 0x77, WEIGHT.view(torch.uint8)[:7] & 0x77  # none is an infinity or NaN
 
 ARGUMENTS: dict[str, list[tuple]] = {
     "quantize_per_token": [(X, True), (X[0, 0], False), (X[:0], True), (X, False, 0.1, 7)],
@@ -57,6 +59,25 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "rounding_error": [(X, True), (X[:0], False), (X, *FIXED)],
     "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, True)],
     "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, *FIXED, True)],
+    "fp8_cast": [(X,), (X.bfloat16(), torch.rand(5, 1), False, True, "gaudi3", 0), (X[0, 0], torch.tensor(2.0))],
+    "fp8_gemm": [
+        (FP8, False, CODES, True, None, torch.float32),
+        (
+            FP8.t(),
+            True,
+            CODES.t(),
+            False,
+            torch.rand(5, 7),
+            torch.bfloat16,
+            torch.rand(5, 1),
+            torch.rand(7),
+            torch.rand(7),
+            True,
+            "gaudi3",
+            3,
+            9,
+        ),
+    ],
 }
 
 BAD: dict[str, tuple[str, tuple]] = {
@@ -125,6 +146,23 @@ BAD: dict[str, tuple[str, tuple]] = {
     ),
     "rounding error of a double": ("rounding_error", (X.double(), True)),
     "rounding error, zero point of 256": ("rounding_error", (X, False, 0.1, 256)),
+    "cast of a double": ("fp8_cast", (X.double(),)),
+    "cast, rounded at random": ("fp8_cast", (X, None, True)),
+    "cast by a scale that does not fit": ("fp8_cast", (X, torch.rand(4, 1))),
+    "cast by a double": ("fp8_cast", (X, torch.tensor(1.0).double())),
+    "cast for another chip": ("fp8_cast", (X, None, False, False, "gaudi1")),
+    "cast with a bias that Gaudi2 lacks": ("fp8_cast", (X, None, False, False, "gaudi2", 8)),
+    "product of int8": ("fp8_gemm", (Q, False, CODES.view(torch.int8), True, None, torch.float32)),
+    "product in half": ("fp8_gemm", (Q, False, CODES, True, None, torch.float16)),
+    "product of two K": ("fp8_gemm", (Q, False, CODES[:, 1:], True, None, torch.float32)),
+    "product, not transposed": ("fp8_gemm", (Q, False, CODES, False, None, torch.float32)),
+    "product, short scales": ("fp8_gemm", (Q, False, CODES, True, None, torch.float32, torch.rand(4, 1))),
+    "product, short bias": ("fp8_gemm", (Q, False, CODES, True, None, torch.float32, None, None, torch.rand(6))),
+    "product onto nothing": ("fp8_gemm", (Q, False, CODES, True, None, torch.float32, None, None, None, True)),
+    "product too long": (
+        "fp8_gemm",
+        (Q[:1, :1].expand(1, 2**17 + 1), False, Q[:1, :1].expand(1, 2**17 + 1), True, None, torch.float32),
+    ),
     "norm of a double": ("norm_rows", (RESIDUAL.double(), *NORM, True, True)),
 }
 
@@ -143,7 +181,8 @@ def test_opcheck(name: str) -> None:
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case: str, through: str) -> None:
     name, args = BAD[case]
-    python = next(module for module in (reference, fused, embedding, attention, terms) if hasattr(module, name))
+    modules = (reference, fused, embedding, attention, terms, gaudi)
+    python = next(module for module in modules if hasattr(module, name))
     function: Callable = getattr(ops if through == "kernels" else python, name)
     with pytest.raises((ValueError, RuntimeError), match=f"^{name}: .*; got .*; ") as error:
         function(*args)

@@ -22,7 +22,7 @@ def test_report_of_another_graph():
     "recipe, target, error, line",
     [
         (Recipe(), "tpu", UsageError, "unknown target 'tpu'; choose one of: aie, cpu, cuda, customcpu, hpu"),
-        (Recipe("fp8"), "cpu", UsageError, "no precision 'fp8'; choose one of: fp, bf16, int"),
+        (Recipe("fp8"), "cpu", UsageError, "no precision 'fp8'; choose one of: fp, bf16, fp16, int"),
         (Recipe("fp"), "aie", UsageError, "no precision 'fp'; choose one of: int"),
         (
             Recipe("int", scheme="static"),
@@ -32,7 +32,7 @@ def test_report_of_another_graph():
         ),
         (Recipe("fp", scheme="static"), "cpu", UsageError, "static is for the precision int; got fp; leave it"),
         (Recipe("int"), "cuda", TargetUnavailable, "not written yet"),
-        (Recipe("int"), "hpu", TargetUnavailable, "not written yet"),
+        (Recipe("int"), "hpu", UsageError, "no matrix product of 8-bit integers.*give --precision fp8"),
     ],
     ids=["unknown", "fp8 on cpu", "fp on aie", "static", "static fp", "cuda", "hpu"],
 )
@@ -54,7 +54,7 @@ def test_percentiles_have_bounds(percentile):
         Recipe(percentile=percentile)
 
 
-@pytest.mark.parametrize("target, precision", [("aie", "int"), ("cuda", "int"), ("hpu", "int")])
+@pytest.mark.parametrize("target, precision", [("aie", "int"), ("cuda", "int"), ("hpu", "fp8")])
 def test_strict_refuses_what_is_not_native(target, precision):
     with pytest.raises(NotNative, match=target):
         transform(tiny.build("bert"), Recipe(precision), target=target, strict=True)

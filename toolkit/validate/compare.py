@@ -24,9 +24,9 @@ class Limits:
 LIMITS = {
     "fp": Limits(80, 0.999999, 0.99),
     "fp16": Limits(45, 0.9999, 0.98),
-    "bf16": Limits(25, 0.995, 0.93),
-    "int": Limits(15, 0.98, 0.85),
-    "fp8": Limits(12, 0.96, 0.8),
+    "bf16": Limits(35, 0.999, 0.93),
+    "int": Limits(20, 0.99, 0.85),
+    "fp8": Limits(18, 0.98, 0.8),
 }
 
 

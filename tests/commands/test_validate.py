@@ -1,0 +1,106 @@
+"""`validate` on the embedded model and on tiny ones: pairs, limits, files from elsewhere, every task."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli import Cli
+from tests.commands.folders import tiny_folder
+
+TASKS = ("ask", "encode", "classify", "tag", "generate")
+
+
+def test_targets_against_float(cli: Cli, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    result = cli("--json", "validate", "--pair", "cpu:fp", "--pair", "customcpu:int", "--pair", "aie:int",
+                 "--limit", "2", "--output", str(page))  # fmt: skip
+    found = result.json
+    assert result.code == 0
+    assert [side["name"] for side in found["sides"]] == ["cpu:fp", "customcpu:int", "aie:int"]
+    assert [(pair["reference"], pair["target"]) for pair in found["pairs"]] == [
+        ("cpu:fp", "customcpu:int"), ("cpu:fp", "aie:int"),
+    ]  # fmt: skip
+    for pair in found["pairs"]:
+        assert pair["passed"] and pair["answers_equal"] == 1 and pair["answers"] == 2
+        assert pair["sqnr_db"] > 30 and pair["cosine"] > 0.999 and 0 < pair["max_abs"] < 2
+    for side in found["sides"]:
+        assert side["latency_ms"]["median"] > 0 and side["memory"]["weights_mb"] > 40
+    assert found["inputs"]["rows"] == 2 and found["passed"] is True
+    assert (found["target"]["requested"], found["precision"], found["swapped"]) == ("aie", "int", 36)
+    assert "customcpu:int" in page.read_text("utf-8")
+
+
+def test_a_missed_limit_is_exit_code_3(cli: Cli) -> None:
+    arguments = ("validate", "--pair", "customcpu:int", "--limit", "1", "--min-sqnr", "90")
+    result = cli("--json", *arguments)
+    assert result.code == 3
+    assert result.json["pairs"][0]["passed"] is False and result.json["passed"] is False
+    assert "1 of 1 too far from cpu:fp: customcpu:int: sqnr_db" in result.err
+    shown = cli(*arguments)
+    assert shown.code == 3 and "FAIL" in shown.out and "customcpu:int" in shown.out
+
+
+def test_a_file_of_another_machine(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "box.safetensors"
+    saved = cli("--json", "validate", "--pair", "customcpu:fp", "--limit", "2", "--save", str(file))
+    assert saved.code == 0 and file.exists()
+    found = cli("--json", "validate", "--reference", str(file), "--pair", "customcpu:fp", "--limit", "2")
+    assert found.code == 0
+    assert found.json["pairs"][0]["reference"] == "customcpu:fp (box.safetensors)"
+    assert found.json["pairs"][0]["max_abs"] == 0 and found.json["pairs"][0]["sqnr_db"] is None
+    assert [side["name"] for side in found.json["sides"]] == ["customcpu:fp (box.safetensors)", "customcpu:fp"]
+    other = cli("validate", "--reference", str(file), "--pair", "customcpu:fp", "--limit", "3")
+    other.fails_in_one_line(2, "rows 2 there, 3 here", "Give both the same")
+
+
+def test_the_reference_alone_can_be_saved(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "float.safetensors"
+    result = cli(
+        "validate", "--reference", "customcpu:fp", "--pair", "customcpu:fp", "--limit", "1", "--save", str(file)
+    )
+    assert result.code == 0 and file.exists()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task(cli: Cli, tmp_path: Path, task: str) -> None:
+    folder = tiny_folder(tmp_path / "model", task)
+    found = cli("--json", "--model", str(folder), "validate", "--task", task, "--pair", "customcpu:fp",
+                "--pair", "cpu:bf16", "--min-sqnr", "20", "--min-equal", "0", "--max-length", "200")  # fmt: skip
+    assert found.code == 0, found.err
+    for pair in found.json["pairs"]:
+        assert pair["passed"] and (pair["answers"] > 0) is (task != "encode")
+    exact, rounded = found.json["pairs"]
+    assert exact["max_abs"] == 0 or exact["sqnr_db"] > 80
+    assert 20 < rounded["sqnr_db"] < 80
+    assert found.json["inputs"]["task"] == task
+
+
+def test_texts_of_a_file(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("One line.\n\nAnother line.\nA third.\n")
+    found = cli("--json", "validate", "--task", "encode", "--pair", "customcpu:int", "--limit", "2", "--data",
+                str(tmp_path / "texts.txt"))  # fmt: skip
+    assert found.code == 0 and found.json["inputs"]["rows"] == 2
+    assert found.json["pairs"][0]["answers_equal"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments, code, said",
+    [
+        (("--pair", "tpu:fp"), 2, "'tpu:fp' is no side"),
+        (("--pair", "cpu:int4"), 2, "unknown precision"),
+        (("--pair", "hpu:int"), 2, "give --precision fp8"),
+        (("--pair", "cpu@xpu:bf16"), 1, "device xpu is not here"),
+        (("--reference", "gone.safetensors", "--pair", "cpu:int"), 2, "no file at gone.safetensors"),
+        ((), 2, "nothing to compare cpu:fp with"),
+        (("--pair", "cpu:int", "--max-length", "9999"), 1, "at most 512 tokens"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_cannot_be(cli: Cli, arguments: tuple[str, ...], code: int, said: str) -> None:
+    result = cli("validate", *arguments)
+    assert result.code == code and said in result.err and not result.out
+    assert "Traceback" not in result.err
+
+
+def test_strict_holds_for_every_side(cli: Cli) -> None:
+    cli("--strict", "validate", "--pair", "aie:int").fails_in_one_line(4, "aie")
