@@ -1,5 +1,6 @@
 """A graph of ours, float or quantized → an ONNX model, its weights beside it where one file can't hold them."""
 
+import hashlib
 import importlib.util
 import logging
 import warnings
@@ -12,6 +13,7 @@ import torch
 from torch import fx
 
 from toolkit.export.errors import ExportError
+from toolkit.export.files import data_name
 from toolkit.export.program import program_of
 from toolkit.export.split import split_linears, swap_bf16
 
@@ -35,12 +37,12 @@ def require_packages() -> None:
     """Raises ExportError, in one line, where a package that writes ONNX is missing."""
     for package in PACKAGES:
         if importlib.util.find_spec(package) is None:
-            raise ExportError(f"ONNX files are written with {package}, which is not installed: pip install opswap[onnx]")
+            raise ExportError(f"ONNX is written with {package}, which is not installed: pip install opswap[onnx]")
 
 
-def write(graph: fx.GraphModule, path: Path, about: Mapping[str, str], data: str, largest: int = LARGEST) -> Written:
+def write(graph: fx.GraphModule, path: Path, about: Mapping[str, str], largest: int = LARGEST) -> Written:
     """graph: captured, quantized or not, not lowered, rewritten in place. about: what the file is to say about itself.
-    data: the name of the file, beside `path`, for weights that are more than `largest` bytes. Raises ExportError."""
+    Weights of more than `largest` bytes go into a file beside. Raises ExportError."""
     require_packages()
     from toolkit.export.onnx_operators import OnnxLinear, OnnxStatic, OnnxToken, OnnxWhole, widened
 
@@ -53,7 +55,7 @@ def write(graph: fx.GraphModule, path: Path, about: Mapping[str, str], data: str
     wide = swap_bf16(graph, widened)
     model = _model(graph)
     model.metadata_props.update(about)
-    _save(model, path, data, largest)
+    _save(model, path, largest)
     counts: dict[str, int] = {}
     for node in model.graph:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
@@ -87,12 +89,17 @@ def _model(graph: fx.GraphModule) -> Any:
     return model
 
 
-def _save(model: Any, path: Path, data: str, largest: int) -> None:
+def _save(model: Any, path: Path, largest: int) -> None:
     import onnx
     import onnx_ir
 
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
-    beside = {"external_data": data, "size_threshold_bytes": 1024} if size > largest else {}
+    weights = [value.const_value for value in model.graph.initializers.values()]
+    beside: dict[str, Any] = {}
+    if sum(weight.nbytes for weight in weights) > largest:
+        digest = hashlib.sha256()
+        for weight in weights:
+            digest.update(weight.numpy().data)
+        beside = {"external_data": data_name(path, digest.hexdigest()), "size_threshold_bytes": 1024}
     onnx_ir.save(model, path, **beside)
     try:
         onnx.checker.check_model(str(path), full_check=True)

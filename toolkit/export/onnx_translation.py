@@ -69,7 +69,9 @@ def linear_qdq(x: Any, weight: Any, scale: Any, bias: Any = None) -> Any:
     return y if bias is None else op.Add(y, bias)
 
 
-def linear_rows(q: Any, scale: Any, zero: Any, weight: Any, weight_sum: Any, weight_scale: Any, bias: Any = None) -> Any:
+def linear_rows(
+    q: Any, scale: Any, zero: Any, weight: Any, weight_sum: Any, weight_scale: Any, bias: Any = None
+) -> Any:
     """(MatMulInteger(q, weight) − zero · weight_sum) · (scale · weight_scale) + bias"""
     sums = op.Sub(op.MatMulInteger(q, weight), op.Mul(zero, weight_sum))
     y = op.Mul(op.Cast(sums, to=FLOAT), op.Mul(scale, weight_scale))

@@ -24,16 +24,17 @@ class Flat(nn.Module):
             self.register_parameter(name, parameter)
         for name, buffer in graph.named_buffers(recurse=False):
             self.register_buffer(name, buffer)
-        self.forward = forward_of(graph)  # type: ignore[method-assign]
+        self.forward = forward_of(self, graph)  # type: ignore[method-assign]
 
 
-def forward_of(graph: fx.GraphModule) -> Callable[..., Any]:
-    """→ a function with the graph's arguments by their names, which is how torch.export names the inputs"""
+def forward_of(home: nn.Module, graph: fx.GraphModule) -> Callable[..., Any]:
+    """→ runs the graph on the modules and tensors of `home`; a function with the graph's arguments by their names,
+    which is how torch.export names the inputs"""
     names = graph.meta[KEY].names
 
     def forward(*args: Tensor, **kwargs: Tensor) -> Any:
         with fx.traceback.preserve_node_meta():  # type: ignore[attr-defined]
-            return fx.Interpreter(graph).run(*args, *(kwargs[name] for name in names[len(args) :]))
+            return fx.Interpreter(home, graph=graph.graph).run(*args, *(kwargs[name] for name in names[len(args) :]))
 
     parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
     forward.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
