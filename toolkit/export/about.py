@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import Any
 
 from torch import fx
 
@@ -18,7 +19,7 @@ PACKAGES = ("torch", "transformers", "onnx", "onnxscript")
 def about(graph: fx.GraphModule, recipe: Recipe, model: str) -> dict[str, str]:
     """graph: as the writers take it; model: as the user named it, of which a path's last part is told. → name → text"""
     inputs = graph.meta[KEY]
-    noted = {"kept": list(graph.meta.get(KEPT, {}).values())}
+    noted: dict[str, Any] = {"kept": list(graph.meta.get(KEPT, {}).values())}
     noted |= {"calibration": graph.meta.get(CALIBRATED), "equalized": graph.meta.get(EQUALIZED)}
     return {
         "opswap.model": Path(model).name if Path(model).exists() else model,

@@ -3,6 +3,9 @@
 The operators have a schema and shapes, and no arithmetic: they are exported and never run.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -48,8 +51,13 @@ def _fake_rows(q: Tensor, scale: Tensor, zero: Tensor, weight: Tensor, weight_su
     return scale.new_empty((*q.shape[:-1], weight.shape[1]))
 
 
-_FAKES = {"quantize_static": _fake_static, "quantize_token": _fake_token, "quantize_whole": _fake_whole,
-          "linear_qdq": _fake_qdq, "linear_rows": _fake_rows}  # fmt: skip
+_FAKES: dict[str, Callable[..., Any]] = {
+    "quantize_static": _fake_static,
+    "quantize_token": _fake_token,
+    "quantize_whole": _fake_whole,
+    "linear_qdq": _fake_qdq,
+    "linear_rows": _fake_rows,
+}
 for _name, _fake in _FAKES.items():
     torch.library.register_fake(f"opswap_onnx::{_name}", _fake, lib=LIBRARY)
 

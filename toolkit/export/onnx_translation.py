@@ -26,7 +26,7 @@ def quantize_static(x: Any, scale: Any, zero: Any, symmetric: bool) -> Any:
 
 
 def quantize_token(x: Any, symmetric: bool) -> Any:
-    last = op.Constant(value_ints=[-1])
+    last: Any = op.Constant(value_ints=[-1])
     if symmetric:
         scale = _safe(op.Div(op.ReduceMax(op.Abs(x), last, keepdims=1), _number(127.0)))
         zero = op.Add(op.Mul(scale, _number(0.0)), _number(128.0))
