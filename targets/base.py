@@ -6,6 +6,8 @@ from typing import Protocol
 
 from torch import fx
 
+from targets._native import Native
+
 
 class UsageError(ValueError):
     """What was asked for does not exist: an unknown target, precision, scheme or input."""
@@ -67,7 +69,8 @@ class Target:
     execution(precision): what would run, found without a graph. passes: rewrites of its own, before lower.
     fusions: the names of those in toolkit/fuse whose modules (targets/_fused.py) it has operators for.
     unavailable(): None, or one line that says why nothing can run here. instead: what to say of a precision that the
-    hardware does not have, and what there is in its place.
+    hardware does not have, and what there is in its place. native: how it runs an exported file by itself, where its
+    execution says that it runs natively.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Target:
     fusions: frozenset[str] = frozenset()
     unavailable: Callable[[], str | None] = _always
     instead: Mapping[str, str] = field(default_factory=dict)
+    native: Native | None = None
 
 
 def require_runnable(target: Target, precision: str, strict: bool) -> Execution:
