@@ -17,6 +17,7 @@ COMMANDS = {
     "doctor": "What each target can do on this machine, and why.",
     "encode": "Hidden states of texts, and how many tokens a second.",
     "eval": "SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them.",
+    "export": "Write the model as ONNX (float, or INT8 with Q/DQ) or pt2, and check the file in ONNX Runtime.",
     "finetune": "Fine-tune an encoder on SQuAD; runs under torchrun on many processes.",
     "generate": "Text that a language model goes on with, greedy or drawn.",
     "plan": "What a model would cost on an AMD NPU: tiles, latency by part, and what would make it faster.",
@@ -149,12 +150,13 @@ def _exit_code(error: Exception) -> int | None:
     from targets.base import NotNative, TargetUnavailable, UsageError
     from toolkit.capture import CaptureError
     from toolkit.checkpoint.errors import CheckpointError
+    from toolkit.export.errors import ExportError
 
     if isinstance(error, NotNative):
         return NOT_NATIVE
     if isinstance(error, UsageError):
         return USAGE
-    known = (InputError, TargetUnavailable, CaptureError, BuildError, CheckpointError, PermissionError)
+    known = (InputError, TargetUnavailable, CaptureError, BuildError, CheckpointError, ExportError, PermissionError)
     return FAILED if isinstance(error, known) else None
 
 

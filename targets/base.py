@@ -6,6 +6,8 @@ from typing import Protocol
 
 from torch import fx
 
+from targets._native import Native
+
 
 class UsageError(ValueError):
     """What was asked for does not exist: an unknown target, precision, scheme or input."""
@@ -68,7 +70,8 @@ class Target:
     fusions: the names of those in toolkit/fuse whose modules (targets/_fused.py) it has operators for.
     unavailable(): None, or one line that says why nothing can run here. instead: what to say of a precision that the
     hardware does not have, and what there is in its place. schemes: how linears in int may treat their activations;
-    "weight" leaves them in float, and the target's lower a WeightLinear.
+    "weight" leaves them in float, and the target's lower a WeightLinear. native: how it runs an exported file by
+    itself, where its execution says that it runs natively.
     """
 
     name: str
@@ -80,6 +83,7 @@ class Target:
     unavailable: Callable[[], str | None] = _always
     instead: Mapping[str, str] = field(default_factory=dict)
     schemes: tuple[str, ...] = ("dynamic", "static")
+    native: Native | None = None
 
 
 def require_schemes(target: Target, schemes: Iterable[str]) -> None:

@@ -19,6 +19,7 @@ from toolkit.capture import capture, from_export
 from toolkit.elsewhere import quantize_elsewhere, require_possible
 from toolkit.integers import to_int
 from toolkit.lower import lower
+from toolkit.native import go_native
 from toolkit.qdq import read_qdq
 from toolkit.quantize import keep_by_recipe, keep_float, linears_of
 from toolkit.quantizers import NATIVE, Accuracy
@@ -113,10 +114,17 @@ def finish(
 
 
 def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False) -> fx.GraphModule:
-    """fuse, lower, in place, of a graph that is quantized if the recipe says so. → the graph"""
+    """fuse, lower, in place, of a graph that is quantized if the recipe says so. → the graph; or, of a target that
+    runs exported files by itself here, a graph that calls its session
+    """
     chosen = targets.get(target)
     execution = targets.require_runnable(chosen, recipe.precision, strict)
     swapped = sum(isinstance(module, QuantizedLinear | WeightLinear) for module in graph.modules()) - extra_terms(graph)
+    if recipe.precision == "int" and execution.native and chosen.native is not None:
+        outside, execution = go_native(graph, recipe, chosen, execution, strict)
+        if outside is not None:
+            attach(outside, recipe, chosen, execution, swapped, {})
+            return outside
     fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision == "int" else {}
     for module in graph.modules():
         if isinstance(module, Attention | AttentionRows):

@@ -16,15 +16,16 @@ from targets._float import lower_float
 from targets._fused import RowsLinear, RowsLinearAddNorm, RowsLinearGelu, swap_modules
 from targets._hardware import cpu_name, pci_ids
 from targets._linear import QuantizedLinear
+from targets._native import Native
 from targets._packed import FUSIONS
 from targets._packed import MODULES as HOST
 from targets.aie import settings
 from targets.aie.linear import AieLinear, AieRowsLinear, AieRowsLinearAddNorm, AieRowsLinearGelu
+from targets.aie.native import PROVIDER, open_native
 from targets.base import Execution, Recipe, Target
 
 NPU_IDS = {"1022:1502": "XDNA (Phoenix, Hawk Point)", "1022:17f0": "XDNA2 (Strix, Krackan)"}
 DEVICE_NODE = Path("/dev/accel/accel0")
-PROVIDER = "VitisAIExecutionProvider"
 
 # What is no linear layer is the host's, and runs as on customcpu.
 MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
@@ -60,11 +61,25 @@ def missing() -> list[str]:
 
 
 def execution(precision: str) -> Execution:
-    """Always emulated: even with an NPU in place, sending work to it is not written yet."""
+    """Native where the provider and an NPU are here, else emulated, with what is missing as the reason."""
+    lacks = missing()
+    if not lacks:
+        device = next(title for pci, title in NPU_IDS.items() if pci in pci_ids())
+        return Execution("aie", True, device, PROVIDER)
+    return emulated(", ".join(lacks))
+
+
+def emulated(reason: str) -> Execution:
     kernels.load()
-    lacks = missing() or ["sending work to the NPU that is here is not written yet"]
-    why = f"the NPU's int8 products are emulated on the CPU as on {settings.read()}: {', '.join(lacks)}"
+    why = f"the NPU's int8 products are emulated on the CPU as on {settings.read()}: {reason}"
     return Execution("aie-emulated", False, cpu_name(), kernels.status().isa, why)
 
 
-TARGET = Target(name="aie", precisions=("int",), lower=lower, execution=execution, fusions=frozenset(FUSIONS))
+TARGET = Target(
+    name="aie",
+    precisions=("int",),
+    lower=lower,
+    execution=execution,
+    fusions=frozenset(FUSIONS),
+    native=Native(open_native, emulated),
+)

@@ -82,10 +82,10 @@ def adopt(graph: fx.GraphModule, recipe: Recipe, config: Any) -> fx.GraphModule:
 
 
 def copied(graph: fx.GraphModule) -> fx.GraphModule:
-    """→ a loaded graph once more, over the same tensors, for one target to rewrite; it is not called a loaded one"""
+    """→ a graph once more, over the same tensors, for one target to rewrite; it doesn't count as a loaded one"""
     copy = program.copied(graph)
     guard(copy, copy.meta[INPUTS])
-    del copy.meta[RECIPE]
+    copy.meta.pop(RECIPE, None)
     return copy
 
 

@@ -1,0 +1,164 @@
+"""`export`: the model as one file for other engines, checked before it is said to be done."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import fx
+
+from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
+from commands.graph import describe, recipe_of, require_target, use_threads
+from commands.models import is_quantized, load_any, saved_recipe
+from commands.story import QUESTIONS, STORY
+from models.calibration import read_calibration
+from models.question_answering.examples import Example, read_examples
+from models.question_answering.features import collate, make_windows
+from models.question_answering.predict import answer_texts, predict
+from models.tasks import ASK, TASKS, Task
+from operators.build import cache_folder
+from targets._onnx import CPU, full_name
+from toolkit import Recipe, checkpoint, report_of
+from toolkit.calibrate import require_data
+from toolkit.export import onnx_file, pt2
+from toolkit.export.about import about
+from toolkit.export.check import LEAST_DB, LEAST_EQUAL, Agreement, agreement
+from toolkit.export.files import beside
+from toolkit.onnx_session import open_session
+from toolkit.pipeline import captured, lowered, quantized
+from toolkit.validate import Recorder
+
+PRECISIONS = {"onnx": ("fp", "int"), "pt2": ("fp", "bf16", "int")}
+REFERENCE = "cpu"  # stock kernels: float32 wherever the graph is not in 8 bits
+
+
+@click.command("export")
+@click.option("--format", "kind", required=True, type=click.Choice(sorted(PRECISIONS)),
+              help="onnx: float, or INT8 as QuantizeLinear/DequantizeLinear (static) or integer operators (dynamic); "
+              "pt2: PyTorch's exported graph.")  # fmt: skip
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The file; an earlier one is replaced.")
+@click.option("--data", help="SQuAD file to check the answers on.  [default: the built-in questions]")
+@click.option("--limit", type=click.IntRange(1), help="With --data: the first N questions only.")
+@click.option("--provider", default=CPU, show_default=True, help="Who checks an ONNX file: a provider of ONNX Runtime.")
+@click.option("--min-equal", default=LEAST_EQUAL, show_default=True, type=click.FloatRange(0, 1),
+              help="The share of equal answers that passes.")  # fmt: skip
+@click.option("--task", default=ASK.name, show_default=True, type=click.Choice(sorted(TASKS)),
+              help="What the model is loaded for: the file's outputs are this command's.")  # fmt: skip
+@click.option("--no-check", is_flag=True, help="Write the file without running it.")
+@click.pass_obj
+def command(options: Options, kind: str, output: Path, data: str | None, limit: int | None, provider: str,
+            min_equal: float, task: str, no_check: bool) -> None:  # fmt: skip
+    """Write the model as ONNX or pt2, and check that the file computes what the graph computes.
+
+    Either the file stands there, checked, or what stood there before.
+    """
+    if limit and not data:
+        raise click.UsageError("--limit shortens --data FILE: give that too")
+    if options.target != REFERENCE:
+        raise click.UsageError(f"a file is for any engine, and is checked against {REFERENCE}: leave --target out")
+    begun = time.perf_counter()
+    require_possible(options, kind, provider, no_check)
+    examples = read_examples(data, limit) if data else story()
+    graph, recipe, tokenizer = graph_of(options, TASKS[task])
+    reference = lowered(checkpoint.copied(graph), recipe, options.target, options.strict)
+    header = {"model": options.model, **report_of(reference).as_json()}
+    err.print(describe(header))
+    with beside(output) as new:
+        written = write(graph, recipe, options, kind, new)
+        found = None
+        if not no_check:
+            other: Any = open_session(new, provider, options.threads) if kind == "onnx" else pt2.read(new)
+            found = checked(reference, other, tokenizer, examples, task == ASK.name, min_equal)
+            written["check"] = {**found.as_json(), **_who(kind, other)}
+        if found is not None and not found.passed:
+            err.print(f"opswap: {output} was not written: it disagrees with {options.target}: {_words(found)}")
+            raise click.exceptions.Exit(GATE_MISSED)
+        written["files"] = {path.name: path.stat().st_size for path in sorted(new.parent.iterdir())}
+    seconds = round(time.perf_counter() - begun, 2)
+    result = {**header, "format": kind, "output": str(output), **written, "seconds": seconds}
+    print_json(result) if options.json else _print(result, found)
+
+
+def require_possible(options: Options, kind: str, provider: str, no_check: bool) -> None:
+    """Raises, before a model is loaded, what would stop the export in the end."""
+    precision = "int" if is_quantized(options.model) else recipe_of(options).precision
+    if precision not in PRECISIONS[kind]:
+        raise click.UsageError(f"{kind} is written at precision {' or '.join(PRECISIONS[kind])}, not {precision}")
+    if kind == "onnx":
+        onnx_file.require_packages()
+        if not no_check:
+            full_name(provider)
+
+
+def graph_of(options: Options, task: Task) -> tuple[fx.GraphModule, Recipe, Any]:
+    """→ the graph before fusing and lowering, its recipe, and the tokenizer"""
+    use_threads(options)
+    if not is_quantized(options.model):
+        wanted = recipe_of(options)
+        require_data(wanted, options.calibration)
+        require_target(options)
+    model, tokenizer = load_any(options.model, task)
+    recipe = saved_recipe(options, model) or recipe_of(options)
+    data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
+    if recipe.precision != "int":
+        require_data(recipe, data)
+        return captured(model, recipe.precision), recipe, tokenizer
+    with progress_bar() as bar:
+        calibrating = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
+        graph = quantized(model, recipe, data, cache_folder(), lambda done: bar.update(calibrating, completed=done))
+    return graph, recipe, tokenizer
+
+
+def write(graph: fx.GraphModule, recipe: Recipe, options: Options, kind: str, path: Path) -> dict[str, Any]:
+    """→ what is to be said of the file"""
+    says = about(graph, recipe, options.model)
+    copy = checkpoint.copied(graph)
+    if kind == "pt2":
+        return {"quantized": pt2.write(copy, path, says)}
+    made = onnx_file.write(copy, path, says)
+    if made.widened:
+        err.print(f"{len(made.widened)} linears in bf16 are in float32 in the file: {', '.join(made.widened)}")
+    return {"opset": made.opset, "quantized": made.linears, "widened": made.widened, "operators": made.operators}
+
+
+def checked(
+    reference: Any, other: Any, tokenizer: Any, examples: list[Example], answering: bool, least: float
+) -> Agreement:
+    """Both are given the questions with their passages, and answer them if they are for that."""
+    want, got = Recorder(reference), Recorder(other)
+    if answering:
+        wanted, answers = (answer_texts(examples, predict(model, tokenizer, examples)) for model in (want, got))
+        ids = [example.id for example in examples]
+        return agreement(want, got, [wanted[name] for name in ids], [answers[name] for name in ids], least)
+    with torch.inference_mode():
+        for window in make_windows(tokenizer, examples):
+            batch = collate([window], tokenizer.pad_token_id)
+            want(**batch)
+            got(**batch)
+    return agreement(want, got)
+
+
+def story() -> list[Example]:
+    return [Example(str(number), "story", STORY, question, ()) for number, question in enumerate(QUESTIONS)]
+
+
+def _who(kind: str, other: Any) -> dict[str, Any]:
+    return {"provider": other.provider, "nodes": other.nodes} if kind == "onnx" else {"provider": "torch"}
+
+
+def _words(found: Agreement) -> str:
+    db = f"SQNR {found.sqnr_db:.1f} dB (at least {LEAST_DB:.0f})"
+    return f"{db}, {found.equal} of {found.questions} answers equal"
+
+
+def _print(result: dict[str, Any], found: Agreement | None) -> None:
+    size = sum(result["files"].values()) / 1e6
+    out.print(f"{result['output']}: {result['format']}, {result['quantized']} linears in 8 bits, {size:.1f} MB in "
+              f"{len(result['files'])} file{'s' * (len(result['files']) > 1)}, {result['seconds']:.1f} s")  # fmt: skip
+    if found is None:
+        out.print("not checked")
+        return
+    check = result["check"]
+    nodes = "".join(f", {count} nodes on {name}" for name, count in check.get("nodes", {}).items())
+    out.print(f"checked against {result['target']['requested']} in {check['provider']}{nodes}: {_words(found)}")

@@ -1,0 +1,78 @@
+"""`export` as a user calls it: the file, the report, the gate, and what can't be done."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tests.cli import Cli
+from tests.models.samples import tiny_folder
+from toolkit.export import check
+from toolkit.onnx_session import open_session
+
+SAMPLE = str(Path(__file__).parents[1] / "data" / "squad" / "sample-v1.1.json.gz")
+INT = ("--precision", "int")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_folder(tmp_path_factory.mktemp("models") / "tiny"))
+
+
+def test_a_static_model_as_onnx(cli: Cli, tiny: str, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "tiny.onnx"
+    static = ("--scheme", "static", "--calibration", SAMPLE, "--samples", "4")
+    asked = ("export", "--format", "onnx", "--output", str(output), "--data", SAMPLE, "--limit", "5")
+    made = cli("--json", "--model", tiny, *INT, *static, *asked, "--min-equal", "0")
+    assert made.code == 0, made.err
+    found = made.json
+    assert (found["format"], found["opset"], found["quantized"], found["swapped"]) == ("onnx", 18, 6, 6)
+    assert found["target"]["requested"] == "cpu" and found["scheme"] == "static" and found["widened"] == []
+    assert found["files"] == {"tiny.onnx": output.stat().st_size} and list(output.parent.iterdir()) == [output]
+    assert found["check"]["provider"] == "CPUExecutionProvider" and found["check"]["questions"] == 5
+    assert found["check"]["passed"] and sum(found["check"]["nodes"].values()) > 50
+    assert found["operators"]["QuantizeLinear"] == 4
+    assert open_session(output).opened.metadata["opswap.model"] == "tiny"
+
+
+def test_pt2_in_words(cli: Cli, tiny: str, tmp_path: Path) -> None:
+    made = cli("--model", tiny, *INT, "export", "--format", "pt2", "--output", str(tmp_path / "tiny.pt2"))
+    assert made.code == 0, made.err
+    assert "pt2, 6 linears in 8 bits" in made.out and "checked against cpu in torch" in made.out
+
+
+def test_a_file_that_disagrees_is_not_written(cli: Cli, tiny: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(check, "LEAST_DB", 1000.0)
+    made = cli("--model", tiny, *INT, "export", "--format", "pt2", "--output", str(tmp_path / "tiny.pt2"))
+    assert made.code == 3 and "was not written: it disagrees with cpu: SQNR" in made.err
+    assert list(tmp_path.iterdir()) == []
+
+
+REFUSED = {
+    "another target": (("--target", "aie", *INT), (), 2, "leave --target out"),
+    "another precision": (("--precision", "bf16"), (), 2, "onnx is written at precision fp or int, not bf16"),
+    "no data": ((), ("--limit", "5"), 2, "--limit shortens --data"),
+    "no such provider": ((), ("--provider", "cuda"), 1, "has no provider cuda; it has"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_done_is_said_before_anything_is_loaded(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    before, after, code, said = REFUSED[case]
+    monkeypatch.setattr("commands.export.load_any", lambda *given: pytest.fail("the model was loaded"))
+    made = cli(*before, "export", "--format", "onnx", "--output", str(tmp_path / "x.onnx"), *after)
+    assert made.code == code and said in made.err and list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_named(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
+    asked = ("export", "--format", "onnx", "--output", str(tmp_path / "x.onnx"))
+    cli(*asked).fails_in_one_line(1, "ONNX is written with onnxscript, which is not installed", "pip install")
+
+
+def test_a_place_that_is_none(cli: Cli, tiny: str, tmp_path: Path) -> None:
+    made = cli("--model", tiny, "export", "--format", "pt2", "--output", str(tmp_path))
+    assert made.code == 1 and "is a folder: give the name of a file" in made.err

@@ -1,0 +1,128 @@
+"""The road to the real NPU, on a stand-in for ONNX Runtime with its provider: nobody here has the hardware."""
+
+import sys
+from pathlib import Path
+
+import onnxruntime as real
+import pytest
+
+import targets
+from targets import aie
+from targets.aie import native
+from targets.base import NotNative, TargetUnavailable, UsageError
+from tests import tiny
+from tests.checks import assert_sqnr
+from toolkit import Recipe, report_of, transform
+
+STANDIN = Path(__file__).parent / "standin"
+XDNA, XDNA2 = "1022:1502", "1022:17f0"
+INT = Recipe(precision="int")
+
+
+@pytest.fixture
+def npu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A machine with an XDNA2 NPU and the provider for it. → the stand-in for onnxruntime"""
+    monkeypatch.syspath_prepend(str(STANDIN))
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    import onnxruntime as standin
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", standin)  # the real one is put back at the end
+    monkeypatch.setattr(standin, "REAL", real)
+    monkeypatch.setattr(aie, "DEVICE_NODE", tmp_path)
+    for module in (aie, native):
+        monkeypatch.setattr(module, "pci_ids", lambda: frozenset({XDNA2}))
+    monkeypatch.setenv("OPSWAP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(native.REPORT, native.REPORT_NAME)
+    return standin
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"a model")
+    return path
+
+
+def test_with_provider_and_device_the_target_is_native(npu) -> None:
+    assert targets.diagnose("aie") == {"available": True, "native": True, "reason": None}
+
+
+@pytest.mark.parametrize("left", [3, 0])
+def test_a_model_runs_on_the_npu_and_the_report_says_where(npu, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    monkeypatch.setenv("STANDIN", f"cpu={left}")
+    model = tiny.build("bert")
+    graph = transform(model, INT, "aie")
+    inputs = tiny.inputs(model, 3, 11)
+    got, want = graph(**inputs), transform(model, INT, "cpu")(**inputs)
+    assert type(got) is type(want)
+    assert_sqnr(got.start_logits, want.start_logits, 35.0)
+    found = report_of(graph)
+    assert found.swapped == 12 and [entry["name"] for entry in found.kept] == ["qa_outputs"]
+    assert found.target | {"reason": None} == {
+        "requested": "aie", "executed": "aie", "native": True, "device": "XDNA2 (Strix, Krackan)",
+        "isa": "VitisAIExecutionProvider", "reason": None,
+    }  # fmt: skip
+    assert str(found.target["reason"]).endswith(f"{left} on CPU, {100 - left} on NPU")
+    given, entries = npu.OPENED[-1]
+    assert given["target"] == "X2" and given["cache_key"].startswith("BertForQuestionAnswering-")
+    assert "session.disable_cpu_ep_fallback" not in entries
+    if left:
+        with pytest.raises(NotNative, match="leaves 3 nodes to the CPU"):
+            transform(model, INT, "aie", strict=True)
+        assert npu.OPENED[-1][1]["session.disable_cpu_ep_fallback"] == "1"
+
+
+@pytest.mark.parametrize(("behaviour", "said"), [
+    ("broken", "the NPU's compiler failed: .*no kernel for this node"),
+    ("dropped", "VitisAIExecutionProvider was asked for, and the session has"),
+])  # fmt: skip
+def test_what_cannot_run_there_is_emulated_and_said(
+    npu, monkeypatch: pytest.MonkeyPatch, behaviour: str, said: str
+) -> None:
+    monkeypatch.setenv("STANDIN", behaviour)
+    model = tiny.build("bert")
+    graph = transform(model, INT, "aie")
+    target = report_of(graph).target
+    assert target["executed"] == "aie-emulated" and not target["native"]
+    with pytest.raises(NotNative, match=said):
+        transform(model, INT, "aie", strict=True)
+    inputs = tiny.inputs(model, 2, 9)
+    assert_sqnr(graph(**inputs).end_logits, transform(model, INT, "cpu")(**inputs).end_logits, 35.0)
+
+
+def test_a_compiler_that_hangs_is_ended(npu, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STANDIN", "slow")
+    monkeypatch.setenv(native.LIMIT, "0.2")
+    with pytest.raises(TargetUnavailable, match=f"ended after 0.2 s without a result: raise {native.LIMIT}"):
+        native.open_native(file, file.parent / "cache", strict=False)
+
+
+@pytest.mark.parametrize("value", ["0", "soon", "-1", "inf", "nan"])
+def test_a_limit_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(native.LIMIT, value)
+    with pytest.raises(UsageError, match="must be a number of seconds"):
+        native.limit()
+
+
+def test_options_go_by_the_device(npu, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = {"cache_dir": str(file.parent), "cache_key": "key"}
+    assert native.options(file.parent, "key") == {**plain, "target": "X2"}
+    monkeypatch.setenv(native.CONFIG, str(file))
+    assert native.options(file.parent, "key") == {**plain, "target": "X2", "config_file": str(file)}
+    monkeypatch.delenv(native.CONFIG)
+    monkeypatch.setattr(native, "pci_ids", lambda: frozenset({XDNA}))
+    with pytest.raises(TargetUnavailable, match=f"set {native.XCLBIN}"):
+        native.options(file.parent, "key")
+    monkeypatch.setenv(native.XCLBIN, str(file))
+    assert native.options(file.parent, "key") == {**plain, "target": "X1", "xclbin": str(file)}
+    monkeypatch.setenv(native.XCLBIN, "nowhere")
+    with pytest.raises(UsageError, match="names nowhere, which is no file"):
+        native.options(file.parent, "key")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"deviceStat": [{"name": "NPU"}]}'])
+def test_a_report_of_another_form_is_no_report(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "report.json"
+    assert native.report(path) == {}
+    path.write_text(text)
+    assert native.report(path) == {}

@@ -1,0 +1,48 @@
+"""Whether a file computes what the graph computes that it was made of."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.sensitivity.fidelity import Fidelity
+from toolkit.validate.measure import Recorder
+
+LEAST_DB = 35.0  # of the outputs at real tokens
+LEAST_EQUAL = 0.99  # of the answers
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """sqnr_db: of all outputs, infinite if they are equal; questions, equal: how many were asked, and answered alike;
+    least_equal: the share of equal ones that passes"""
+
+    sqnr_db: float
+    questions: int
+    equal: int
+    least_equal: float = LEAST_EQUAL
+
+    @property
+    def passed(self) -> bool:
+        return self.sqnr_db >= LEAST_DB and self.equal >= self.least_equal * self.questions
+
+    def as_json(self) -> dict[str, Any]:
+        """sqnr_db is null where the outputs are equal, bit for bit"""
+        return {
+            "sqnr_db": round(self.sqnr_db, 1) if math.isfinite(self.sqnr_db) else None,
+            "questions": self.questions,
+            "answers_equal": self.equal,
+            "passed": self.passed,
+        }
+
+
+def agreement(
+    want: Recorder, got: Recorder, wanted: Sequence[Any] = (), answers: Sequence[Any] = (), least: float = LEAST_EQUAL
+) -> Agreement:
+    """want, got: after the same calls; wanted, answers: what they answered, in the same order; least: the share of
+    equal ones that passes"""
+    fidelity, found = Fidelity(), got.outputs()
+    for name, value in want.outputs().items():
+        fidelity.add(value, found[name])
+    equal = sum(a == b for a, b in zip(wanted, answers, strict=True))
+    return Agreement(fidelity.sqnr_db, len(wanted), equal, least)

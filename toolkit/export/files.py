@@ -1,0 +1,48 @@
+"""Files written beside their place and renamed into it: the old one or the new, never a part."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from toolkit.export.errors import ExportError
+
+
+@contextmanager
+def beside(place: Path) -> Iterator[Path]:
+    """→ where to write the file; in the end it stands at `place`, with what was written beside it, unless something
+    was raised. Raises ExportError for a place that can't be written to."""
+    if place.is_dir() or not place.name:
+        raise ExportError(f"{place} is a folder: give the name of a file")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        new = place.parent / f".{place.name}.writing-{os.getpid()}"
+        new.mkdir()
+    except OSError as error:
+        raise ExportError(f"{place} can't be written to ({error.strerror or error}): give another place") from error
+    try:
+        yield new / place.name
+        _move(new, place)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def data_name(place: Path, digest: str) -> str:
+    """→ the name of the weights' file beside `place`; other weights have another name, so that the two files need not
+    change in one step"""
+    return f"{place.stem}-{digest[:12]}.data"
+
+
+def _move(new: Path, place: Path) -> None:
+    """First the weights, which nothing reads yet, then the file that names them; at last the weights of the old one."""
+    ours = re.compile(re.escape(place.stem) + r"-[0-9a-f]{12}\.data")
+    before = {path.name for path in place.parent.iterdir() if ours.fullmatch(path.name)}
+    written = sorted(new.iterdir(), key=lambda path: path.name == place.name)
+    for path in written:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(path, place.parent / path.name)
+    for name in before - {path.name for path in written}:
+        (place.parent / name).unlink()
