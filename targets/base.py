@@ -66,8 +66,9 @@ class Target:
     precisions: those it has. lower(graph, recipe): replaces every QuantizedLinear, in place.
     execution(precision): what would run, found without a graph. passes: rewrites of its own, before lower.
     fusions: the names of those in toolkit/fuse whose modules (targets/_fused.py) it has operators for.
-    unavailable(): None, or one line that says why nothing can run here. instead: what to say of a precision that the
-    hardware does not have, and what there is in its place.
+    fused: the precisions at which those fusions are made; quantized: those whose linears are made quantized ones
+    before it (targets/_linear.py, and targets/_fp8.py at fp8). unavailable(): None, or one line that says why nothing
+    can run here. instead: what to say of a precision that the hardware does not have, and what there is in its place.
     """
 
     name: str
@@ -76,6 +77,8 @@ class Target:
     execution: Callable[[str], Execution]
     passes: tuple[Pass, ...] = ()
     fusions: frozenset[str] = frozenset()
+    fused: tuple[str, ...] = ("int",)
+    quantized: tuple[str, ...] = ("int",)
     unavailable: Callable[[], str | None] = _always
     instead: Mapping[str, str] = field(default_factory=dict)
 

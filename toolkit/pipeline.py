@@ -126,15 +126,20 @@ def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = F
     """fuse, lower, in place, of a graph that is quantized if the recipe says so. → the graph"""
     chosen = targets.get(target)
     execution = targets.require_runnable(chosen, recipe.precision, strict)
+    if recipe.precision == "fp8" and recipe.precision in chosen.quantized:
+        quantize(graph, recipe)
     swapped = sum(isinstance(module, QuantizedLinear) for module in graph.modules())
-    fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision == "int" else {}
+    why_float = f"{chosen.name} has no operator of its own for it at precision {recipe.precision}"
+    if recipe.precision in set(chosen.fused) - set(chosen.quantized):
+        keep_float(graph, why_float)  # now: fusing gives linears other names
+    fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision in chosen.fused else {}
     floats = len(linears_of(graph))
     run(graph, chosen.passes)
     if recipe.precision == "fp8":
         keep_by_recipe(graph, recipe)
     lower(graph, chosen, recipe)
-    if recipe.precision != "int":
-        keep_float(graph, f"{chosen.name} has no operator of its own for it at precision {recipe.precision}")
+    if recipe.precision not in {*chosen.fused, *chosen.quantized}:
+        keep_float(graph, why_float)
         swapped = floats - len(linears_of(graph))
     attach(graph, recipe, chosen, execution, swapped, fused)
     return graph

@@ -6,7 +6,9 @@ from torch import fx, nn
 
 from operators.validate import MAX_K
 from targets._bf16 import Bf16Linear
+from targets._fp8 import Fp8Linear
 from targets._linear import Activation, QuantizedLinear
+from targets.base import UsageError
 from toolkit.recipe import Layer, Recipe
 from toolkit.report import keep, kept_names
 
@@ -24,14 +26,16 @@ def chosen(graph: fx.GraphModule, recipe: Recipe) -> list[str]:
 
 
 def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Activation] | None = None) -> int:
-    """nn.Linear → QuantizedLinear under the same name, unless the recipe keeps it or int32 could not hold its
-    sums; what it keeps in bf16 → Bf16Linear.
+    """nn.Linear → QuantizedLinear (Fp8Linear at fp8) under the same name, unless the recipe keeps it or int32 could not
+    hold its sums; what it keeps in bf16 → Bf16Linear.
 
     Weights are rounded here, int8 with one scale for each output channel. activations: what calibration found, by
     the linears' names; those without are quantized per token. → how many, by unique name.
     Raises ValueError, with the layer's name, for a weight that is not finite, UsageError for a pattern of the recipe
-    that matches no linear.
+    that matches no linear, and for fp8 with the scheme static.
     """
+    if recipe.precision == "fp8" and recipe.is_static():
+        raise UsageError("fp8 has a scale for each token; got the scheme static; leave it out")
     swapped, linears, found = 0, linears_of(graph), activations or {}
     recipe.require_matches({*linears, *kept_names(graph)})
     for name, linear in linears.items():
@@ -44,7 +48,8 @@ def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Ac
             continue
         try:
             how = found.get(name, Activation(layer.symmetric))
-            quantized = QuantizedLinear.from_linear(linear, how)
+            fp8 = layer.precision == "fp8"
+            quantized = Fp8Linear.from_linear(linear) if fp8 else QuantizedLinear.from_linear(linear, how)
         except ValueError as error:
             raise ValueError(f"linear {name} cannot be quantized: {error}") from error
         graph.set_submodule(name, quantized.eval())
@@ -70,7 +75,7 @@ def keep_by_recipe(graph: fx.GraphModule, recipe: Recipe) -> None:
 
 def _why_not(linear: nn.Linear, layer: Layer) -> str | None:
     """→ why `linear` is not quantized, None if it is"""
-    if layer.precision != "int":
+    if layer.precision not in ("int", "fp8"):
         return layer.why
     if linear.in_features > MAX_K:
         return f"int32 holds the sums of at most {MAX_K} products; it has {linear.in_features}"

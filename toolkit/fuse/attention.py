@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from targets._bf16 import Bf16Linear
+from targets._fp8 import Fp8Linear
 from targets._fused import Attention, AttentionRows, Quantize
 from targets._linear import QuantizedLinear
 from toolkit.fuse.mask import MASK, is_padding_mask
@@ -20,7 +21,7 @@ SDPA = aten.scaled_dot_product_attention.default
 NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 RESHAPES = (aten.view.default, aten.reshape.default)
 COPIES = (aten.contiguous.default, aten.clone.default)
-STACKABLE = (QuantizedLinear, nn.Linear, Bf16Linear)
+STACKABLE = (QuantizedLinear, Fp8Linear, nn.Linear, Bf16Linear)
 Keys = tuple[fx.Node, fx.Node | None]
 
 
@@ -109,7 +110,7 @@ def stack(parts: list[Any]) -> nn.Module:
         bias = torch.cat([none if part.bias is None else part.bias for part in parts])
     weight = torch.cat([part.weight for part in parts])
     if isinstance(parts[0], QuantizedLinear):
-        return QuantizedLinear(weight, torch.cat([part.scale for part in parts]), bias, parts[0].activation)
+        return type(parts[0])(weight, torch.cat([part.scale for part in parts]), bias, parts[0].activation)
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight, requires_grad=False)
     linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)  # type: ignore[assignment]
