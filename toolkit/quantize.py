@@ -8,7 +8,6 @@ from operators.validate import MAX_K
 from targets._bf16 import Bf16Linear
 from targets._fp8 import Fp8Linear
 from targets._linear import Activation, QuantizedLinear
-from targets.base import UsageError
 from toolkit.recipe import Layer, Recipe
 from toolkit.report import keep, kept_names
 
@@ -32,10 +31,8 @@ def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Ac
     Weights are rounded here, int8 with one scale for each output channel. activations: what calibration found, by
     the linears' names; those without are quantized per token. → how many, by unique name.
     Raises ValueError, with the layer's name, for a weight that is not finite, UsageError for a pattern of the recipe
-    that matches no linear, and for fp8 with the scheme static.
+    that matches no linear.
     """
-    if recipe.precision == "fp8" and recipe.is_static():
-        raise UsageError("fp8 has a scale for each token; got the scheme static; leave it out")
     swapped, linears, found = 0, linears_of(graph), activations or {}
     recipe.require_matches({*linears, *kept_names(graph)})
     for name, linear in linears.items():
