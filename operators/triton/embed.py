@@ -9,14 +9,15 @@ from torch import Tensor
 
 from operators.triton import launch
 from operators.triton.launch import empty_rows
-from operators.triton.layer_norm import Norm, Rows, normalize
+from operators.triton.layer_norm import Norm, Rows, normalize, smoothed
 from operators.triton.levels import Levels, store_levels
 from operators.validate import require
 
 
 @triton.jit
 def _embed_kernel(
-    ids1, table1, ids2, table2, ids3, table3, gamma, beta, y, q, scales, zeros, M, N, eps, fixed_scale, fixed_zero,
+    ids1, table1, ids2, table2, ids3, table3, gamma, beta, smooth_scale, smooth_shift,
+    y, q, scales, zeros, M, N, eps, fixed_scale, fixed_zero, SMOOTH: tl.constexpr,
     THREE: tl.constexpr, QUANTIZE: tl.constexpr,
     HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -31,6 +32,7 @@ def _embed_kernel(
     value = normalize(value, gamma, beta, eps, columns, inside, N)
     tl.store(y + rows.to(tl.int64)[:, None] * N + columns[None, :], value.to(y.dtype.element_ty), mask=inside)
     if QUANTIZE:
+        value = smoothed(value, smooth_scale, smooth_shift, columns, N, SMOOTH)
         store_levels(value, rows, columns, inside, M, N, q, scales, zeros, fixed_scale, fixed_zero, HOW, FIXED, SNAP)
 
 
@@ -53,7 +55,8 @@ def embed_norm(ids: Sequence[Tensor], tables: Sequence[Tensor], how: Norm) -> tu
         pairs += pairs[:2] * (3 - len(tables))
         shape = launch.shape(n)
         constants: dict[str, object] = {"THREE": len(tables) == 3, "QUANTIZE": how.levels is not None}
+        constants["SMOOTH"] = how.smooth is not None
         constants |= {**launch.constants(levels), **shape._asdict()}
         fixed = (levels.scale, float(levels.zero_point))
-        _embed_kernel[shape.grid(m)](*pairs, how.gamma, how.beta, y, *rows, m, n, how.eps, *fixed, **constants)
+        _embed_kernel[shape.grid(m)](*pairs, *how.vectors(), y, *rows, m, n, how.eps, *fixed, **constants)
     return y, rows if how.levels else None

@@ -16,13 +16,29 @@ Rows = tuple[Tensor, Tensor, Tensor]
 
 
 class Norm(NamedTuple):
-    """gamma, beta float32 [N]; y comes out in `dtype`, and with `levels` its rows do too"""
+    """gamma, beta float32 [N]; y comes out in `dtype`, and with `levels` its rows do too, those of
+    y · smooth[0] + smooth[1] where `smooth` is given, both float32 [N]"""
 
     gamma: Tensor
     beta: Tensor
     eps: float
     dtype: torch.dtype
     levels: Levels | None
+    smooth: tuple[Tensor, Tensor] | None = None
+
+    def vectors(self) -> tuple[Tensor, ...]:
+        """→ gamma, beta and smooth, as the kernels take them"""
+        return self.gamma, self.beta, *(self.smooth or (self.gamma, self.beta))
+
+
+@triton.jit
+def smoothed(y, smooth_scale, smooth_shift, columns, N, SMOOTH: tl.constexpr):
+    """y [R, C] → what is quantized of it"""
+    if SMOOTH:
+        across = columns < N
+        scale = tl.load(smooth_scale + columns, mask=across, other=0.0)[None, :]
+        y = y * scale + tl.load(smooth_shift + columns, mask=across, other=0.0)[None, :]
+    return y
 
 
 @triton.jit
@@ -38,7 +54,8 @@ def normalize(value, gamma, beta, eps, columns, inside, N):
 
 @triton.jit
 def _norm_kernel(
-    x, sx, zx, sw, wsum, bias, residual, gamma, beta, y, q, scales, zeros, M, N, eps, fixed_scale, fixed_zero,
+    x, sx, zx, sw, wsum, bias, residual, gamma, beta, smooth_scale, smooth_shift,
+    y, q, scales, zeros, M, N, eps, fixed_scale, fixed_zero, SMOOTH: tl.constexpr,
     SPLIT: tl.constexpr, SHIFTED: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr, QUANTIZE: tl.constexpr,
     HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -52,6 +69,7 @@ def _norm_kernel(
     value = normalize(tl.where(inside, value, 0.0), gamma, beta, eps, columns, inside, N)
     tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
     if QUANTIZE:
+        value = smoothed(value, smooth_scale, smooth_shift, columns, N, SMOOTH)
         store_levels(value, rows, columns, inside, M, N, q, scales, zeros, fixed_scale, fixed_zero, HOW, FIXED, SNAP)
 
 
@@ -73,8 +91,9 @@ def _norm(x: Tensor | Parts, residual: Tensor | None, how: Norm) -> tuple[Tensor
     if m:
         shape = launch.shape(n)
         added = y if residual is None else residual.contiguous()
-        tensors = (source, *given, added, how.gamma, how.beta, y, *rows)
+        tensors = (source, *given, added, *how.vectors(), y, *rows)
         constants = {**constants, "RESIDUAL": residual is not None, "QUANTIZE": how.levels is not None}
+        constants["SMOOTH"] = how.smooth is not None
         constants = {**constants, **launch.constants(levels), **shape._asdict()}
         fixed = (levels.scale, float(levels.zero_point))
         _norm_kernel[shape.grid(m)](*tensors, m, n, how.eps, *fixed, **constants)

@@ -1,6 +1,6 @@
 """cuda's quantized linears: INT8 and FP8 on rows, each with what follows it in as few kernels as its tile allows."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from operators.triton.layer_norm import Norm
 from operators.triton.levels import FP8, Levels
 from operators.triton.source import Parts
 from targets._fp8 import Fp8Activation, Fp8Linear
-from targets._fused import Quantize, Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._fused import NormRows, Quantize, Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import Activation, QuantizedLinear, TargetLinear
 from targets._whole import QuantizeWhole
 
@@ -21,6 +21,20 @@ HALF = torch.float16
 
 def levels_of(activation: Activation) -> Levels:
     return Levels(FP8) if isinstance(activation, Fp8Activation) else Levels.of(*activation.levels())
+
+
+def hold_norm(module: Any, source: NormRows) -> None:
+    """Gives `module` what norm_of reads."""
+    module.eps, module.norm_levels = source.eps, None if source.activation is None else levels_of(source.activation)
+    for name in ("gamma", "beta", "smooth_scale", "smooth_shift"):
+        vector = getattr(source, name)
+        module.register_buffer(name, None if vector is None else vector.float())
+
+
+def norm_of(module: Any) -> Norm:
+    """→ the norm that a module holds, its floats of the module's `dtype`"""
+    smooth = None if module.smooth_scale is None else (module.smooth_scale, module.smooth_shift)
+    return Norm(module.gamma, module.beta, module.eps, module.dtype, module.norm_levels, smooth)
 
 
 class CudaLinear(TargetLinear):
@@ -103,18 +117,14 @@ class CudaRowsLinearGelu(CudaLinear):
 class CudaRowsLinearAddNorm(CudaLinear):
     """RowsLinearAddNorm: rows [T, K], residual [T, N] → y of `dtype`, or with an activation (y, rows of y)"""
 
-    gamma: Tensor
-    beta: Tensor
     dtype = torch.float32
 
     def __init__(self, source: RowsLinearAddNorm) -> None:
         super().__init__(source.linear)
-        self.eps, self.made = source.eps, None if source.activation is None else levels_of(source.activation)
-        self.register_buffer("gamma", source.gamma.float())
-        self.register_buffer("beta", source.beta.float())
+        hold_norm(self, source)
 
     def forward(self, made: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
-        y, out = self.normed(made, residual, Norm(self.gamma, self.beta, self.eps, self.dtype, self.made))
+        y, out = self.normed(made, residual, norm_of(self))
         return y if out is None else (y, out)
 
 

@@ -20,10 +20,10 @@ from targets._fused import (
     swap_modules,
 )
 from targets._linear import QuantizedLinear
+from targets._place import place
 from targets._whole import QuantizeWhole
 from targets.cuda import linear, norm
 from targets.cuda.attention import CudaAttention, CudaAttentionRows, Plan
-from targets.cuda.moving import compute_on, moved
 from targets.cuda.packed import split_rows
 
 QUANTIZED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
@@ -56,12 +56,9 @@ def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> Non
     swap_modules(graph, {kind: partial(made, plan=plan, inner=inner) for kind, made in attention.items()})
     if quantized:
         halve(graph)
-    if split_rows(graph, plan, device):
-        compute_on(graph, torch.device("cpu"))
-    else:
-        moved(graph, device)
-        compute_on(graph, device)
+    packed = split_rows(graph, plan, device)
     graph.recompile()
+    place(graph, torch.device("cpu") if packed else device)
 
 
 def halve(graph: fx.GraphModule) -> int:

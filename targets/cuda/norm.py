@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from operators.triton.embed import embed_norm
 from operators.triton.layer_norm import Norm, norm
 from targets._fused import EmbedNorm, NormRows, Rows
-from targets.cuda.linear import levels_of
+from targets.cuda.linear import hold_norm, norm_of
 
 
 class CudaNorm(nn.Module):
@@ -14,16 +14,16 @@ class CudaNorm(nn.Module):
 
     gamma: Tensor
     beta: Tensor
+    smooth_scale: Tensor | None
+    smooth_shift: Tensor | None
     dtype = torch.float32
 
     def __init__(self, source: NormRows) -> None:
         super().__init__()
-        self.eps, self.how = source.eps, None if source.activation is None else levels_of(source.activation)
-        self.register_buffer("gamma", source.gamma.float())
-        self.register_buffer("beta", source.beta.float())
+        hold_norm(self, source)
 
     def norm(self) -> Norm:
-        return Norm(self.gamma, self.beta, self.eps, self.dtype, self.how)
+        return norm_of(self)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Rows]:
         y, rows = norm(x, None, self.norm())

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from targets._place import move
 from targets.cuda.attention import Plan
 from targets.cuda.buckets import Replays
-from targets.cuda.moving import moved
 
 opswap, aten = torch.ops.opswap, torch.ops.aten
 NAME = "packed"
@@ -72,14 +72,14 @@ def _copy(gm: fx.GraphModule, inputs: list[fx.Node], between: set[fx.Node], ends
 
 
 class PackedRows(nn.Module):
-    """ids of the real tokens [T], …, starts int32 [B + 1], on any device → a tuple of rows [T, C] on the same
+    """ids of the real tokens [T], …, starts int32 [B + 1], on the CPU → a tuple of rows [T, C], there too
 
     The work is done on `device`; on a GPU what comes often is captured and replayed (buckets.py).
     """
 
     def __init__(self, core: fx.GraphModule, plan: Plan, device: torch.device) -> None:
         super().__init__()
-        moved(core, device)
+        move(core, device)
         self.held = (core,)  # in a tuple: its layers keep their names in the graph that calls this
         self.plan, self.device = plan, device
         self.replays: Replays | None = None
@@ -92,7 +92,7 @@ class PackedRows(nn.Module):
             return self.run(list(given), longest)
         if self.replays is None:
             self.replays = Replays(self.run, self.device)
-        return tuple(rows.to(starts.device) for rows in self.replays(ids, starts, longest))
+        return tuple(rows.cpu() for rows in self.replays(ids, starts, longest))
 
     def run(self, given: list[Tensor], longest: int) -> tuple[Tensor, ...]:
         """given: on the device already; longest: at least the tokens of the longest sequence"""

@@ -65,11 +65,8 @@ def test_static_scales_make_rows_in_the_matrix_kernel(monkeypatch):
     """and symmetric ones, which have no zero point"""
     from targets.cuda import linear
 
-    made = []
-    real = linear.int8.linear_int8_levels
-    monkeypatch.setattr(
-        linear.int8, "linear_int8_levels", lambda *args, **named: made.append(1) or real(*args, **named)
-    )
+    made, real = [], linear.int8.linear_int8_levels
+    monkeypatch.setattr(linear.int8, "linear_int8_levels", lambda *args, **kw: made.append(1) or real(*args, **kw))
     model = tiny.build("bert")
     data = [tiny.inputs(model, 3, 17, seed=seed) for seed in range(2)]
     recipe = Recipe("int", scheme="static", symmetric=True)
@@ -96,6 +93,16 @@ def test_without_fusions():
     close("bert", "int", graph)
 
 
+def test_smoothing_is_part_of_the_norms():
+    model = tiny.build("bert")
+    data = [tiny.inputs(model, 3, 17, seed=seed) for seed in range(2)]
+    graph = transform(model, Recipe("int"), "cuda", data=data)
+    assert any(getattr(module, "smooth_scale", None) is not None for module in graph.modules())
+    real_tokens = data[0]["attention_mask"].bool()
+    want = transform(model, Recipe("int"), "cpu", data=data)(**data[0])[0]
+    assert_sqnr(graph(**data[0])[0][real_tokens], want[real_tokens], GATE_DB["int"])
+
+
 def test_layers_kept_in_float_and_bf16():
     from toolkit.recipe import Rule
 
@@ -110,10 +117,8 @@ def test_the_model_and_copies_stay_as_they_are():
     given = tiny.inputs(model, 2, 9)
     want = graph(**given)[0]
     assert torch.equal(copy.deepcopy(graph)(**given)[0], want)
-    after = model.state_dict()
-    assert all(
-        torch.equal(after[name], tensor) and after[name].device == tensor.device for name, tensor in before.items()
-    )
+    for name, tensor in model.state_dict().items():
+        assert tensor.device == before[name].device and torch.equal(tensor, before[name])
 
 
 def test_fp8_has_no_static_scales():
@@ -122,13 +127,12 @@ def test_fp8_has_no_static_scales():
         transform(model, Recipe("fp8", scheme="static"), "cuda", data=[tiny.inputs(model, 1, 4)])
 
 
-@pytest.mark.parametrize("precision", ["int", "fp8"])
-def test_a_real_question(precision):
+def test_a_real_question():
     model, tokenizer = load("minilm-squad")
     text = "The bridge over the Tay was opened in 1878 and fell in a storm a year later."
     given = tokenizer("When did the bridge fall?", text, return_tensors="pt")
     with torch.no_grad():
         want = model(**given)
-    have = transform(model, Recipe(precision), "cuda")(**given)
+    have = transform(model, Recipe("int"), "cuda")(**given)
     assert int(have.start_logits.argmax()) == int(want.start_logits.argmax())
     assert int(have.end_logits.argmax()) == int(want.end_logits.argmax())

@@ -1,4 +1,4 @@
-"""The INT8 linear: integers equal to the reference's at awkward sizes and extremes, then what the kernel does to them."""
+"""The INT8 linear: integers equal to the reference's at awkward sizes and extremes, then their floats and levels."""
 
 import pytest
 import torch

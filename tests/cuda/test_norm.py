@@ -41,6 +41,21 @@ def test_rows_are_those_of_the_floats_that_came_out(device, name):
     assert y[1:4].isnan().all() and y[[0, 4, 7]].isfinite().all()
 
 
+def test_rows_of_what_is_smoothed(device):
+    smooth = random(50, seed=5), random(50, seed=6)
+    made = how(50, device, Levels.of(False))._replace(smooth=tuple(part.to(device) for part in smooth))
+    x = random(7, 50)
+    y, rows = norm(x.to(device), None, made)
+    assert_sqnr(y.cpu(), layer_norm(x, made), DB)
+    want = reference.quantize_per_token(y.cpu() * smooth[0] + smooth[1], False)
+    assert (rows[0].cpu().int() + 128 - want[0].int()).abs().max() <= 1
+    assert_sqnr(rows[1].cpu(), want[1], DB)
+    table, ids = random(9, 50), torch.arange(9)
+    both, rows = embed_norm([ids.to(device)] * 2, [table.to(device)] * 2, made)
+    want = reference.quantize_per_token(both.cpu() * smooth[0] + smooth[1], False)
+    assert (rows[0].cpu().int() + 128 - want[0].int()).abs().max() <= 1
+
+
 def test_halves_in_and_out(device):
     x, added, made = random(5, 40).half(), random(5, 40, seed=2).half(), how(40, device, dtype=torch.float16)
     y, _ = norm(x.to(device), added.to(device), made)
