@@ -5,7 +5,7 @@ import pytest
 from operators.triton import tiles
 from operators.triton.tiles import LIBRARY, Tile, as_entry, choose, is_tuned, nearest
 
-CHIPS = ["sm_80", "sm_89", "sm_90", "interpreter"]
+CHIPS = ["sm_80", "sm_89", "sm_90", "sm_120", "interpreter"]
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -25,7 +25,7 @@ def test_only_int8_is_split():
         assert all(entry["tile"].get("split", 1) == 1 for entry in chip["fp8"])
 
 
-@pytest.mark.parametrize("chip, known", [("sm_86", "sm_80"), ("sm_89", "sm_89"), ("sm_100", "sm_90")])
+@pytest.mark.parametrize("chip, known", [("sm_86", "sm_80"), ("sm_100", "sm_90"), ("sm_121", "sm_120")])
 def test_a_chip_that_is_not_listed_has_an_older_ones(chip, known):
     assert nearest(chip) == known
     assert is_tuned(chip) is bool(tiles.table()["chips"][known]["tuned"])
