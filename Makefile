@@ -7,9 +7,10 @@ PY := .venv/bin/python
 run: .venv/run kernels
 	$(PY) run.py --target aie --precision int
 
-test: .venv/dev .venv/other kernels lint
+test: .venv/dev .venv/other .venv/gpu kernels lint
 	$(PY) -m pytest
 	PYTHONPATH=.venv/quantizers $(PY) -m pytest tests/toolkit/test_quantizers.py
+	TRITON_INTERPRET=1 PYTHONPATH=.venv/triton $(PY) -m pytest tests/cuda
 
 smoke: .venv/dev kernels
 	$(PY) -m pytest tests/smoke
@@ -35,6 +36,10 @@ kernels: .venv/run
 
 .venv/other: requirements-quantizers.txt .venv/run
 	$(PY) -m pip install --quiet --upgrade --target .venv/quantizers --no-deps --requirement requirements-quantizers.txt
+	touch $@
+
+.venv/gpu: requirements-triton.txt .venv/run
+	$(PY) -m pip install --quiet --upgrade --target .venv/triton --no-deps --requirement requirements-triton.txt
 	touch $@
 
 clean:

@@ -45,7 +45,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"show_default": True})
 @click.option("--target", default="cpu", help="cpu, customcpu, aie, cuda or hpu; `doctor` says what each can do here.")
-@click.option("--precision", default="fp", help="fp (float32), bf16 or int (8 bits); each target names those it has.")
+@click.option("--precision", default="fp", help="fp (float32), bf16, fp16, int or fp8; each target names those it has.")
 @click.option(
     "--scheme", default="dynamic", help="How activations are quantized: dynamic, a scale for each token, or static."
 )

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from operators import reference
 from targets._linear import Activation, QuantizedLinear
 
 Rows = tuple[Tensor, Tensor, Tensor]
@@ -27,7 +26,7 @@ class Quantize(nn.Module):
         self.activation, self.levels = activation, activation.levels()
 
     def forward(self, x: Tensor) -> Rows:
-        return torch.ops.opswap.quantize_per_token(x, *self.levels)
+        return self.activation.quantize(x)
 
     def extra_repr(self) -> str:
         return str(self.activation)
@@ -41,7 +40,7 @@ class RowsLinear(nn.Module):
         self.linear = linear
 
     def forward(self, rows: Rows) -> Tensor:
-        return multiply(rows, self.linear)
+        return self.linear.multiply(rows)
 
 
 class RowsLinearGelu(nn.Module):
@@ -52,7 +51,7 @@ class RowsLinearGelu(nn.Module):
         self.linear, self.activation, self.levels = linear, activation, activation.levels()
 
     def forward(self, rows: Rows) -> Rows:
-        return torch.ops.opswap.quantize_per_token(F.gelu(multiply(rows, self.linear)), *self.levels)
+        return self.activation.quantize(F.gelu(self.linear.multiply(rows)))
 
 
 class NormRows(nn.Module):
@@ -88,7 +87,7 @@ class NormRows(nn.Module):
         if self.activation is None:
             return y
         read = y if self.smooth is None else torch.addcmul(self.smooth[1], y, self.smooth[0])
-        return y, torch.ops.opswap.quantize_per_token(read, *self.levels)
+        return y, self.activation.quantize(read)
 
     def extra_repr(self) -> str:
         return f"{self.gamma.shape[0]}, eps={self.eps}, {self.activation}{'' if self.smooth is None else ', smooth'}"
@@ -129,7 +128,7 @@ class RowsLinearAddNorm(NormRows):
         self.linear = linear
 
     def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
-        return super().forward(multiply(rows, self.linear) + residual)
+        return super().forward(self.linear.multiply(rows) + residual)
 
 
 class Attention(nn.Module):
@@ -160,22 +159,13 @@ class AttentionRows(nn.Module):
         self.activation, self.levels = activation, activation.levels()
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
-        y = attend(qkv, starts, keep, self.heads, self.scale)
-        return torch.ops.opswap.quantize_per_token(y, *self.levels)
+        return self.activation.quantize(attend(qkv, starts, keep, self.heads, self.scale))
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, scale={self.scale}, precise={self.precise}, {self.activation}"
 
 
 FUSED = (Quantize, RowsLinear, RowsLinearGelu, NormRows, EmbedNorm, RowsLinearAddNorm, Attention, AttentionRows)
-
-
-def multiply(rows: Rows, linear: QuantizedLinear) -> Tensor:
-    """rows [T, K] → float32 [T, N], the numbers that `linear` itself computes from them"""
-    q, scale, zero_point = rows
-    packed = torch.ops.opswap.pack_weight(linear.weight)
-    acc = torch.ops.opswap.int8_matmul(q, zero_point, packed, linear.weight_sum)
-    return reference.scaled(acc, scale, linear.scale, linear.bias)
 
 
 # an operator, so that a loop over sequences whose number nobody knows yet can be exported

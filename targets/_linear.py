@@ -35,6 +35,10 @@ class Activation:
         """→ symmetric, fixed_scale and fixed_zero, as every operator that quantizes takes them"""
         return self.symmetric, self.scale or 0.0, self.zero_point
 
+    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x float32 [..., K] → rows, the leading sizes as one"""
+        return torch.ops.opswap.quantize_per_token(x, *self.levels())
+
 
 class QuantizedLinear(nn.Module):
     """A linear layer in int8, with no target yet: its forward is the reference arithmetic, so it runs
@@ -68,6 +72,13 @@ class QuantizedLinear(nn.Module):
         """x float32 [..., K] → float32 [..., N]"""
         packed = reference.pack_weight(self.weight)
         return reference.linear_int8(x, packed, self.weight_sum, self.scale, self.bias, *self.activation.levels())
+
+    def multiply(self, rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """rows [T, K], as its activation makes them → float32 [T, N]"""
+        q, scale, zero_point = rows
+        packed = torch.ops.opswap.pack_weight(self.weight)
+        acc = torch.ops.opswap.int8_matmul(q, zero_point, packed, self.weight_sum)
+        return reference.scaled(acc, scale, self.scale, self.bias)
 
     def extra_repr(self) -> str:
         return describe(self)

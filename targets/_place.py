@@ -1,6 +1,7 @@
 """A finished graph on another device of PyTorch's: called with tensors from anywhere, it answers on the CPU."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,9 @@ def place(graph: fx.GraphModule, device: torch.device, wrap: Callable[[fx.GraphM
 
     The graph's modules move to the device; the model that it was captured from stays where it is.
     """
-    moved = fx.GraphModule(graph, copy.deepcopy(graph.graph), class_name=type(graph).__name__).eval()
+    with warnings.catch_warnings():  # copying how the graph is called asks torch for something that it calls outdated
+        warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
+        moved = fx.GraphModule(graph, copy.deepcopy(graph.graph), class_name=type(graph).__name__).eval()
     move(moved, device)
     run = wrap(moved) if wrap else moved
 

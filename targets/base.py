@@ -68,10 +68,11 @@ class Target:
     precisions: those it has. lower(graph, recipe): replaces every QuantizedLinear, in place.
     execution(precision): what would run, found without a graph. passes: rewrites of its own, before lower.
     fusions: the names of those in toolkit/fuse whose modules (targets/_fused.py) it has operators for.
-    unavailable(): None, or one line that says why nothing can run here. instead: what to say of a precision that the
-    hardware does not have, and what there is in its place. schemes: how linears in int may treat their activations;
-    "weight" leaves them in float, and the target's lower a WeightLinear. native: how it runs an exported file by
-    itself, where its execution says that it runs natively.
+    fused: the precisions at which those fusions are made; quantized: those whose linears are made quantized ones
+    before it (targets/_linear.py, and targets/_fp8.py at fp8). unavailable(): None, or one line that says why nothing
+    can run here. instead: what to say of a precision that the hardware does not have, and what there is in its place.
+    schemes: how linears in int may treat their activations; "weight" leaves them in float, and the target's lower a
+    WeightLinear. native: how it runs an exported file by itself, where its execution says that it runs natively.
     """
 
     name: str
@@ -80,6 +81,8 @@ class Target:
     execution: Callable[[str], Execution]
     passes: tuple[Pass, ...] = ()
     fusions: frozenset[str] = frozenset()
+    fused: tuple[str, ...] = ("int",)
+    quantized: tuple[str, ...] = ("int",)
     unavailable: Callable[[], str | None] = _always
     instead: Mapping[str, str] = field(default_factory=dict)
     schemes: tuple[str, ...] = ("dynamic", "static")

@@ -21,7 +21,7 @@ from toolkit.integers import to_int
 from toolkit.lower import lower
 from toolkit.native import go_native
 from toolkit.qdq import read_qdq
-from toolkit.quantize import keep_by_recipe, keep_float, linears_of
+from toolkit.quantize import keep_by_recipe, keep_float, linears_of, quantize
 from toolkit.quantizers import NATIVE, Accuracy
 from toolkit.recipe import Recipe
 from toolkit.report import ELSEWHERE, attach, extra_terms
@@ -119,13 +119,18 @@ def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = F
     """
     chosen = targets.get(target)
     execution = targets.require_runnable(chosen, recipe.precision, strict)
+    if recipe.precision == "fp8" and recipe.precision in chosen.quantized:
+        quantize(graph, recipe)
     swapped = sum(isinstance(module, QuantizedLinear | WeightLinear) for module in graph.modules()) - extra_terms(graph)
     if recipe.precision == "int" and execution.native and chosen.native is not None:
         outside, execution = go_native(graph, recipe, chosen, execution, strict)
         if outside is not None:
             attach(outside, recipe, chosen, execution, swapped, {})
             return outside
-    fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision == "int" else {}
+    why_float = f"{chosen.name} has no operator of its own for it at precision {recipe.precision}"
+    if recipe.precision in set(chosen.fused) - set(chosen.quantized):
+        keep_float(graph, why_float)  # now: fusing gives linears other names
+    fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision in chosen.fused else {}
     for module in graph.modules():
         if isinstance(module, Attention | AttentionRows):
             module.precise = recipe.attention == "fp" or (recipe.attention == "auto" and ELSEWHERE in graph.meta)
@@ -134,8 +139,8 @@ def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = F
     if recipe.precision == "fp8":
         keep_by_recipe(graph, recipe)
     lower(graph, chosen, recipe)
-    if recipe.precision != "int":
-        keep_float(graph, f"{chosen.name} has no operator of its own for it at precision {recipe.precision}")
+    if recipe.precision not in {*chosen.fused, *chosen.quantized}:
+        keep_float(graph, why_float)
         swapped = floats - len(linears_of(graph))
     attach(graph, recipe, chosen, execution, swapped, fused)
     return graph

@@ -6,6 +6,7 @@ from torch import fx, nn
 
 from operators.validate import MAX_K
 from targets._bf16 import Bf16Linear
+from targets._fp8 import Fp8Linear
 from targets._linear import Activation, QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.recipe import Layer, Recipe
@@ -27,8 +28,8 @@ def chosen(graph: fx.GraphModule, recipe: Recipe) -> list[str]:
 
 
 def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Activation] | None = None) -> int:
-    """nn.Linear → QuantizedLinear under the same name, unless the recipe keeps it or int32 could not hold its
-    sums; what it keeps in bf16 → Bf16Linear, what has the scheme weight → WeightLinear.
+    """nn.Linear → QuantizedLinear (Fp8Linear at fp8) under the same name, unless the recipe keeps it or int32 could not
+    hold its sums; what it keeps in bf16 → Bf16Linear, what has the scheme weight → WeightLinear.
 
     Weights are rounded here, int8 with one scale for each output channel. activations: what calibration found, by
     the linears' names; those without are quantized per token. → how many, by unique name.
@@ -46,15 +47,18 @@ def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Ac
                 graph.set_submodule(name, Bf16Linear(linear).eval())
             continue
         try:
-            if layer.scheme == WEIGHT:
-                quantized: nn.Module = WeightLinear.from_linear(linear)
-            else:
-                quantized = QuantizedLinear.from_linear(linear, found.get(name, Activation(layer.symmetric)))
+            quantized = _quantized(linear, layer, found.get(name, Activation(layer.symmetric)))
         except ValueError as error:
             raise ValueError(f"linear {name} cannot be quantized: {error}") from error
         graph.set_submodule(name, quantized.eval())
         swapped += 1
     return swapped
+
+
+def _quantized(linear: nn.Linear, layer: Layer, how: Activation) -> nn.Module:
+    if layer.precision == "fp8":
+        return Fp8Linear.from_linear(linear)
+    return WeightLinear.from_linear(linear) if layer.scheme == WEIGHT else QuantizedLinear.from_linear(linear, how)
 
 
 def keep_float(graph: fx.GraphModule, why: str) -> None:
@@ -75,7 +79,7 @@ def keep_by_recipe(graph: fx.GraphModule, recipe: Recipe) -> None:
 
 def _why_not(linear: nn.Linear, layer: Layer) -> str | None:
     """→ why `linear` is not quantized, None if it is"""
-    if layer.precision != "int":
+    if layer.precision not in ("int", "fp8"):
         return layer.why
     if linear.in_features > MAX_K and layer.scheme != WEIGHT:
         return f"int32 holds the sums of at most {MAX_K} products; it has {linear.in_features}"

@@ -31,7 +31,7 @@ def test_report_of_another_graph():
             "data to calibrate with; got none; give --calibration FILE",
         ),
         (Recipe("fp", scheme="static"), "cpu", UsageError, "static is for the precision int; got fp; leave it"),
-        (Recipe("int"), "cuda", TargetUnavailable, "not written yet"),
+        (Recipe("int"), "cuda", TargetUnavailable, r"torch.cuda.is_available\(\) is False"),
         (Recipe("int"), "hpu", UsageError, "no matrix product of 8-bit integers.*give --precision fp8"),
     ],
     ids=["unknown", "fp8 on cpu", "fp on aie", "static", "static fp", "cuda", "hpu"],

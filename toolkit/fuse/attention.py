@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from targets._bf16 import Bf16Linear
+from targets._fp8 import Fp8Linear
 from targets._fused import Attention, AttentionRows, Quantize
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
@@ -21,7 +22,7 @@ SDPA = aten.scaled_dot_product_attention.default
 NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 RESHAPES = (aten.view.default, aten.reshape.default)
 COPIES = (aten.contiguous.default, aten.clone.default)
-STACKABLE = (QuantizedLinear, WeightLinear, nn.Linear, Bf16Linear)
+STACKABLE = (QuantizedLinear, Fp8Linear, WeightLinear, nn.Linear, Bf16Linear)
 Keys = tuple[fx.Node, fx.Node | None]
 
 
@@ -110,7 +111,7 @@ def stack(parts: list[Any]) -> nn.Module:
         bias = torch.cat([none if part.bias is None else part.bias for part in parts])
     weight = torch.cat([part.weight for part in parts])
     if isinstance(parts[0], QuantizedLinear):
-        return QuantizedLinear(weight, torch.cat([part.scale for part in parts]), bias, parts[0].activation)
+        return type(parts[0])(weight, torch.cat([part.scale for part in parts]), bias, parts[0].activation)
     if isinstance(parts[0], WeightLinear):
         return WeightLinear(weight, torch.cat([part.scale for part in parts]), bias)
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from targets._fp8 import Fp8Linear
 from targets._fused import NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import Activation, QuantizedLinear
 from toolkit.fuse.matching import add_module, aten, is_rows, mark_rows, module_of, only_user, parameter, sites
@@ -22,7 +23,7 @@ def share_quantize(gm: fx.GraphModule) -> int:
     names: dict[Activation, str] = {}
     made: dict[Any, fx.Node] = {}
     fused = 0
-    for name, nodes in sites(gm, QuantizedLinear).items():
+    for name, nodes in {**sites(gm, QuantizedLinear), **sites(gm, Fp8Linear)}.items():
         if not all(is_rows(node.args[0]) for node in nodes):
             continue
         linear: Any = gm.get_submodule(name)

@@ -1,0 +1,62 @@
+"""The sum of a token's embeddings, normalized and quantized."""
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from operators.triton import launch
+from operators.triton.launch import empty_rows
+from operators.triton.layer_norm import Norm, Rows, normalize, smoothed
+from operators.triton.levels import Levels, store_levels
+from operators.validate import require
+
+
+@triton.jit
+def _embed_kernel(
+    ids1, table1, ids2, table2, ids3, table3, gamma, beta, smooth_scale, smooth_shift,
+    y, q, scales, zeros, M, N, eps, fixed_scale, fixed_zero, SMOOTH: tl.constexpr,
+    THREE: tl.constexpr, QUANTIZE: tl.constexpr,
+    HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, COLUMNS)
+    there = rows < M
+    inside = there[:, None] & (columns < N)[None, :]
+    value = _lookup(ids1, table1, rows, columns, there, inside, N)
+    value += _lookup(ids2, table2, rows, columns, there, inside, N)
+    if THREE:
+        value += _lookup(ids3, table3, rows, columns, there, inside, N)
+    value = normalize(value, gamma, beta, eps, columns, inside, N)
+    tl.store(y + rows.to(tl.int64)[:, None] * N + columns[None, :], value.to(y.dtype.element_ty), mask=inside)
+    if QUANTIZE:
+        value = smoothed(value, smooth_scale, smooth_shift, columns, N, SMOOTH)
+        store_levels(value, rows, columns, inside, M, N, q, scales, zeros, fixed_scale, fixed_zero, HOW, FIXED, SNAP)
+
+
+@triton.jit
+def _lookup(ids, table, rows, columns, there, inside, N):
+    where = tl.load(ids + rows, mask=there, other=0).to(tl.int64)
+    return tl.load(table + where[:, None] * N + columns[None, :], mask=inside, other=0.0).to(tl.float32)
+
+
+def embed_norm(ids: Sequence[Tensor], tables: Sequence[Tensor], how: Norm) -> tuple[Tensor, Rows | None]:
+    """ids int64 [M] for each table, tables [V, N] of any float type, two or three → LayerNorm of the sum of what they
+    hold there, and its rows. The ids are not checked: one that its table does not have reads other memory."""
+    require(len(ids) == len(tables) in (2, 3), "embed_norm: two or three tables were wanted", len(tables), "add them")
+    m, n = ids[0].shape[0], tables[0].shape[1]
+    y = torch.empty((m, n), dtype=how.dtype, device=tables[0].device)
+    levels = how.levels or Levels("symmetric")
+    rows = empty_rows(y, m if how.levels else 0, n, levels)
+    if m:
+        pairs = [part.contiguous() for pair in zip(ids, tables, strict=True) for part in pair]
+        pairs += pairs[:2] * (3 - len(tables))
+        shape = launch.shape(n)
+        constants: dict[str, object] = {"THREE": len(tables) == 3, "QUANTIZE": how.levels is not None}
+        constants["SMOOTH"] = how.smooth is not None
+        constants |= {**launch.constants(levels), **shape._asdict()}
+        fixed = (levels.scale, float(levels.zero_point))
+        _embed_kernel[shape.grid(m)](*pairs, *how.vectors(), y, *rows, m, n, how.eps, *fixed, **constants)
+    return y, rows if how.levels else None

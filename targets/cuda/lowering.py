@@ -1,0 +1,88 @@
+"""A fused graph → one that runs on the GPU: own modules, floats of 16 bits between them, and all rows as one call."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+
+from targets._fp8 import Fp8Linear
+from targets._fused import (
+    Attention,
+    AttentionRows,
+    EmbedNorm,
+    NormRows,
+    Quantize,
+    RowsLinear,
+    RowsLinearAddNorm,
+    RowsLinearGelu,
+    swap_modules,
+)
+from targets._linear import QuantizedLinear
+from targets._place import place
+from targets._whole import QuantizeWhole
+from targets.cuda import linear, norm
+from targets.cuda.attention import CudaAttention, CudaAttentionRows, Plan
+from targets.cuda.packed import split_rows
+
+QUANTIZED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    QuantizedLinear: linear.CudaLinear,
+    Fp8Linear: linear.CudaLinear,
+    RowsLinear: linear.CudaRowsLinear,
+    RowsLinearGelu: linear.CudaRowsLinearGelu,
+    RowsLinearAddNorm: linear.CudaRowsLinearAddNorm,
+    Quantize: linear.CudaQuantize,
+    QuantizeWhole: linear.CudaQuantizeWhole,
+    NormRows: norm.CudaNorm,
+    EmbedNorm: norm.CudaEmbedNorm,
+    nn.Linear: linear.FloatLinear,
+}
+# whose floats come out in `dtype`, and who reads floats of any type
+MAKERS = (linear.CudaRowsLinear, linear.CudaRowsLinearAddNorm, norm.CudaNorm, norm.CudaEmbedNorm, CudaAttention)
+READERS = (*MAKERS, CudaAttentionRows, linear.CudaQuantize, linear.FloatLinear)
+
+
+def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> None:
+    """Swaps, in place, every module that cuda has its own for, and moves what is computed to `device`.
+
+    At fp, bf16 and fp16 that is attention alone: linears, norms and GELU are PyTorch's.
+    """
+    plan, quantized = Plan(), precision in ("int", "fp8")
+    inner = linear.HALF if quantized and device.type == "cuda" else None
+    if quantized:
+        swap_modules(graph, QUANTIZED)
+    attention = {Attention: CudaAttention, AttentionRows: CudaAttentionRows}
+    swap_modules(graph, {kind: partial(made, plan=plan, inner=inner) for kind, made in attention.items()})
+    if quantized:
+        halve(graph)
+    packed = split_rows(graph, plan, device)
+    graph.recompile()
+    place(graph, torch.device("cpu") if packed else device)
+
+
+def halve(graph: fx.GraphModule) -> int:
+    """Floats of 16 bits between our own modules: those of MAKERS that only READERS read, at every call. → how many"""
+    calls: dict[str, list[fx.Node]] = {}
+    for node in graph.graph.find_nodes(op="call_module"):
+        calls.setdefault(node.target, []).append(node)
+    found = 0
+    for name, nodes in calls.items():
+        module = cast(Any, graph.get_submodule(name))
+        if isinstance(module, MAKERS) and not isinstance(module, CudaAttentionRows):
+            ours = all(_reads_any(graph, user) for node in nodes for user in _readers(node))
+            module.dtype = linear.HALF if ours else torch.float32
+            found += ours
+    return found
+
+
+def _readers(node: fx.Node) -> list[fx.Node]:
+    """→ what reads the floats of `node`, the first of its results where it has two"""
+    if any(user.op == "call_function" and "getitem" in str(user.target) for user in node.users):
+        parts = [user for user in node.users if user.args[1:] == (0,)]
+        return [user for part in parts for user in part.users]
+    return list(node.users)
+
+
+def _reads_any(graph: fx.GraphModule, user: fx.Node) -> bool:
+    return user.op == "call_module" and isinstance(graph.get_submodule(str(user.target)), READERS)

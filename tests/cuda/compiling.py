@@ -1,0 +1,112 @@
+"""Compiles kernels for GPUs that are not there, through their own wrappers: `python -m tests.cuda.compiling 90`.
+
+Prints a line for each kernel as JSON: its name, the matrix instructions in its PTX, registers, bytes of stack, and
+bytes of shared memory. Runs without TRITON_INTERPRET, in a process of its own.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from operators.triton import embed, fp8, int8, layer_norm, rows, tiles
+from operators.triton.levels import FP8, Levels
+from operators.triton.source import Parts
+
+M, N, K = 48, 384, 1536
+STATIC = Levels.of(False, 0.02, 100)
+
+
+def empty(*size: int, dtype: torch.dtype = torch.float32) -> Any:
+    return torch.empty(size, dtype=dtype)
+
+
+def compile_only(chip: int) -> None:
+    """From now on a launch compiles for sm_<chip>, says so, and runs nothing."""
+    target = GPUTarget("cuda", chip, 32)
+    driver.set_active(
+        SimpleNamespace(  # type: ignore[arg-type]
+            get_current_target=lambda: target, get_current_device=lambda: 0, get_current_stream=lambda device: 0
+        )
+    )
+    run = JITFunction.run
+
+    def compiled(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        print(json.dumps(described(self, run(self, *args, grid=grid, warmup=True, **kwargs))), flush=True)
+
+    JITFunction.run = compiled  # type: ignore[method-assign]
+
+
+def described(function: Any, kernel: Any) -> dict[str, Any]:
+    found = re.findall(r"wgmma\.mma_async[\w.]*|mma\.sync[\w.]*", kernel.asm["ptx"])
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+        usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    registers, stack = re.findall(r"REG:(\d+) STACK:(\d+)", usage)[0]
+    return {
+        "kernel": function.fn.__name__, "matrix": sorted(set(found)), "registers": int(registers),
+        "stack": int(stack), "shared": kernel.metadata.shared,
+    }  # fmt: skip
+
+
+def compile_rows() -> None:
+    """Every row kernel, in the forms that a model of precision int and fp8 uses"""
+    x, half = empty(M, N), empty(M, N, dtype=torch.float16)
+    weight = _int8_weight()
+    parts = Parts(empty(2, M, N, dtype=torch.int32), empty(M), empty(M, dtype=torch.int32), *_ends(weight), True)
+    norm = layer_norm.Norm(empty(N), empty(N), 1e-5, torch.float16, Levels.of(False))
+    for levels in (Levels.of(False), Levels.of(True), STATIC, *([Levels(FP8)] if tiles.chip() != "sm_80" else [])):
+        rows.quantize(half, levels)
+        layer_norm.norm(half, half, norm._replace(levels=levels))
+    rows.gelu_parts(parts, Levels.of(False))
+    rows.scale_parts(parts, torch.float16)
+    layer_norm.norm_parts(parts, half, norm)
+    ids = empty(M, dtype=torch.int64)
+    embed.embed_norm([ids] * 3, [x] * 3, norm)
+
+
+def compile_linears() -> None:
+    """The matrix kernels with every tile that the chip's table has"""
+    table = tiles.table()["chips"][tiles.chip()]
+    given = (empty(M, K, dtype=torch.int8), empty(M), empty(M, dtype=torch.int32))
+    for entry in table["int8"]:
+        tile = tiles.Tile(**entry["tile"])
+        int8.linear_int8_parts(given, _int8_weight(), tile)
+        int8.linear_int8(given, _int8_weight(), torch.float16, activation=True, tile=tile)
+    int8.linear_int8_levels(given, _int8_weight(), STATIC, True)
+    if tiles.chip() == "sm_80":
+        return  # it has no units for FP8
+    for entry in table["fp8"]:
+        weight = fp8.Weight(empty(N, K, dtype=torch.float8_e4m3fn), empty(N), empty(N))
+        q = empty(M, K, dtype=torch.float8_e4m3fn), *given[1:]
+        fp8.linear_fp8(q, weight, torch.float16, activation=True, tile=tiles.Tile(**entry["tile"]))
+
+
+def _int8_weight() -> int8.Weight:
+    return int8.Weight(empty(N, K, dtype=torch.int8), empty(N), empty(N, dtype=torch.int32), empty(N), True)
+
+
+def _ends(weight: int8.Weight) -> tuple[Any, ...]:
+    return weight.scale, weight.total, weight.bias
+
+
+def main(chip: int, which: str) -> None:
+    compile_only(chip)
+    tiles.chip = lambda: f"sm_{chip}"  # type: ignore[assignment]
+    {"rows": compile_rows, "linears": compile_linears}[which]()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,41 @@
+"""The kernels compile for real GPUs, with the matrix units' instructions and nothing spilled: no GPU is needed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+INSTRUCTIONS = {
+    "80": ("mma.sync.aligned.m16n8k32.row.col.satfinite.s32.s8.s8.s32", None),
+    "89": ("mma.sync.aligned.m16n8k32.row.col.satfinite.s32.s8.s8.s32", ".e4m3.e4m3.f32"),
+    "90": ("wgmma.mma_async.sync.aligned", "wgmma.mma_async.sync.aligned"),
+}
+
+
+def compiled(chip: str, which: str, folder: object) -> list[dict]:
+    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "tests.cuda.compiling", chip, which]
+    done = subprocess.run(
+        command, env={**env, "TRITON_CACHE_DIR": str(folder)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("chip", INSTRUCTIONS)
+def test_linears(chip, tmp_path):
+    found = compiled(chip, "linears", tmp_path)
+    int8, fp8 = INSTRUCTIONS[chip]
+    wanted = {"_linear_int8_kernel": int8} | ({"_linear_fp8_kernel": fp8} if fp8 else {})
+    assert {entry["kernel"] for entry in found} == set(wanted)
+    for entry in found:
+        assert entry["stack"] == 0, entry
+        assert entry["matrix"] and all(wanted[entry["kernel"]] in name for name in entry["matrix"]), entry
+
+
+def test_rows(tmp_path):
+    found = compiled("90", "rows", tmp_path)
+    assert {entry["kernel"] for entry in found} == {"_rows_kernel", "_norm_kernel", "_embed_kernel"}
+    assert all(entry["stack"] == 0 for entry in found)

@@ -1,0 +1,138 @@
+"""Whole tiny models on cuda: close to the reference and to float, and honest about what ran."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from models import load
+from targets.cuda.linear import HALF, CudaRowsLinear, CudaRowsLinearAddNorm
+from targets.cuda.packed import PackedRows
+from tests import tiny
+from tests.checks import assert_sqnr
+from tests.cuda.conftest import INTERPRETED
+from toolkit import Recipe, UsageError, report_of, transform
+
+# fp: PyTorch's float32. bf16 and fp16 round after every operator. int: floats of 16 bits between kernels turn a level
+# here and there against the reference's. fp8 against float: 4 bits of every number are left.
+GATE_DB = {"fp": 110, "bf16": 30, "fp16": 50, "int": 40, "fp8": 20}
+
+
+def wanted(name: str, precision: str):
+    """cpu's graph: the reference's integers at int, else float32"""
+    return transform(tiny.build(name), Recipe("int" if precision == "int" else "fp"), "cpu")
+
+
+def close(name: str, precision: str, graph, size=(3, 17)) -> None:
+    given = tiny.inputs(tiny.build(name), *size)
+    real = given["attention_mask"].bool()
+    have, want = graph(**given)[0], wanted(name, precision)(**given)[0]
+    assert have.device == want.device and have.dtype == torch.float32
+    assert_sqnr(have[real], want[real], GATE_DB[precision])
+
+
+@pytest.mark.parametrize("precision", GATE_DB)
+def test_bert(precision):
+    graph = transform(tiny.build("bert"), Recipe(precision), "cuda")
+    assert isinstance(graph.packed, PackedRows)
+    for size in ((1, 1), (3, 17)):
+        close("bert", precision, graph, size)
+    report = report_of(graph)
+    linears = sum(isinstance(module, nn.Linear) for module in tiny.build("bert").modules())
+    assert report.swapped + len(report.kept) == linears and report.swapped == (12 if precision in ("int", "fp8") else 0)
+    names = {entry["name"] for entry in report.kept}
+    assert "qa_outputs" in names and (report.swapped or "bert.encoder.layer.0.attention.self.key" in names)
+    assert report.target["native"] is not INTERPRETED
+    assert report.target["executed"] == ("cuda-interpreted" if INTERPRETED else "cuda")
+
+
+@pytest.mark.parametrize("precision", ["int", "fp8"])
+@pytest.mark.parametrize("name", ["roberta", "electra", "albert", "gpt2"])
+def test_other_architectures(name, precision):
+    """GPT-2 keeps its padding, as its attention is causal; its linears are swapped all the same."""
+    graph = transform(tiny.build(name), Recipe(precision), "cuda")
+    close(name, precision, graph)
+    assert hasattr(graph, "packed") is (name != "gpt2")
+
+
+@pytest.mark.parametrize("precision", ["fp", "bf16"])
+def test_a_graph_that_keeps_its_padding(precision):
+    close("gpt2", precision, transform(tiny.build("gpt2"), Recipe(precision), "cuda"))
+
+
+def test_static_scales_make_rows_in_the_matrix_kernel(monkeypatch):
+    """and symmetric ones, which have no zero point"""
+    from targets.cuda import linear
+
+    made, real = [], linear.int8.linear_int8_levels
+    monkeypatch.setattr(linear.int8, "linear_int8_levels", lambda *args, **kw: made.append(1) or real(*args, **kw))
+    model = tiny.build("bert")
+    data = [tiny.inputs(model, 3, 17, seed=seed) for seed in range(2)]
+    recipe = Recipe("int", scheme="static", symmetric=True)
+    given, graph = data[0], transform(model, recipe, "cuda", data=data)
+    real_tokens = given["attention_mask"].bool()
+    want = transform(model, recipe, "cpu", data=data)(**given)[0]
+    assert_sqnr(graph(**given)[0][real_tokens], want[real_tokens], GATE_DB["int"])
+    assert len(made) == 2
+
+
+def test_floats_between_kernels_are_halves():
+    graph = transform(tiny.build("bert"), Recipe("int"), "cuda")
+    kinds = {CudaRowsLinear: [], CudaRowsLinearAddNorm: []}
+    for module in graph.modules():
+        if type(module) in kinds:
+            kinds[type(module)].append(module.dtype)
+    assert set(kinds[CudaRowsLinear]) == {HALF} and set(kinds[CudaRowsLinearAddNorm]) == {HALF}
+
+
+def test_without_fusions():
+    recipe = Recipe("int", without=("packing", "add_norm", "gelu", "lookups"))
+    graph = transform(tiny.build("bert"), recipe, "cuda")
+    assert not hasattr(graph, "packed")
+    close("bert", "int", graph)
+
+
+def test_smoothing_is_part_of_the_norms():
+    model = tiny.build("bert")
+    data = [tiny.inputs(model, 3, 17, seed=seed) for seed in range(2)]
+    graph = transform(model, Recipe("int"), "cuda", data=data)
+    assert any(getattr(module, "smooth_scale", None) is not None for module in graph.modules())
+    real_tokens = data[0]["attention_mask"].bool()
+    want = transform(model, Recipe("int"), "cpu", data=data)(**data[0])[0]
+    assert_sqnr(graph(**data[0])[0][real_tokens], want[real_tokens], GATE_DB["int"])
+
+
+def test_layers_kept_in_float_and_bf16():
+    from toolkit.recipe import Rule
+
+    rules = (Rule("*.layer.0.*.dense", "fp"), Rule("*.layer.1.attention.self.*", "bf16"))
+    close("bert", "int", transform(tiny.build("bert"), Recipe("int", rules=rules), "cuda"), (2, 9))
+
+
+def test_the_model_and_copies_stay_as_they_are():
+    model = tiny.build("bert")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    graph = transform(model, Recipe("fp16"), "cuda")
+    given = tiny.inputs(model, 2, 9)
+    want = graph(**given)[0]
+    assert torch.equal(copy.deepcopy(graph)(**given)[0], want)
+    for name, tensor in model.state_dict().items():
+        assert tensor.device == before[name].device and torch.equal(tensor, before[name])
+
+
+def test_fp8_has_no_static_scales():
+    model = tiny.build("bert")
+    with pytest.raises(UsageError, match="the scheme static is for the precision int; got fp8"):
+        transform(model, Recipe("fp8", scheme="static"), "cuda", data=[tiny.inputs(model, 1, 4)])
+
+
+def test_a_real_question():
+    model, tokenizer = load("minilm-squad")
+    text = "The bridge over the Tay was opened in 1878 and fell in a storm a year later."
+    given = tokenizer("When did the bridge fall?", text, return_tensors="pt")
+    with torch.no_grad():
+        want = model(**given)
+    have = transform(model, Recipe("int"), "cuda")(**given)
+    assert int(have.start_logits.argmax()) == int(want.start_logits.argmax())
+    assert int(have.end_logits.argmax()) == int(want.end_logits.argmax())

@@ -1,0 +1,90 @@
+"""Residual + LayerNorm + quantize, and embeddings before it, against PyTorch's and the reference's."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from operators import reference
+from operators.triton import embed_norm, linear_int8_parts, norm, norm_parts
+from operators.triton.layer_norm import Norm
+from operators.triton.levels import Levels
+from operators.triton.tiles import Tile
+from tests.activations import ACTIVATIONS
+from tests.checks import assert_sqnr
+from tests.cuda.samples import bad_rows, floats, random, same_rows, signed, to, weight
+
+DB = 120
+
+
+def how(n: int, device, levels=None, dtype=torch.float32) -> Norm:
+    return Norm(random(n, seed=3).to(device), random(n, seed=4).to(device), 1e-5, dtype, levels)
+
+
+def layer_norm(x, made: Norm):
+    return F.layer_norm(x, x.shape[-1:], made.gamma.cpu(), made.beta.cpu(), made.eps)
+
+
+@pytest.mark.parametrize("residual", [True, False], ids=["residual", "alone"])
+@pytest.mark.parametrize("shape", [(1, 1), (7, 10), (3, 384), (2, 1500), (0, 8)], ids=str)
+def test_norm(device, shape, residual):
+    x, added, made = random(*shape), random(*shape, seed=2), how(shape[1], device)
+    y, rows = norm(x.to(device), added.to(device) if residual else None, made)
+    assert rows is None and y.shape == shape
+    assert_sqnr(y.cpu(), layer_norm(x + added if residual else x, made), DB)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_rows_are_those_of_the_floats_that_came_out(device, name):
+    levels = ACTIVATIONS[name].levels()
+    y, rows = norm(bad_rows(50).to(device), None, how(50, device, Levels.of(*levels)))
+    same_rows(rows, reference.quantize_per_token(y.cpu(), *levels))
+    assert y[1:4].isnan().all() and y[[0, 4, 7]].isfinite().all()
+
+
+def test_rows_of_what_is_smoothed(device):
+    smooth = random(50, seed=5), random(50, seed=6)
+    made = how(50, device, Levels.of(False))._replace(smooth=tuple(part.to(device) for part in smooth))
+    x = random(7, 50)
+    y, rows = norm(x.to(device), None, made)
+    assert_sqnr(y.cpu(), layer_norm(x, made), DB)
+    want = reference.quantize_per_token(y.cpu() * smooth[0] + smooth[1], False)
+    assert (rows[0].cpu().int() + 128 - want[0].int()).abs().max() <= 1
+    assert_sqnr(rows[1].cpu(), want[1], DB)
+    table, ids = random(9, 50), torch.arange(9)
+    both, rows = embed_norm([ids.to(device)] * 2, [table.to(device)] * 2, made)
+    want = reference.quantize_per_token(both.cpu() * smooth[0] + smooth[1], False)
+    assert (rows[0].cpu().int() + 128 - want[0].int()).abs().max() <= 1
+
+
+def test_halves_in_and_out(device):
+    x, added, made = random(5, 40).half(), random(5, 40, seed=2).half(), how(40, device, dtype=torch.float16)
+    y, _ = norm(x.to(device), added.to(device), made)
+    assert y.dtype == torch.float16
+    assert_sqnr(y.cpu().float(), layer_norm(x.float() + added.float(), made), 60)
+
+
+@pytest.mark.parametrize("split", [1, 3])
+def test_on_the_sums_of_a_linear_layer(device, split):
+    rows, layer, added = reference.quantize_per_token(random(19, 150), False), weight(37, 150, True), random(19, 37)
+    parts = linear_int8_parts(to(device, signed(rows)), to(device, layer), Tile(16, 32, 32, split=split))
+    made = how(37, device, Levels.of(False))
+    y, out = norm_parts(parts, added.to(device), made)
+    assert_sqnr(y.cpu(), layer_norm(floats(rows, layer) + added, made), DB)
+    same_rows(out, reference.quantize_per_token(y.cpu(), False))
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32], ids=str)
+@pytest.mark.parametrize("count", [2, 3])
+def test_embeddings(device, count, kind):
+    tables = [random(9, 50, seed=seed) for seed in range(count)]
+    ids = [torch.randint(0, 9, (13,), generator=torch.Generator().manual_seed(seed)).to(kind) for seed in range(count)]
+    made = how(50, device, Levels.of(False))
+    y, rows = embed_norm([part.to(device) for part in ids], [table.to(device) for table in tables], made)
+    want = sum(table[places.long()] for places, table in zip(ids, tables, strict=True))
+    assert_sqnr(y.cpu(), layer_norm(want, made), DB)
+    same_rows(rows, reference.quantize_per_token(y.cpu(), False))
+
+
+def test_embeddings_of_one_table_are_refused(device):
+    with pytest.raises(ValueError, match="two or three tables were wanted; got 1"):
+        embed_norm([torch.zeros(1, dtype=torch.int64)], [torch.zeros(1, 4)], how(4, device))

@@ -1,0 +1,79 @@
+"""Rows of floats → levels: the reference's numbers, bit for bit, whatever comes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from operators import reference
+from operators.fp8 import quantize_fp8
+from operators.triton import gelu_parts, quantize, scale_parts
+from operators.triton.int8 import linear_int8_parts
+from operators.triton.levels import FP8, Levels
+from operators.triton.tiles import Tile
+from tests.activations import ACTIVATIONS
+from tests.checks import assert_equal_bits, assert_sqnr
+from tests.cuda.samples import bad_rows, floats, random, same_rows, signed, to, weight
+
+TILE = Tile(16, 32, 32)
+# erf is the C library's or the GPU's own, and the GPU joins a product and a sum in one rounding
+GELU_DB = 120
+
+
+@pytest.mark.parametrize("how", ACTIVATIONS)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 16), (5, 33), (2, 1500), (0, 8)], ids=str)
+def test_quantize(device, shape, how):
+    x, levels = random(*shape), ACTIVATIONS[how].levels()
+    same_rows(quantize(x.to(device), Levels.of(*levels)), reference.quantize_per_token(x, *levels))
+
+
+@pytest.mark.parametrize("how", ACTIVATIONS)
+def test_bad_rows_are_nan_and_leave_the_others_alone(device, how):
+    x, levels = bad_rows(40), ACTIVATIONS[how].levels()
+    rows = quantize(x.to(device), Levels.of(*levels))
+    same_rows(rows, reference.quantize_per_token(x, *levels))
+    assert rows[1][1:4].isnan().all() and rows[1][[0, 4, 5, 7, 8]].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_floats_of_16_bits(device, dtype):
+    x = random(4, 21).to(dtype)
+    same_rows(quantize(x.to(device), Levels.of(False)), reference.quantize_per_token(x.float(), False))
+
+
+@pytest.mark.parametrize("how", ACTIVATIONS)
+def test_ties_go_to_even(device, how):
+    """halves of the scale's steps, with the scale 1 where it is each row's own"""
+    symmetric, fixed, zero = ACTIVATIONS[how].levels()
+    x = (torch.arange(-254, 255) / 2)[None] * (fixed or 1.0)
+    x[0, 0], x[0, -1] = (-127, 127) if symmetric else (-127, 128)
+    rows = quantize(x.to(device), Levels.of(symmetric, fixed, zero))
+    same_rows(rows, reference.quantize_per_token(x, symmetric, fixed, zero))
+
+
+def test_fp8(device):
+    spread = torch.logspace(-7, 2, 4096)
+    x = torch.cat([bad_rows(4096), torch.linspace(-448, 448, 4096)[None], (random(1, 4096) * spread).clamp(-448, 448)])
+    x[-1, 0] = 448
+    q, scale, zeros = (part.cpu() for part in quantize(x.to(device), Levels(FP8)))
+    want = quantize_fp8(x)
+    assert torch.equal(q.float(), want[0].float())
+    assert_equal_bits(scale, want[1])
+    assert torch.equal(zeros, want[2]) and scale[1:4].isnan().all()
+
+
+@pytest.mark.parametrize("split", [1, 3])
+@pytest.mark.parametrize("shifted", [True, False], ids=["asymmetric", "symmetric"])
+def test_sums_become_floats_and_rows(device, shifted, split):
+    rows, layer = reference.quantize_per_token(random(19, 150), not shifted), weight(37, 150, shifted)
+    tile = Tile(16, 32, 32, split=split)
+    parts = linear_int8_parts(to(device, signed(rows)), to(device, layer), tile)
+    assert parts.sums.shape == (split, 19, 37)
+    want = floats(rows, layer)
+    assert_sqnr(scale_parts(parts, torch.float32).cpu(), want, GELU_DB)
+    assert_sqnr(scale_parts(parts, torch.float32, activation=True).cpu(), F.gelu(want), GELU_DB)
+    assert scale_parts(parts, torch.float16).dtype == torch.float16
+    for how in ACTIVATIONS.values():
+        q, scale, _ = gelu_parts(parts, Levels.of(*how.levels()))
+        expected = reference.quantize_per_token(F.gelu(want), *how.levels())
+        assert (q.cpu().int() + 128 - expected[0].int()).abs().max() <= 1
+        assert_sqnr(scale.cpu(), expected[1], GELU_DB)
