@@ -78,17 +78,18 @@ def compile_rows() -> None:
 
 
 def compile_linears() -> None:
-    """The matrix kernels with every tile that the chip's table has"""
+    """The matrix kernels with the tiles that the chip's table has"""
     table = tiles.table()["chips"][tiles.chip()]
     given = (empty(M, K, dtype=torch.int8), empty(M), empty(M, dtype=torch.int32))
-    for entry in table["int8"]:
+    whole = tiles.chip() == "sm_90"  # elsewhere the first tile and the last, the largest
+    for entry in table["int8"] if whole else table["int8"][:: len(table["int8"]) - 1]:
         tile = tiles.Tile(**entry["tile"])
         int8.linear_int8_parts(given, _int8_weight(), tile)
         int8.linear_int8(given, _int8_weight(), torch.float16, activation=True, tile=tile)
     int8.linear_int8_levels(given, _int8_weight(), STATIC, True)
     if tiles.chip() == "sm_80":
         return  # it has no units for FP8
-    for entry in table["fp8"]:
+    for entry in table["fp8"] if whole else table["fp8"][-1:]:
         weight = fp8.Weight(empty(N, K, dtype=torch.float8_e4m3fn), empty(N), empty(N))
         q = empty(M, K, dtype=torch.float8_e4m3fn), *given[1:]
         fp8.linear_fp8(q, weight, torch.float16, activation=True, tile=tiles.Tile(**entry["tile"]))

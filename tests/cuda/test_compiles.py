@@ -1,4 +1,4 @@
-"""The kernels compile for real GPUs, with the matrix units' instructions and nothing spilled: no GPU is needed."""
+"""The kernels compile for real GPUs, to the matrix units' instructions and without a spill: no GPU is needed."""
 
 import json
 import os
