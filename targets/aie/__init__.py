@@ -64,7 +64,7 @@ def execution(precision: str) -> Execution:
     """Native where the provider and an NPU are here, else emulated, with what is missing as the reason."""
     lacks = missing()
     if not lacks:
-        device = next(title for pci, title in NPU_IDS.items() if pci in pci_ids())
+        device = next((title for pci, title in NPU_IDS.items() if pci in pci_ids()), "an NPU")
         return Execution("aie", True, device, PROVIDER)
     return emulated(", ".join(lacks))
 

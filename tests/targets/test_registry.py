@@ -74,12 +74,12 @@ def test_customcpu_says_what_its_kernels_are(monkeypatch, status, executed, nati
     assert execution.reason == reason
 
 
-def test_aie_never_claims_the_npu(monkeypatch, tmp_path: Path):
-    """Even where device, driver and provider are all found, work is not sent there yet, and it says so."""
+def test_aie_is_native_where_nothing_is_missing(monkeypatch):
     monkeypatch.setattr(aie, "missing", list)
+    assert aie.execution("int").native and aie.execution("int").reason is None
+    monkeypatch.setattr(aie, "missing", lambda: ["no driver"])
     execution = aie.execution("int")
-    assert execution.executed == "aie-emulated" and not execution.native
-    assert "not written yet" in str(execution.reason)
+    assert execution.executed == "aie-emulated" and not execution.native and "no driver" in str(execution.reason)
 
 
 def test_aie_finds_the_npu_by_its_pci_id(monkeypatch, tmp_path: Path):

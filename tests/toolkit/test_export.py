@@ -169,7 +169,8 @@ def test_pt2_runs_on_every_target(tmp_path: Path) -> None:
     want = lowered(checkpoint.copied(graph_of("bert", STATIC)), STATIC, "cpu")(**inputs)
     for target in ("customcpu", "aie"):
         graph = transform(pt2.read(tmp_path / "bert.pt2"), Recipe(precision="int"), target)
-        assert_sqnr(graph(**inputs).start_logits, want.start_logits, 30.0)
+        real = inputs["attention_mask"].bool()  # the others are dropped there
+        assert_sqnr(graph(**inputs).start_logits[real], want.start_logits[real], 30.0)
 
 
 def test_weights_beside_the_file_come_and_go_with_it(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def test_weights_beside_the_file_come_and_go_with_it(tmp_path: Path) -> None:
         found.append(sorted(path.name for path in place.parent.iterdir()))
         assert_same(graph_of("bert", recipe), open_session(place, threads=1), tiny.build("bert"), recipe)
     assert [len(names) for names in found] == [2, 2] and found[0] != found[1]  # the first one's weights are gone
-    assert place.stat().st_size < 200_000 < max(path.stat().st_size for path in place.parent.iterdir())
+    assert place.stat().st_size < exported("bert", STATIC)[0].stat().st_size
 
 
 def test_what_goes_wrong_leaves_what_stood_there(tmp_path: Path) -> None:

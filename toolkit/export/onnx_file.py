@@ -98,7 +98,7 @@ def _save(model: Any, path: Path, largest: int) -> None:
     if sum(weight.nbytes for weight in weights) > largest:
         digest = hashlib.sha256()
         for weight in weights:
-            digest.update(weight.numpy().data)
+            digest.update(weight.tobytes())
         beside = {"external_data": data_name(path, digest.hexdigest()), "size_threshold_bytes": 1024}
     onnx_ir.save(model, path, **beside)
     try:

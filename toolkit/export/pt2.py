@@ -2,6 +2,7 @@
 quantize/dequantize around aten.linear, which any program that knows Q/DQ graphs reads, toolkit/qdq too."""
 
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ import torch.nn.functional as F
 import transformers.modeling_outputs  # noqa: F401  registers the types that graphs return
 from torch import Tensor, fx, nn
 
+from targets._bf16 import Bf16Linear
 from targets._linear import Activation, QuantizedLinear
 from targets._whole import Whole
 from toolkit.capture import from_export
 from toolkit.export.errors import ExportError
 from toolkit.export.program import program_of
-from toolkit.export.split import split_linears
+from toolkit.export.split import split_linears, swap_bf16
 
 qd = torch.ops.quantized_decomposed
 
@@ -87,6 +89,23 @@ class QdqLinear(nn.Module):
         return F.linear(x, weight, self.bias)
 
 
+class Apart(nn.Module):
+    """Bf16Linear with its bias under another name: one that is added in float32 is no part of aten.linear, and what
+    reads the graph may take the two of a module for each other"""
+
+    weight: Tensor
+    offset: Tensor | None
+
+    def __init__(self, source: Bf16Linear) -> None:
+        super().__init__()
+        self.register_buffer("weight", source.weight.detach())
+        self.register_buffer("offset", None if source.bias is None else source.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x.to(torch.bfloat16), self.weight).to(torch.float32)
+        return y if self.offset is None else y + self.offset
+
+
 def _quantizer(how: Activation | Whole) -> nn.Module:
     if isinstance(how, Whole):
         return QdqWhole(how)
@@ -99,6 +118,7 @@ def write(graph: fx.GraphModule, path: Path, about: Mapping[str, str]) -> int:
     about: what the file is to say about itself, one extra file each. Raises ExportError.
     """
     linears = split_linears(graph, _quantizer, QdqLinear)
+    swap_bf16(graph, Apart)
     program, _ = program_of(graph)
     try:
         torch.export.save(program, path, extra_files=dict(about))
@@ -109,5 +129,7 @@ def write(graph: fx.GraphModule, path: Path, about: Mapping[str, str]) -> int:
 
 def read(path: Path) -> fx.GraphModule:
     """→ the graph in such a file, called as the model was; `transform` takes it too"""
-    program: Any = torch.export.load(io.BytesIO(path.read_bytes()))
-    return from_export(program.module(check_guards=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of PyTorch about itself
+        program: Any = torch.export.load(io.BytesIO(path.read_bytes()))
+        return from_export(program.module(check_guards=False))
