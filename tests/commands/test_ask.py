@@ -101,7 +101,7 @@ def test_a_long_passage_is_read_in_windows(cli: Cli) -> None:
         (("--scheme", "static", "--precision", "int", "ask"), b"Who?", 2, "--calibration"),
         (("--target", "aie", "--precision", "fp", "ask"), b"Who?", 2, "int"),
         (("--target", "cuda", "--precision", "int", "ask"), b"Who?", 1, "cuda"),
-        (("--target", "hpu", "--precision", "int", "ask"), b"Who?", 1, "hpu"),
+        (("--target", "hpu", "--precision", "int", "ask"), b"Who?", 2, "--precision fp8"),
         (("--strict", "--target", "aie", "--precision", "int", "ask"), b"Who?", 4, "emulated"),
         (("--strict", "--target", "cuda", "--precision", "int", "ask"), b"Who?", 4, "cuda"),
     ],
