@@ -39,7 +39,7 @@ def parse(text: str, where: str, given: Mapping[str, Any] | None = None) -> Reci
 def dump(recipe: Recipe, comments: Iterable[str] = ()) -> str:
     """→ YAML with every field of `recipe`, under `comments`, a line each; `parse` makes an equal recipe of it"""
     plain = {name: _plain(value) for name, value in asdict(recipe).items()}
-    body = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=2**20)
+    body = yaml.safe_dump(plain, sort_keys=False, width=2**20)
     lines = [line for comment in comments for line in comment.splitlines()]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines) + body
 
