@@ -191,7 +191,7 @@ def test_tied_weights_keep_their_names():
 def test_the_runner_cleans_and_logs(caplog):
     model = nn.Sequential(nn.Dropout(), nn.Linear(6, 6))
     gm = graph_of(model)
-    with caplog.at_level("DEBUG", logger="toolkit.pipeline"):
+    with caplog.at_level("DEBUG", logger="toolkit.rewrite"):
         run(gm, PASSES)
     assert "drop_dropout: 1" in caplog.messages and "raise_linear: 1" in caplog.messages
     assert [node.op for node in gm.graph.nodes] == ["placeholder", "call_module", "output"]

@@ -91,7 +91,7 @@ def test_a_folder_that_others_made_becomes_the_same_graph(saved: Path) -> None:
 
 
 SCHEMES = {
-    "packed": ({"format": "pack-quantized"}, {}, {}, "'pack-quantized' can't be read"),
+    "sparse": ({"format": "marlin-24"}, {}, {}, "'marlin-24' can't be read"),
     "4 bits": ({}, {"num_bits": 4}, {}, "are int4"),
     "float8": ({}, {"type": "float"}, {}, "are float8"),
     "groups": ({}, {"strategy": "group", "group_size": 128}, {}, "one scale a group"),

@@ -72,7 +72,7 @@ def unpack(name: str, tensors: Mapping[str, Tensor]) -> Tensor:
 def build(name: str, kind: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
     """`kind_of` and `tensors_of` of a layer → the layer. Raises CheckpointError for tensors that are not such."""
     weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
-    if kind["kind"] == WEIGHT and weight is None:
+    if weight is None and f"{name}.weight_packed" in tensors:
         weight = unpack(name, tensors)
     if weight is None or weight.dim() != 2 or (bias is not None and bias.shape != weight.shape[:1]):
         raise CheckpointError(f"the checkpoint has no whole weight for the layer {name}: copy the folder again")
