@@ -34,7 +34,7 @@ REFERENCE = "cpu"  # stock kernels: float32 wherever the graph is not in 8 bits
 
 
 @click.command("export")
-@click.option("--format", "kind", required=True, type=click.Choice(sorted(PRECISIONS)),
+@click.option("--format", "kind", default="onnx", show_default=True, type=click.Choice(sorted(PRECISIONS)),
               help="onnx: float, or INT8 as QuantizeLinear/DequantizeLinear (static) or integer operators (dynamic); "
               "pt2: PyTorch's exported graph.")  # fmt: skip
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The file; an earlier one is replaced.")
