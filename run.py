@@ -147,6 +147,7 @@ def _exit_code(error: Exception) -> int | None:
     """The exit code of an error that this project raises on purpose; None for any other, which is a bug."""
     from models.errors import InputError
     from operators.build import BuildError
+    from operators.kernels import NoSuchKernels
     from targets.base import NotNative, TargetUnavailable, UsageError
     from toolkit.capture import CaptureError
     from toolkit.checkpoint.errors import CheckpointError
@@ -154,7 +155,7 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, NotNative):
         return NOT_NATIVE
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError | NoSuchKernels):
         return USAGE
     known = (InputError, TargetUnavailable, CaptureError, BuildError, CheckpointError, ExportError, PermissionError)
     return FAILED if isinstance(error, known) else None

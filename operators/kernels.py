@@ -21,6 +21,10 @@ _library: ctypes.CDLL | None = None
 _reason: str | None = NOT_LOADED
 
 
+class NoSuchKernels(ValueError):
+    """Kernels were asked for by a name that was not built, or that this CPU cannot run: one line."""
+
+
 @dataclass(frozen=True)
 class KernelStatus:
     """What answers torch.ops.opswap for CPU tensors now."""
@@ -35,7 +39,7 @@ def load() -> None:
     """Builds the kernels or finds an earlier build, and loads them; a second call does nothing.
 
     When they cannot be built, one line on standard error says so, and the Python reference goes on to serve.
-    Raises ValueError when OPSWAP_ISA asks for kernels that do not exist or do not run here, and BuildError when it
+    Raises NoSuchKernels when OPSWAP_ISA asks for kernels that do not exist or do not run here, and BuildError when it
     asks for compiled ones that cannot be built.
     """
     from operators import build  # here, so that `python -m operators.build` finds it unimported
@@ -79,7 +83,7 @@ def _use(library: ctypes.CDLL, isa: str, what: str) -> None:
     built, runnable = _built(library), _runnable(library)
     if isa not in runnable:
         why = "this CPU cannot run it" if isa in built else "there is no such kernel"
-        raise ValueError(f"{what}: {why}; name one of {', '.join(runnable)}")
+        raise NoSuchKernels(f"{what}: {why}; name one of {', '.join(runnable)}")
     library.opswap_use(built.index(isa))
 
 
@@ -94,8 +98,8 @@ def runnable() -> tuple[str, ...]:
 
 
 def use(isa: str) -> None:
-    """Makes `isa` serve all later calls in this process. Raises ValueError when it was not built, does not run
-    here, or no kernels are loaded."""
+    """Makes `isa` serve all later calls in this process. Raises NoSuchKernels when it was not built or does not run
+    here, ValueError when no kernels are loaded."""
     global _reason
     if _library is None:
         raise ValueError(f"kernels.use({isa!r}): no compiled kernels are loaded ({_reason}); call kernels.load()")

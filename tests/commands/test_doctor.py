@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import targets
+from operators import kernels
 from tests.cli import Cli
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +27,13 @@ def test_doctor_prints_a_table(cli: Cli) -> None:
     assert result.code == 0
     for word in ("aie", "cuda", "hpu", "kernels in use", "torch"):
         assert word in result.out
+
+
+@pytest.mark.parametrize("variable", ["OPSWAP_ISA", "OPSWAP_GAUDI", "OPSWAP_AIE_DEVICE"])
+def test_a_variable_that_names_nothing_is_wrong_usage(cli: Cli, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setattr(kernels, "_reason", kernels.NOT_LOADED)  # as in a process of its own, which loads them first
+    monkeypatch.setenv(variable, "abacus")
+    cli("doctor").fails_in_one_line(2, "abacus")
 
 
 def test_help_needs_neither_torch_nor_transformers() -> None:
