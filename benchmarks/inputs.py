@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import BertConfig, BertForQuestionAnswering, PreTrainedModel
 
 from benchmarks.peers.base import Batch
+from models.errors import InputError
 from models.question_answering.features import Window, collate
 from models.question_answering.predict import like_length_batches
 from toolkit.inputs import inputs_of
@@ -42,14 +43,17 @@ def random_model(shape: str) -> PreTrainedModel:
 def random_batch(model: Any, rows: int, length: int) -> Batch:
     """Random tokens without padding, int64 [rows, length]; the same ones every time.
 
-    Token types are there where the model has them.
+    Token types are there where the model has them. Raises InputError for more tokens than the model has positions for.
     """
+    takes = inputs_of(model)
+    if takes.longest is not None and length > takes.longest:
+        raise InputError(f"the model reads at most {takes.longest} tokens, {length} wanted: lower --sequence-length")
     generator = torch.Generator().manual_seed(0)
     vocabulary = model.config.vocab_size
     ids = torch.randint(min(1000, vocabulary // 2), vocabulary, (rows, length), generator=generator)
     values: dict[str, Tensor] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     values["token_type_ids"] = torch.zeros_like(ids)
-    return {name: values[name] for name in inputs_of(model).names}
+    return {name: values[name] for name in takes.names}
 
 
 def padded(model: Any, windows: Sequence[Window], pad_token_id: int, rows: int, length: int) -> Batches:

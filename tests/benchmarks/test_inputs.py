@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from benchmarks.inputs import SHAPES, like_lengths, padded, random_batch, random_model
+from models.errors import InputError
 from models.question_answering.features import Window
 from tests.tiny import PAD, VOCABULARY, build
 
@@ -20,6 +21,15 @@ def test_a_random_batch_is_the_same_every_time_and_fits_the_model(name: str) -> 
     assert all(tensor.shape == (3, 7) and torch.equal(tensor, again[key]) for key, tensor in batch.items())
     assert batch["attention_mask"].all() and int(batch["input_ids"].max()) < VOCABULARY
     model(**batch)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_more_tokens_than_positions_are_refused(name: str) -> None:
+    model = build(name)
+    longest = model.config.max_position_embeddings - (model.config.pad_token_id + 1 if name == "roberta" else 0)
+    model(**random_batch(model, 1, longest))
+    with pytest.raises(InputError, match=f"at most {longest} tokens, {longest + 1} wanted: lower --sequence-length"):
+        random_batch(model, 1, longest + 1)
 
 
 def test_padded_batches_have_one_shape_and_leave_out_what_fills_no_batch() -> None:
