@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import arithmetic, inputs, measure, peers, plot, profiling, report, table
 from benchmarks.contenders import Contender, LeftOut, agreement, ready
-from benchmarks.files import write
+from benchmarks.files import require_writable, write
 from benchmarks.inputs import Batches
 from benchmarks.peers._models import logits_of
 from benchmarks.peers.base import Engine
@@ -46,6 +46,8 @@ def command(options: Options, batch_size: int, sequence_length: int, iterations:
     """Latency and throughput with warm-up: median, p95, p99, samples a second, share of the machine's peak."""
     if output and (why := plot.available()):
         raise InputError(why)
+    for path in filter(None, (output, trace)):
+        require_writable(path)
     if limit and not data:
         raise click.UsageError("--limit shortens --data FILE: give that too")
     engines = peers.select(patterns) if with_peers or patterns else ()

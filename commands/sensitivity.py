@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from benchmarks.files import in_place, write
+from benchmarks.files import in_place, require_writable, write
 from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
 from commands.graph import describe, recipe_of, require_target, use_threads
 from commands.sample import Sample, read_reference, spread
@@ -57,6 +57,8 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
     if output and (why := plot.available()):
         raise InputError(why)
     recipe = int_recipe(options)
+    if output:
+        require_writable(output)
     require_target(replace(options, precision="int"))
     require_data(recipe, options.calibration)
     use_threads(options)
