@@ -34,6 +34,11 @@ def test_a_device_that_is_missing_is_one_line(cli: Cli, name: str) -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["hpu", "privateuseone", "vulkan"])
+def test_a_device_of_other_builds_of_pytorch_is_one_line(cli: Cli, name: str) -> None:
+    cli("--device", name, "ask", "--question", "Who?").fails_in_one_line(1, f"device {name} is not here: ")
+
+
 def test_the_cpu_is_a_device(cli: Cli) -> None:
     result = cli("--json", "--device", "cpu", "ask", "--question", "Who was the captain?")
     assert result.code == 0 and result.json["target"]["executed"] == "cpu"
