@@ -3,11 +3,14 @@
 Written by AMD's documentation of the provider, and tested against a stand-in: never run on the hardware.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from targets._hardware import pci_ids
@@ -76,17 +79,33 @@ def compile_file(path: Path, settings: Settings, seconds: float) -> None:
     home = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, sys.path)])}
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "targets.aie.native"], input=asked, text=True, capture_output=True,
-            timeout=seconds, env=environment, check=False,
-        )  # fmt: skip
+        code, said = run_at_most(seconds, [sys.executable, "-m", "targets.aie.native"], asked, environment)
     except subprocess.TimeoutExpired as error:
         raise TargetUnavailable(
             f"the NPU's compiler was ended after {seconds:g} s without a result: raise {LIMIT}"
         ) from error
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+    if code:
+        lines = [line for line in said.splitlines() if line.strip()] or [f"exit code {code}"]
         raise TargetUnavailable(f"the NPU's compiler failed: {lines[-1]}")
+
+
+def run_at_most(seconds: float, command: list[str], given: str, environment: Mapping[str, str]) -> tuple[int, str]:
+    """→ exit code and standard error of `command`, which reads `given`
+
+    Raises subprocess.TimeoutExpired after `seconds`. No process that it started outlives it: a compiler starts more,
+    and they would keep the pipe open, and this process waiting.
+    """
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        errors="replace", env=environment, start_new_session=True,
+    )  # fmt: skip
+    try:
+        _, said = process.communicate(given, timeout=seconds)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # all are done
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return process.returncode, said
 
 
 def report(path: Path) -> dict[str, int]:

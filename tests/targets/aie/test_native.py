@@ -1,6 +1,9 @@
 """The road to the real NPU, on a stand-in for ONNX Runtime with its provider: nobody here has the hardware."""
 
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import onnxruntime
@@ -97,6 +100,28 @@ def test_a_compiler_that_hangs_is_ended(npu, file: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv(native.LIMIT, "0.2")
     with pytest.raises(TargetUnavailable, match=f"ended after 0.2 s without a result: raise {native.LIMIT}"):
         native.open_native(file, file.parent / "cache", strict=False)
+
+
+@pytest.mark.parametrize("then", ["sleep 600", "exit 0"], ids=["and waits", "and leaves it behind"])
+def test_what_a_compiler_started_is_ended_with_it(tmp_path: Path, then: str) -> None:
+    started = tmp_path / "started"
+    seconds = 0.25
+    while not (started.exists() and started.read_text()):  # the shell was not yet that far: with more time once more
+        seconds *= 2
+        with pytest.raises(subprocess.TimeoutExpired):
+            native.run_at_most(seconds, ["sh", "-c", f"sleep 600 & echo $! > {started}; {then}"], "", os.environ)
+    for _ in range(1000):  # the signal is on its way
+        if not runs(started.read_text().strip()):
+            break
+        time.sleep(0.01)
+    assert not runs(started.read_text().strip())
+
+
+def runs(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @pytest.mark.parametrize("value", ["0", "soon", "-1", "inf", "nan"])
