@@ -1,8 +1,10 @@
 """The registry of peers, and what becomes of an engine: ready, not installed, or failed and said so."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 
@@ -57,6 +59,25 @@ def test_pytorchs_own_engines_compute_the_model(name: str, least: float) -> None
     assert isinstance(found, Contender) and found.sqnr_db >= least
     assert torch.backends.quantized.engine == before
     assert chosen.version() == torch.__version__
+
+
+@pytest.mark.parametrize(("name", "least"), [
+    ("ONNX Runtime, our dynamic file", 25),
+    ("ONNX Runtime, our static Q/DQ file", 15),
+])  # fmt: skip
+def test_our_files_in_onnx_runtime_compute_the_model(name: str, least: float) -> None:
+    (chosen,) = peers.select([name])
+    found = ready(chosen, MODEL, BATCHES, threads=1)
+    assert isinstance(found, Contender), found
+    assert found.sqnr_db >= least
+
+
+@pytest.mark.parametrize("name", ["CUDA", "OpenVINO"])
+def test_another_provider_is_never_replaced_by_the_cpu(name: str) -> None:
+    (chosen,) = peers.select([f"ONNX Runtime {name}, *"])
+    found = ready(dataclasses.replace(chosen, packages=("onnxruntime",)), MODEL, BATCHES, threads=1)
+    if name not in "".join(onnxruntime.get_available_providers()):
+        assert isinstance(found, LeftOut) and f"this onnxruntime has no provider {name}; it has" in found.reason
 
 
 def test_a_package_that_is_not_there_is_named() -> None:
