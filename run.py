@@ -148,6 +148,7 @@ def _exit_code(error: Exception) -> int | None:
     from models.errors import InputError
     from operators.build import BuildError
     from operators.kernels import NoSuchKernels
+    from operators.weights import WeightError
     from targets.base import NotNative, TargetUnavailable, UsageError
     from toolkit.capture import CaptureError
     from toolkit.checkpoint.errors import CheckpointError
@@ -157,7 +158,10 @@ def _exit_code(error: Exception) -> int | None:
         return NOT_NATIVE
     if isinstance(error, UsageError | NoSuchKernels):
         return USAGE
-    known = (InputError, TargetUnavailable, CaptureError, BuildError, CheckpointError, ExportError, PermissionError)
+    known = (
+        InputError, TargetUnavailable, CaptureError, BuildError, CheckpointError, ExportError, WeightError,
+        PermissionError,
+    )  # fmt: skip
     return FAILED if isinstance(error, known) else None
 
 

@@ -1,16 +1,19 @@
 """FP8 in plain PyTorch, what the kernels are tested against: E4M3, a scale for each token and each output channel.
 
+E4M3 is the OCP's here, which PyTorch has as a dtype; e4m3.py has every kind of it, as bytes.
+
 y[m,n] = (sum_k q_x[m,k] · q_w[n,k]) · (s_x[m] · s_w[n]) + bias[n]
 """
 
 import torch
 from torch import Tensor
 
+from operators.e4m3 import CHIPS
 from operators.reference import safe_scale
-from operators.validate import require
+from operators.weights import finite_weight
 
 FP8 = torch.float8_e4m3fn
-LARGEST = 448  # of E4M3: there is no infinity above it
+LARGEST = CHIPS["gaudi3"].largest()  # 448, and no infinity above it
 
 
 def quantize_fp8(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,11 +31,9 @@ def quantize_fp8(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def quantize_weight_fp8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """weight floating [N, K] → q float8_e4m3fn [N, K], scale float32 [N]; weight is close to q · scale
 
-    Raises ValueError for a weight that is NaN or infinite.
+    Raises ValueError for another dtype or shape, WeightError for NaN and infinity.
     """
-    wide = weight.detach().to(torch.float32)
-    finite = bool(torch.isfinite(wide).all())
-    require(finite, "quantize_weight_fp8: weights must be finite", "NaN or infinity", "check the checkpoint")
+    wide = finite_weight("quantize_weight_fp8", weight)
     scale = safe_scale(wide.abs().amax(1), LARGEST)
     return (wide / scale[:, None]).clamp(-LARGEST, LARGEST).to(FP8), scale
 

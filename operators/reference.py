@@ -12,7 +12,7 @@ from operators import validate
 from operators.validate import GROUP, PANEL, TINY, ceil_div
 
 
-def safe_scale(span: Tensor, levels: int) -> Tensor:
+def safe_scale(span: Tensor, levels: float) -> Tensor:
     """span / levels; 1 where that is below the smallest normal float (its inverse could overflow), NaN where it
     is not finite. float32, any shape."""
     scale = span / levels

@@ -1,4 +1,4 @@
-"""Weights to int8: symmetric, one scale for each output channel."""
+"""Weights to int8: symmetric, one scale for each output channel; and what every 8-bit form asks of a weight."""
 
 import torch
 from torch import Tensor
@@ -11,20 +11,30 @@ from operators.validate import require
 LONG = 64
 
 
+class WeightError(ValueError):
+    """A weight that no 8 bits can stand for: one line."""
+
+
 def quantize_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     """weight floating [N, K] -> q int8 [N, K] in [-127, 127], scale float32 [N]; weight is close to q * scale.
 
-    A row of zeros gets scale 1. Raises ValueError for another dtype or shape, or a weight that is NaN or infinite.
+    A row of zeros gets scale 1. Raises ValueError for another dtype or shape, WeightError for NaN and infinity.
     """
-    ok = weight.is_floating_point() and weight.dim() == 2
-    wanted = "quantize_weight: weight must be floating point with 2 dimensions"
-    require(ok, wanted, f"{weight.dtype} of shape {list(weight.shape)}", "pass nn.Linear's weight")
-    w = weight.detach().to(torch.float32)
-    finite = bool(torch.isfinite(w).all())
-    require(finite, "quantize_weight: weights must be finite", "NaN or infinity", "check the checkpoint")
+    w = finite_weight("quantize_weight", weight)
     amax = w.abs().amax(1) if w.shape[1] else w.new_zeros(w.shape[0])
     scale = safe_scale(amax, 127)
     return (w / scale[:, None]).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def finite_weight(op: str, weight: Tensor) -> Tensor:
+    """weight floating [N, K] -> float32. Raises ValueError for another dtype or shape, WeightError for NaN or inf."""
+    ok = weight.is_floating_point() and weight.dim() == 2
+    wanted = f"{op}: weight must be floating point with 2 dimensions"
+    require(ok, wanted, f"{weight.dtype} of shape {list(weight.shape)}", "pass nn.Linear's weight")
+    w = weight.detach().to(torch.float32)
+    if not torch.isfinite(w).all():
+        raise WeightError(f"{op}: weights must be finite; got NaN or infinity; check the checkpoint")
+    return w
 
 
 def weight_sum(q: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""The FP8 linear, for targets that have a precision fp8: QuantizedLinear with other numbers; slow, but anywhere."""
+"""The FP8 linear, for targets that have a precision fp8: QuantizedLinear with other numbers; slow, but anywhere.
+
+As it stands its numbers are the OCP's E4M3, and its scales any float32; hpu makes one with Gaudi's of both.
+"""
 
 from dataclasses import dataclass
 from typing import Self

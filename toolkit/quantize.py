@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import fx, nn
 
 from operators.validate import MAX_K
+from operators.weights import WeightError
 from targets._bf16 import Bf16Linear
 from targets._fp8 import Fp8Linear
 from targets._linear import Activation, QuantizedLinear
@@ -33,7 +34,7 @@ def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Ac
 
     Weights are rounded here, int8 with one scale for each output channel. activations: what calibration found, by
     the linears' names; those without are quantized per token. → how many, by unique name.
-    Raises ValueError, with the layer's name, for a weight that is not finite, UsageError for a pattern of the recipe
+    Raises WeightError, with the layer's name, for a weight that is not finite, UsageError for a pattern of the recipe
     that matches no linear.
     """
     swapped, linears, found = 0, linears_of(graph), activations or {}
@@ -48,8 +49,8 @@ def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Ac
             continue
         try:
             quantized = _quantized(linear, layer, found.get(name, Activation(layer.symmetric)))
-        except ValueError as error:
-            raise ValueError(f"linear {name} cannot be quantized: {error}") from error
+        except WeightError as error:
+            raise WeightError(f"linear {name} cannot be quantized: {error}") from error
         graph.set_submodule(name, quantized.eval())
         swapped += 1
     return swapped

@@ -1,85 +1,93 @@
 """A linear layer in Gaudi's FP8: emulated on bytes, or by the card's own operators."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from operators.e4m3 import CHIPS, Chip
+from operators.fp8 import FP8
+from operators.weights import WeightError, finite_weight
+from targets._fp8 import Fp8Activation, Fp8Linear
 from targets.base import Recipe
 from targets.hpu.scales import ACTIVATION, WEIGHT, scale_of
 
-E4M3 = torch.float8_e4m3fn  # what PyTorch calls the dtype on the card, whichever chip it is
+Rows = tuple[Tensor, Tensor, Tensor]
 
 
-class Fp8Linear(nn.Module):
-    """x float32 [..., K] → float32 [..., N]: opswap::fp8_cast by each token's scale, then opswap::fp8_gemm
+@dataclass(frozen=True)
+class Gaudi:
+    """The two operators of a chip's FP8, emulated: opswap::fp8_cast and opswap::fp8_gemm on bytes"""
 
-    weight uint8 [N, K], the bit patterns of the chip's E4M3; scale float32 [N], powers of two.
+    chip: Chip
+
+    def cast(self, x: Tensor, scale: Tensor) -> Tensor:
+        """x / scale, which is float32 and broadcasts to it → FP8"""
+        return torch.ops.opswap.fp8_cast(x, scale.reciprocal(), chip=self.chip.name)[0]
+
+    def gemm(self, q: Tensor, scale: Tensor, linear: Fp8Linear) -> Tensor:
+        """q [M, K] of FP8, scale [M, 1] → float32 [M, N]"""
+        return torch.ops.opswap.fp8_gemm(*self._given(q, scale, linear), chip=self.chip.name)
+
+    def _given(self, q: Tensor, scale: Tensor, linear: Fp8Linear) -> tuple[Any, ...]:
+        return q, False, linear.weight, True, None, torch.float32, scale, linear.scale, linear.bias, False
+
+
+class Card(Gaudi):
+    """The same by torch.ops.hpu: the card's own casts and sums"""
+
+    def cast(self, x: Tensor, scale: Tensor) -> Tensor:
+        # PyTorch's name of the dtype, whichever chip it is
+        return torch.ops.hpu.cast_to_fp8_v2(x, scale.reciprocal(), False, False, FP8)[0]
+
+    def gemm(self, q: Tensor, scale: Tensor, linear: Fp8Linear) -> Tensor:
+        return torch.ops.hpu.fp8_gemm_v2(*self._given(q, scale, linear))
+
+
+@dataclass(frozen=True)
+class GaudiActivation(Fp8Activation):
+    """Rows of FP8 by `gaudi`, each by its own scale"""
+
+    gaudi: Gaudi = Gaudi(CHIPS["gaudi2"])
+
+    def quantize(self, x: Tensor) -> Rows:
+        rows = x.reshape(-1, x.shape[-1])
+        scale = scale_of(rows.to(torch.float32), self.gaudi.chip, ACTIVATION)
+        return self.gaudi.cast(rows, scale), scale.flatten(), torch.zeros_like(scale, dtype=torch.int32).flatten()
+
+
+class GaudiLinear(Fp8Linear):
+    """Fp8Linear with a chip's numbers: x float32 [..., K] → float32 [..., N]
+
+    weight [N, K], bit patterns of the chip's E4M3 (uint8; on a card its own dtype); scale float32 [N], powers of two.
     """
 
-    weight: Tensor
-    scale: Tensor
-    bias: Tensor | None
+    def __init__(self, source: nn.Linear, gaudi: Gaudi, device: torch.device | None = None) -> None:
+        """Raises WeightError when the weight is not finite."""
+        weight = finite_weight("GaudiLinear", source.weight)
+        scale = scale_of(weight, gaudi.chip, WEIGHT).to(device)
+        bias = None if source.bias is None else source.bias.detach().to(device, torch.float32)
+        super().__init__(gaudi.cast(weight.to(device), scale), scale.flatten(), bias, GaudiActivation(gaudi=gaudi))
+        self.gaudi = gaudi
 
-    def __init__(self, source: nn.Linear, chip: Chip) -> None:
-        super().__init__()
-        self.in_features, self.out_features, self.chip = source.in_features, source.out_features, chip
-        weight = source.weight.detach().to(torch.float32)
-        scale = scale_of(weight, chip, WEIGHT)
-        codes, _ = torch.ops.opswap.fp8_cast(weight, scale.reciprocal(), chip=chip.name)
-        self.register_buffer("weight", codes)
-        self.register_buffer("scale", scale.flatten())
-        self.register_buffer("bias", None if source.bias is None else source.bias.detach().to(torch.float32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, name = x.reshape(-1, self.in_features), self.chip.name
-        scale = scale_of(rows, self.chip, ACTIVATION)
-        q, _ = torch.ops.opswap.fp8_cast(rows, scale.reciprocal(), chip=name)
-        y = torch.ops.opswap.fp8_gemm(
-            q, False, self.weight, True, None, torch.float32, scale, self.scale, self.bias, chip=name
-        )
-        return y.view(*x.shape[:-1], self.out_features)
+    def multiply(self, rows: Rows) -> Tensor:
+        q, scale, _ = rows
+        return self.gaudi.gemm(q, scale[:, None], self)
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}, {self.chip.name}"
-
-
-class CardFp8Linear(nn.Module):
-    """Fp8Linear by torch.ops.hpu: the same scales, the card's own casts and sums; its weight lies on the card."""
-
-    weight: Tensor
-    scale: Tensor
-    bias: Tensor | None
-
-    def __init__(self, source: nn.Linear, chip: Chip, device: torch.device) -> None:
-        super().__init__()
-        self.in_features, self.out_features, self.chip = source.in_features, source.out_features, chip
-        weight = source.weight.detach().to(torch.float32)
-        scale = scale_of(weight, chip, WEIGHT).to(device)
-        self.register_buffer("weight", card_cast(weight.to(device), scale))
-        self.register_buffer("scale", scale.flatten())
-        self.register_buffer("bias", None if source.bias is None else source.bias.detach().to(device, torch.float32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, self.in_features)
-        scale = scale_of(rows.to(torch.float32), self.chip, ACTIVATION)
-        y = torch.ops.hpu.fp8_gemm_v2(
-            card_cast(rows, scale), False, self.weight, True, None, torch.float32, scale, self.scale, self.bias, False
-        )
-        return y.view(*x.shape[:-1], self.out_features)
-
-
-def card_cast(x: Tensor, scale: Tensor) -> Tensor:
-    """x / scale as FP8 on the card"""
-    return torch.ops.hpu.cast_to_fp8_v2(x, scale.reciprocal(), False, False, E4M3)[0]
+        return f"in_features={self.in_features}, out_features={self.out_features}, {self.gaudi}"
 
 
 def to_fp8(graph: fx.GraphModule, recipe: Recipe, chip: str, device: torch.device | None) -> int:
-    """nn.Linear → Fp8Linear, or on a card CardFp8Linear, under the same name, unless the recipe keeps it. → how many"""
+    """nn.Linear → GaudiLinear under the same name, on a card by its own operators, unless the recipe keeps it. → how
+    many. Raises WeightError, with the layer's name, for a weight that is not finite."""
+    gaudi = Card(CHIPS[chip]) if device else Gaudi(CHIPS[chip])
     found = [(name, module) for name, module in graph.named_modules() if type(module) is nn.Linear]
     found = [(name, module) for name, module in found if recipe.layer(name).why is None]
     for name, module in found:
-        swapped: Any = CardFp8Linear(module, CHIPS[chip], device) if device else Fp8Linear(module, CHIPS[chip])
-        graph.set_submodule(name, swapped.eval())
+        try:
+            graph.set_submodule(name, GaudiLinear(module, gaudi, device).eval())
+        except WeightError as error:
+            raise WeightError(f"linear {name} cannot be quantized: {error}") from error
     return len(found)

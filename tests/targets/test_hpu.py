@@ -7,7 +7,7 @@ from torch import nn
 import targets
 from operators.e4m3 import CHIPS, decode
 from targets.hpu import card
-from targets.hpu.linear import Fp8Linear
+from targets.hpu.linear import Gaudi, GaudiLinear
 from targets.hpu.scales import CALIBRATED_ACTIVATION, CALIBRATED_WEIGHT, Rule, aligned, scale_of
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
@@ -67,7 +67,7 @@ def test_a_linear_is_the_product_of_its_rounded_operands(chip, bias: bool) -> No
     torch.manual_seed(0)
     source = nn.Linear(33, 7, bias=bias)
     x = torch.randn(2, 5, 33) * 3
-    linear = Fp8Linear(source, chip)
+    linear = GaudiLinear(source, Gaudi(chip))
     weight = decode(linear.weight, chip, dtype=torch.float64) * linear.scale[:, None]
     rounded = scale_of(x, chip, Rule(True))
     rows = decode(torch.ops.opswap.fp8_cast(x, rounded.reciprocal(), chip=chip.name)[0], chip, dtype=torch.float64)
@@ -86,7 +86,7 @@ def test_graphs_in_fp8(name: str) -> None:
     mask = given["attention_mask"].bool()
     assert_sqnr(found[mask], expected[mask], 15)
     report = report_of(graph)
-    assert report.swapped == sum(isinstance(module, Fp8Linear) for module in graph.modules()) > 0
+    assert report.swapped == sum(isinstance(module, GaudiLinear) for module in graph.modules()) > 0
     assert [(kept["name"], kept["why"]) for kept in report.kept] == [("qa_outputs", "the recipe keeps 'qa_outputs'")]
     assert report.target["executed"] == "hpu-emulated" and report.target["native"] is False
     assert "emulated on the CPU" in str(report.target["reason"])

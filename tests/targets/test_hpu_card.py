@@ -13,7 +13,7 @@ import torch
 
 import targets
 from targets.hpu import card
-from targets.hpu.linear import CardFp8Linear, Fp8Linear
+from targets.hpu.linear import Card, GaudiLinear
 from tests import tiny
 from tests.checks import assert_equal_bits
 from toolkit import Recipe, report_of, transform
@@ -121,8 +121,10 @@ def test_fp8_by_the_cards_operators_is_what_the_emulation_says(
     emulated = transform(model, Recipe("fp8"), "hpu")
     put(monkeypatch)
     graph = transform(model, Recipe("fp8"), "hpu", strict=True)
-    kinds = {type(module) for module in graph.modules()}
-    assert CardFp8Linear in kinds and Fp8Linear not in kinds
+    linears = [module for module in graph.modules() if isinstance(module, GaudiLinear)]
+    assert len(linears) == report_of(graph).swapped
+    for linear in linears:
+        assert type(linear.gaudi) is Card and linear.weight.dtype is torch.float8_e4m3fn
     assert report_of(graph).swapped == report_of(emulated).swapped
     assert_equal_bits(graph(**given).start_logits, emulated(**given).start_logits)
 
