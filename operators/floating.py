@@ -43,40 +43,56 @@ def linear_float(x: Tensor, packed: Tensor, bias: Tensor | None, out_features: i
     check_linear_float(x, packed, bias, out_features, activation)
     rows = x.to(packed.dtype).to(torch.float64)
     y = rows @ unpack_weight_float(packed, out_features, x.shape[-1]).to(torch.float64).t()
+    return ended(y, bias, activation, x.dtype)
+
+
+def ended(y: Tensor, bias: Tensor | None, activation: str, dtype: torch.dtype) -> Tensor:
+    """y float64, sums → activation(y + bias), rounded to float32, then to `dtype`"""
     if bias is not None:
         y = y + bias
     if activation == "gelu":
         y = F.gelu(y)
-    return y.to(torch.float32).to(x.dtype)
+    return y.to(torch.float32).to(dtype)
 
 
 def check_linear_float(x: Tensor, packed: Tensor, bias: Tensor | None, out_features: int, activation: str) -> None:
     """Raises ValueError, one line, unless the arguments are as linear_float wants them."""
     op, n = "linear_float", out_features
-    ok = x.dtype in (torch.float32, torch.bfloat16) and x.dim() >= 1 and x.shape[-1] > 0
-    require(ok, f"{op}: x must be float32 or bfloat16, [..., K], K > 0", _of(x), "convert or reshape it")
+    check_x(op, x)
     require(n >= 0, f"{op}: out_features must not be negative", n, "pass the rows of the weight")
     k, panels = x.shape[-1], ceil_div(n, PANEL)
     wide, pairs = [panels, k, PANEL], [panels, ceil_div(k, PAIR), PANEL, PAIR]
     wanted = f"{op}: packed must be float32 {wide} or bfloat16 {pairs} for K={k} and N={n}"
     have = packed.dtype, list(packed.shape)
     ok = have in ((torch.float32, wide), (torch.bfloat16, pairs))
-    require(ok, wanted, _of(packed), "use opswap::pack_weight_float")
+    require(ok, wanted, described(packed), "use opswap::pack_weight_float")
+    check_end(op, bias, n, activation)
+
+
+def check_x(op: str, x: Tensor) -> None:
+    """x: float32 or bfloat16 [..., K], K > 0."""
+    ok = x.dtype in (torch.float32, torch.bfloat16) and x.dim() >= 1 and x.shape[-1] > 0
+    require(ok, f"{op}: x must be float32 or bfloat16, [..., K], K > 0", described(x), "convert or reshape it")
+
+
+def check_end(op: str, bias: Tensor | None, n: int, activation: str) -> None:
+    """bias: float32 [n], or None; activation: one of ACTIVATIONS."""
     if bias is not None:
         ok = bias.dtype == torch.float32 and list(bias.shape) == [n]
-        require(ok, f"{op}: bias must be float32 [{n}]", _of(bias), "convert or fix it")
+        require(ok, f"{op}: bias must be float32 [{n}]", described(bias), "convert or fix it")
     known = " or ".join(ACTIVATIONS)
     require(activation in ACTIVATIONS, f"{op}: activation must be {known}", activation, "choose one")
+
+
+def described(t: Tensor) -> str:
+    """→ its dtype and shape, for an error's "got" """
+    return f"{t.dtype} of shape {list(t.shape)}"
 
 
 def _check_weight(weight: Tensor) -> None:
     ok = weight.dtype in (torch.float32, torch.bfloat16) and weight.dim() == 2 and weight.shape[1] > 0
     wanted = "pack_weight_float: weight must be float32 or bfloat16, [N, K], K > 0"
-    require(ok, wanted, _of(weight), "convert or reshape it")
-
-
-def _of(t: Tensor) -> str:
-    return f"{t.dtype} of shape {list(t.shape)}"
+    require(ok, wanted, described(weight), "convert or reshape it")
 
 
 def _fake_pack(weight: Tensor, bf16: bool) -> Tensor:

@@ -6,10 +6,9 @@ Products and sums are float32 everywhere, whatever the dtype of x; y has that dt
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from operators.floating import ACTIVATIONS
+from operators.floating import check_end, check_x, described, ended
 from operators.schema import define
 from operators.validate import PANEL, ceil_div, require
 
@@ -37,38 +36,27 @@ def linear_w8(x: Tensor, packed: Tensor, weight_scale: Tensor, bias: Tensor | No
     """
     check_linear_w8(x, packed, weight_scale, bias, activation)
     y = x.double() @ unpack_weight_w8(packed, weight_scale.shape[0]).double().t() * weight_scale
-    if bias is not None:
-        y = y + bias
-    if activation == "gelu":
-        y = F.gelu(y)
-    return y.to(torch.float32).to(x.dtype)
+    return ended(y, bias, activation, x.dtype)
 
 
 def check_linear_w8(x: Tensor, packed: Tensor, weight_scale: Tensor, bias: Tensor | None, activation: str) -> None:
     """Raises ValueError, one line, unless the arguments are as linear_w8 wants them."""
     op = "linear_w8"
-    ok = x.dtype in (torch.float32, torch.bfloat16) and x.dim() >= 1 and x.shape[-1] > 0
-    require(ok, f"{op}: x must be float32 or bfloat16, [..., K], K > 0", _of(x), "convert or reshape it")
+    check_x(op, x)
     ok = weight_scale.dtype == torch.float32 and weight_scale.dim() == 1
-    require(ok, f"{op}: weight_scale must be float32 [N]", _of(weight_scale), "convert or reshape it")
+    require(ok, f"{op}: weight_scale must be float32 [N]", described(weight_scale), "convert or reshape it")
     n, k = weight_scale.shape[0], x.shape[-1]
     shape = [ceil_div(n, PANEL), k, PANEL]
     ok = packed.dtype == torch.int8 and list(packed.shape) == shape
-    require(ok, f"{op}: packed must be int8 {shape} for K={k} and N={n}", _of(packed), "use opswap::pack_weight_w8")
-    if bias is not None:
-        ok = bias.dtype == torch.float32 and list(bias.shape) == [n]
-        require(ok, f"{op}: bias must be float32 [{n}]", _of(bias), "convert or fix it")
-    known = " or ".join(ACTIVATIONS)
-    require(activation in ACTIVATIONS, f"{op}: activation must be {known}", activation, "choose one")
+    require(
+        ok, f"{op}: packed must be int8 {shape} for K={k} and N={n}", described(packed), "use opswap::pack_weight_w8"
+    )
+    check_end(op, bias, n, activation)
 
 
 def _check_weight(weight: Tensor) -> None:
     ok = weight.dtype == torch.int8 and weight.dim() == 2 and weight.shape[1] > 0
-    require(ok, "pack_weight_w8: weight must be int8, [N, K], K > 0", _of(weight), "use quantize_weight")
-
-
-def _of(t: Tensor) -> str:
-    return f"{t.dtype} of shape {list(t.shape)}"
+    require(ok, "pack_weight_w8: weight must be int8, [N, K], K > 0", described(weight), "use quantize_weight")
 
 
 def _fake_pack(weight: Tensor) -> Tensor:
