@@ -13,6 +13,8 @@ from torch import fx
 
 from benchmarks.files import write
 from benchmarks.peers.base import Batch
+from models.errors import InputError
+from targets._place import PLACED
 from toolkit.inputs import complete
 
 TIMED = ("call_function", "call_method", "call_module")
@@ -64,7 +66,13 @@ def _shape(value: Any) -> str:
 @torch.inference_mode()
 def profile(graph: fx.GraphModule, batch: Batch, calls: int, warm: int = 2) -> list[list[Event]]:
     """The events of each of `calls` runs, after `warm` untimed ones. A module is timed as one operator; the
-    interpreter's own few microseconds a node fall between the events."""
+    interpreter's own few microseconds a node fall between the events.
+
+    Raises InputError for a graph that runs on another device, whose times a clock on the CPU does not see.
+    """
+    device = graph.meta.get(PLACED)
+    if device is not None and device.type != "cpu":
+        raise InputError(f"time by operator is measured on the CPU, and this graph runs on {device}: use its profiler")
     _, given = complete(graph, (), dict(batch))
     found = []
     for number in range(warm + calls):

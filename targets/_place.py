@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree
 
 Run = Callable[..., Any]
+PLACED = "opswap_placed"  # in a graph's meta: the device that its calls run on, where it was placed on one
 
 
 def place(graph: fx.GraphModule, device: torch.device, wrap: Callable[[fx.GraphModule], Run] | None = None) -> None:
@@ -28,6 +29,7 @@ def place(graph: fx.GraphModule, device: torch.device, wrap: Callable[[fx.GraphM
         return _pytree.tree_map_only(Tensor, lambda value: value.cpu(), found)
 
     graph.forward = forward  # type: ignore[method-assign]
+    graph.meta[PLACED] = device
 
 
 def move(graph: fx.GraphModule, device: torch.device) -> int:

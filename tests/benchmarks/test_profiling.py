@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.inputs import random_batch
 from benchmarks.profiling import Event, by_operator, profile, write_trace
+from models.errors import InputError
+from targets._place import place
 from tests.tiny import build
 from toolkit import Recipe, transform
 
@@ -25,6 +28,13 @@ def test_every_operator_of_the_graph_is_timed() -> None:
         assert listed[name] == modules.count(name)
     assert sum(row["nodes"] for row in rows) == len(computing)
     assert sum(row["share"] for row in rows) == pytest.approx(1, abs=0.01)
+
+
+def test_a_graph_on_another_device_is_refused() -> None:
+    graph = transform(build("bert"))
+    place(graph, torch.device("meta"))
+    with pytest.raises(InputError, match="measured on the CPU, and this graph runs on meta"):
+        profile(graph, random_batch(build("bert"), 1, 8), calls=1)
 
 
 def test_times_are_means_a_call_and_the_dearest_comes_first() -> None:
