@@ -34,11 +34,11 @@ class Ready:
     generation: Any = None
 
 
-def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task = ASK) -> Ready:
+def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task = ASK, native: bool = True) -> Ready:
     """Loads, captures, quantizes and lowers as the options say; one line on standard error says what ran.
 
     `loaded`: a model and its tokenizer that are there already, instead of the one that the options name; else it is
-    loaded for `task`.
+    loaded for `task`. native: as toolkit.pipeline.lowered takes it.
     """
     # a quantized model has decided the precision itself
     wanted = None if loaded is None and is_quantized(options.model) else recipe_of(options)
@@ -57,6 +57,7 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task 
         graph = transform(
             model, recipe, options.target, options.strict, data, cache_folder(),
             progress=lambda done: bar.update(calibrating, completed=done), accuracy=accuracy_on(questions, tokenizer),
+            native=native,
         )  # fmt: skip
     if options.device:
         to_device(graph, options.device)

@@ -64,6 +64,7 @@ def transform(
     folder: Path | None = None,
     progress: Progress | None = None,
     accuracy: Accuracy | None = None,
+    native: bool = True,
 ) -> fx.GraphModule:
     """model: float, as Hugging Face made it, or what checkpoint.load gave, or a Q/DQ graph that was exported and
     quantized elsewhere → a graph for `target`, called as the model was, any batch and sequence length;
@@ -71,7 +72,7 @@ def transform(
 
     data: batches to calibrate with, int64 tensors by the names of the model's arguments; folder and progress: as
     calibrate takes them. accuracy(graph) → a number, the higher the better, for a quantizer that looks for its best
-    settings.
+    settings. native: see `lowered`.
 
     Raises UsageError for an unknown target, a precision that it does not have, the scheme static without data, or a
     quantizer that is not installed or cannot do what is asked;
@@ -88,7 +89,7 @@ def transform(
     else:
         require_data(recipe, data)
         graph = captured(model, recipe.precision)
-    return lowered(graph, recipe, target, strict)
+    return lowered(graph, recipe, target, strict, native)
 
 
 def captured(model: nn.Module, precision: str = "fp") -> fx.GraphModule:
@@ -113,9 +114,12 @@ def finish(
     return lowered(graph, recipe, target, strict)
 
 
-def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False) -> fx.GraphModule:
+def lowered(
+    graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False, native: bool = True
+) -> fx.GraphModule:
     """fuse, lower, in place, of a graph that is quantized if the recipe says so. → the graph; or, of a target that
-    runs exported files by itself here, a graph that calls its session
+    runs exported files by itself here, a graph that calls its session, unless `native` is False: then the target's own
+    modules, as on a machine without its device
     """
     chosen = targets.get(target)
     execution = targets.require_runnable(chosen, recipe.precision, strict)
@@ -123,7 +127,11 @@ def lowered(graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = F
         quantize(graph, recipe)
     swapped = sum(isinstance(module, QuantizedLinear | WeightLinear) for module in graph.modules()) - extra_terms(graph)
     if recipe.precision == "int" and execution.native and chosen.native is not None:
-        outside, execution = go_native(graph, recipe, chosen, execution, strict)
+        outside = None
+        if native:
+            outside, execution = go_native(graph, recipe, chosen, execution, strict)
+        else:
+            execution = chosen.native.instead("its device was not asked for")
         if outside is not None:
             attach(outside, recipe, chosen, execution, swapped, {})
             return outside

@@ -11,7 +11,7 @@ import pytest
 
 import targets
 from targets import aie
-from targets.aie import native
+from targets.aie import native, plan
 from targets.base import NotNative, TargetUnavailable, UsageError
 from tests import tiny
 from tests.checks import assert_sqnr
@@ -74,6 +74,16 @@ def test_a_model_runs_on_the_npu_and_the_report_says_where(npu, monkeypatch: pyt
         with pytest.raises(NotNative, match="leaves 3 nodes to the CPU"):
             transform(model, INT, "aie", strict=True)
         assert npu.OPENED[-1][1]["session.disable_cpu_ep_fallback"] == "1"
+
+
+def test_the_plan_is_of_the_linears_here_too(npu) -> None:
+    """A session hides them: the plan of a laptop with an NPU would have found nothing to do."""
+    model = tiny.build("bert")
+    graph = transform(model, INT, "aie", native=False)
+    assert npu.OPENED == [] and report_of(graph).target["executed"] == "aie-emulated"
+    work = plan.observe(graph, tiny.inputs(model, 2, 9), attention=1)
+    assert len(work.calls) == 8
+    assert "its device was not asked for" in str(report_of(graph).target["reason"])
 
 
 @pytest.mark.parametrize(("behaviour", "said"), [
