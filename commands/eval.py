@@ -1,13 +1,13 @@
 """`eval`: exact match and F1 on a SQuAD file, and the gate of a scripted accuracy regression."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from benchmarks.files import require_places, write
 from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
 from commands.graph import prepare
 from models.question_answering.examples import Example, read_examples
@@ -58,6 +58,7 @@ def command(
     if max_drop is not None and baseline is None:
         raise click.UsageError("--max-drop needs the report to compare with: give --baseline FILE")
     wanted = read_baseline(baseline) if baseline else None
+    require_places(predictions)
     examples = read_examples(data, limit)
     if wanted is not None:
         require_same_questions(wanted, Path(data).name, examples)
@@ -73,7 +74,7 @@ def command(
     # v1.1 has an answer to every question, so the null answer is in play on v2.0 alone.
     texts = answer_texts(examples, answers, None if all(e.answers for e in examples) else threshold)
     if predictions:
-        _write(predictions, texts)
+        write(predictions, json.dumps(texts, ensure_ascii=False))
     result = {
         **ready.header,
         "data": Path(data).name,
@@ -124,8 +125,3 @@ def _print_regression(found: Regression, total: int) -> None:
         for name, text in (("gold", gold), ("before", change.before), ("now", change.after)):
             out.print(f"  {name:<7}{' '.join(text.split()) or 'no answer'}")
 
-
-def _write(path: Path, texts: dict[str, str]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(texts, ensure_ascii=False), "utf-8")
-    os.replace(beside, path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from benchmarks.files import in_place, write
+from benchmarks.files import in_place, named, require_places, write
 from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
 from commands.graph import describe, recipe_of, require_target, use_threads
 from commands.sample import Sample, read_reference, spread
@@ -26,6 +26,7 @@ from toolkit.sensitivity.variants import KEEP_AS
 
 WINDOWS = 32  # that the outputs are compared on
 WIDTH = 130  # columns that the table wants; a narrower terminal breaks its lines
+ENDINGS = ("yaml", "json", "png", "html")  # of what --output writes
 
 
 @click.command("sensitivity")
@@ -56,6 +57,7 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
     """
     if output and (why := plot.available()):
         raise InputError(why)
+    require_places(*named(output, *ENDINGS))
     recipe = int_recipe(options)
     require_target(replace(options, precision="int"))
     require_data(recipe, options.calibration)
@@ -139,10 +141,11 @@ def save(result: dict[str, Any], recipe: Recipe, output: Path) -> None:
     """Recipe, JSON, picture and page beside each other."""
     lines = summary(result)
     text, picture = dump(recipe, lines), plot.draw(result)
-    write(output.with_name(f"{output.name}.yaml"), text)
-    write(output.with_name(f"{output.name}.json"), json.dumps(result, ensure_ascii=False, indent=2) + "\n")
-    in_place(output.with_name(f"{output.name}.png"), lambda beside: beside.write_bytes(picture))
-    write(output.with_name(f"{output.name}.html"), page.page(result, lines, text, picture))
+    as_yaml, as_text, drawn, as_page = named(output, *ENDINGS)
+    write(as_yaml, text)
+    write(as_text, json.dumps(result, ensure_ascii=False, indent=2) + "\n")
+    in_place(drawn, lambda beside: beside.write_bytes(picture))
+    write(as_page, page.page(result, lines, text, picture))
 
 
 def show(result: dict[str, Any]) -> None:

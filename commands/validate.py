@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks.files import write
+from benchmarks.files import require_places, write
 from commands.common import GATE_MISSED, Options, err, out, print_json
 from commands.models import load_float
 from commands.validate_inputs import Inputs, read_inputs
@@ -54,6 +54,7 @@ def command(options: Options, pairs: tuple[str, ...], listed: str | None, refere
     sides = [side for side in _sides(options, pairs, listed) if side != first]
     if not sides and not saved:
         raise click.UsageError(f"nothing to compare {reference} with: give --pair TARGET:PRECISION, or --save FILE")
+    require_places(saved, output)
     require_possible(options, [*([first] if first else []), *sides])
     known = read(file) if file else None
     inputs = _inputs(options, task, data, limit, max_length, stride)
