@@ -124,4 +124,3 @@ def _print_regression(found: Regression, total: int) -> None:
         gold = " | ".join(change.gold) or "no answer"
         for name, text in (("gold", gold), ("before", change.before), ("now", change.after)):
             out.print(f"  {name:<7}{' '.join(text.split()) or 'no answer'}")
-

@@ -1,6 +1,7 @@
 """`export`: the model as one file for other engines, checked before it is said to be done."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +9,18 @@ import click
 import torch
 from torch import fx
 
-from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
-from commands.graph import describe, recipe_of, require_target, use_threads
+from commands.common import GATE_MISSED, Options, err, out, print_json
+from commands.graph import describe, fit, header_of, require_target, use_threads
 from commands.models import is_quantized, load_any, saved_recipe
+from commands.recipe import recipe_of, require_sense
 from commands.story import QUESTIONS, STORY
-from models.calibration import read_calibration
+from commands.tuning import read_questions
 from models.question_answering.examples import Example, read_examples
 from models.question_answering.features import collate, make_windows
 from models.question_answering.predict import answer_texts, predict
 from models.tasks import ASK, TASKS, Task
-from operators.build import cache_folder
 from targets._onnx import CPU, full_name
-from toolkit import Recipe, checkpoint, report_of
-from toolkit.calibrate import require_data
+from toolkit import Recipe, checkpoint
 from toolkit.export import onnx_file, pt2
 from toolkit.export.about import about
 from toolkit.export.check import LEAST_DB, LEAST_EQUAL, Agreement, agreement
@@ -60,9 +60,9 @@ def command(options: Options, kind: str, output: Path, data: str | None, limit: 
     begun = time.perf_counter()
     require_possible(options, kind, provider, no_check)
     examples = read_examples(data, limit) if data else story()
-    graph, recipe, tokenizer = graph_of(options, TASKS[task])
+    graph, recipe, tokenizer, data_used = graph_of(options, TASKS[task])
     reference = lowered(checkpoint.copied(graph), recipe, options.target, options.strict)
-    header = {"model": options.model, **report_of(reference).as_json()}
+    header = header_of(options, reference, data_used)
     err.print(describe(header))
     with beside(output) as new:
         written = write(graph, recipe, options, kind, new)
@@ -91,23 +91,20 @@ def require_possible(options: Options, kind: str, provider: str, no_check: bool)
             full_name(provider)
 
 
-def graph_of(options: Options, task: Task) -> tuple[fx.GraphModule, Recipe, Any]:
-    """→ the graph before fusing and lowering, its recipe, and the tokenizer"""
-    use_threads(options)
+def graph_of(options: Options, task: Task) -> tuple[fx.GraphModule, Recipe, Any, dict[str, Any] | None]:
+    """→ the graph before fusing and lowering, its recipe, the tokenizer, and which file was calibrated on"""
     if not is_quantized(options.model):
         wanted = recipe_of(options)
-        require_data(wanted, options.calibration)
-        require_target(options)
+        require_target(replace(options, precision=wanted.precision))
+        require_sense(options, wanted)
+    questions = read_questions(options)
+    use_threads(options)
     model, tokenizer = load_any(options.model, task)
     recipe = saved_recipe(options, model) or recipe_of(options)
-    data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
     if recipe.precision != "int":
-        require_data(recipe, data)
-        return captured(model, recipe.precision), recipe, tokenizer
-    with progress_bar() as bar:
-        calibrating = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
-        graph = quantized(model, recipe, data, cache_folder(), lambda done: bar.update(calibrating, completed=done))
-    return graph, recipe, tokenizer
+        return captured(model, recipe.precision), recipe, tokenizer, None
+    made, data = fit(options, questions, recipe, tokenizer, lambda **given: quantized(model, recipe, **given))
+    return made, recipe, tokenizer, data
 
 
 def write(graph: fx.GraphModule, recipe: Recipe, options: Options, kind: str, path: Path) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import click
 
 from benchmarks.files import in_place, named, require_places, write
 from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
-from commands.graph import describe, recipe_of, require_target, use_threads
+from commands.graph import describe, require_target, use_threads
+from commands.recipe import int_recipe, require_sense
 from commands.sample import Sample, read_reference, spread
 from commands.sensitivity_report import as_json, summary, table
 from models import InputError, load
@@ -18,8 +19,8 @@ from models.calibration import read_calibration
 from models.memory import keep_freed_memory
 from models.question_answering.examples import read_examples
 from toolkit import Recipe, report_of
-from toolkit.calibrate import require_data
 from toolkit.pipeline import captured
+from toolkit.quantizers import NATIVE
 from toolkit.recipe_file import dump
 from toolkit.sensitivity import Found, Goal, LayerCost, Score, Variants, measure_layers, page, plot, search
 from toolkit.sensitivity.variants import KEEP_AS
@@ -60,7 +61,11 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
     require_places(*named(output, *ENDINGS))
     recipe = int_recipe(options)
     require_target(replace(options, precision="int"))
-    require_data(recipe, options.calibration)
+    require_sense(options, recipe)
+    if recipe.quantizer != NATIVE:
+        raise click.UsageError(
+            f"sensitivity measures this project's own quantizer, not {recipe.quantizer}: leave it out"
+        )
     use_threads(options)
     keep_freed_memory()
     examples = spread(read_examples(data), limit)
@@ -84,12 +89,6 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
     if not found.reached:
         err.print(f"opswap: the goal was not reached: {summary(result)[-1]}")
         raise click.exceptions.Exit(GATE_MISSED)
-
-
-def int_recipe(options: Options) -> Recipe:
-    """→ what the options or the file say, int where they say no precision"""
-    chosen = options.recipe is not None or "precision" in options.given
-    return recipe_of(options if chosen else replace(options, precision="int"))
 
 
 def float_answers(bar: Any, sample: Sample, variants: Variants, given: dict[str, str] | None) -> Sample:

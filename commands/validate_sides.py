@@ -13,9 +13,11 @@ from benchmarks.measure import latency
 from commands.common import Options
 from commands.graph import Ready, prepare, require_target
 from commands.models import is_quantized, load_float
+from commands.recipe import HOW_INT
 from commands.validate_inputs import Inputs
 from models.memory import give_back_memory
 from models.tasks import Task
+from toolkit.quantizers import NATIVE
 from toolkit.recipe import PRECISIONS
 from toolkit.validate import Measured, Recorder, peak_memory
 from toolkit.validate.memory import bytes_of
@@ -60,8 +62,9 @@ def options_for(options: Options, side: Side) -> Options:
     options = replace(options, device=side.device)
     if side.precision == "int":
         return replace(options, target=side.engine, precision="int", given=given)
-    plain = {"recipe": None, "scheme": "dynamic", "calibration": None, "quantizer": "native", "autotune": None}
-    return replace(options, target=side.engine, precision=side.precision, given=given - {"scheme"}, **plain)  # type: ignore[arg-type]
+    plain = {"recipe": None, "scheme": "dynamic", "calibration": None, "ranges": None, "percentile": None,
+             "quantizer": NATIVE, "autotune": None, "given": given - {"scheme", *HOW_INT}}  # fmt: skip
+    return replace(options, target=side.engine, precision=side.precision, **plain)  # type: ignore[arg-type]
 
 
 def require_possible(options: Options, sides: list[Side]) -> None:
