@@ -19,6 +19,7 @@ from models.question_answering.examples import Example
 from models.tasks import ASK, Task
 from operators.build import cache_folder
 from toolkit import Recipe, report_of, transform
+from toolkit.pipeline import captured, quantized
 from toolkit.quantizers import NATIVE
 
 
@@ -32,6 +33,18 @@ class Ready:
     header: dict[str, Any]
     config: Any = None
     generation: Any = None
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A graph before fusing and lowering, quantized if `recipe` says so, with its tokenizer and transformers'
+    configuration; data: which file was calibrated on, None without one."""
+
+    graph: fx.GraphModule
+    recipe: Recipe
+    tokenizer: PreTrainedTokenizerFast
+    config: Any
+    data: dict[str, Any] | None
 
 
 def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task = ASK) -> Ready:
@@ -73,6 +86,23 @@ def fit(
         graph = make(data=data, folder=cache_folder(), progress=lambda done: bar.update(task, completed=done),
                      accuracy=accuracy_on(questions, tokenizer))  # fmt: skip
     return graph, {"file": data.file, "samples": data.samples} if data else None
+
+
+def before_lowering(options: Options, task: Task) -> Captured:
+    """The first half of `prepare`, for what is written to a file."""
+    if not is_quantized(options.model):
+        wanted = recipe_of(options)
+        require_target(replace(options, precision=wanted.precision))
+        require_sense(options, wanted)
+    questions = read_questions(options)
+    use_threads(options)
+    keep_freed_memory()
+    model, tokenizer = load_any(options.model, task)
+    recipe = saved_recipe(options, model) or recipe_of(options)
+    if recipe.precision != "int":
+        return Captured(captured(model, recipe.precision), recipe, tokenizer, model.config, None)
+    made, data = fit(options, questions, recipe, tokenizer, lambda **given: quantized(model, recipe, **given))
+    return Captured(made, recipe, tokenizer, model.config, data)
 
 
 def header_of(options: Options, graph: fx.GraphModule, data: dict[str, Any] | None) -> dict[str, Any]:

@@ -23,7 +23,8 @@ REFERENCE = "cpu:fp"
 
 @click.command("validate")
 @click.option("--pair", "pairs", multiple=True, metavar="TARGET:PRECISION",
-              help="Compare this one with the reference; repeatable.  [default: --target and --precision]")  # fmt: skip
+              help="Compare this one with the reference; repeatable; cpu@DEVICE for another device of PyTorch's, onnx "
+              "or onnx@PROVIDER for ONNX Runtime on the file.  [default: --target and --precision]")  # fmt: skip
 @click.option("--targets", "listed", metavar="T,T", help="Several targets, each at --precision.")
 @click.option("--reference", default=REFERENCE, show_default=True, metavar="TARGET:PRECISION or FILE",
               help="What the others are compared with; or a file that --save wrote, on any machine.")  # fmt: skip
