@@ -147,7 +147,7 @@ def _exit_code(error: Exception) -> int | None:
     """The exit code of an error that this project raises on purpose; None for any other, which is a bug."""
     from models.errors import InputError
     from operators.build import BuildError
-    from targets.base import NotNative, TargetUnavailable, UsageError
+    from targets.base import NotFinite, NotNative, TargetUnavailable, UsageError
     from toolkit.capture import CaptureError
     from toolkit.checkpoint.errors import CheckpointError
     from toolkit.export.errors import ExportError
@@ -156,8 +156,8 @@ def _exit_code(error: Exception) -> int | None:
         return NOT_NATIVE
     if isinstance(error, UsageError):
         return USAGE
-    known = (InputError, TargetUnavailable, CaptureError, BuildError, CheckpointError, ExportError, PermissionError)
-    return FAILED if isinstance(error, known) else None
+    known = (InputError, TargetUnavailable, NotFinite, CaptureError, BuildError, CheckpointError, ExportError)
+    return FAILED if isinstance(error, (*known, PermissionError)) else None
 
 
 def _say(message: str, code: int) -> int:

@@ -35,7 +35,7 @@ def load() -> None:
     """Builds the kernels or finds an earlier build, and loads them; a second call does nothing.
 
     When they cannot be built, one line on standard error says so, and the Python reference goes on to serve.
-    Raises ValueError when OPSWAP_ISA asks for kernels that do not exist or do not run here, and BuildError when it
+    Raises BuildError when OPSWAP_ISA asks for kernels that do not exist or do not run here, and when it
     asks for compiled ones that cannot be built.
     """
     from operators import build  # here, so that `python -m operators.build` finds it unimported
@@ -55,6 +55,8 @@ def load() -> None:
                 raise build.BuildError(f"OPSWAP_ISA={forced} needs compiled kernels: {error}", error.log) from error
             _reason = str(error)
             print(f"opswap: SLOW: the Python reference stands in for the kernels: {error}", file=sys.stderr)
+        except ValueError as error:  # the variable names no kernel that runs here
+            raise build.BuildError(str(error)) from error
 
 
 def _open(path: str, forced: str) -> None:

@@ -9,6 +9,7 @@ from targets._bf16 import Bf16Linear
 from targets._fp8 import Fp8Linear
 from targets._linear import Activation, QuantizedLinear
 from targets._weight import WeightLinear
+from targets.base import NotFinite
 from toolkit.recipe import Layer, Recipe
 from toolkit.report import keep, kept_names
 
@@ -33,7 +34,7 @@ def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Ac
 
     Weights are rounded here, int8 with one scale for each output channel. activations: what calibration found, by
     the linears' names; those without are quantized per token. → how many, by unique name.
-    Raises ValueError, with the layer's name, for a weight that is not finite, UsageError for a pattern of the recipe
+    Raises NotFinite, with the layer's name, for a weight that is not finite, UsageError for a pattern of the recipe
     that matches no linear.
     """
     swapped, linears, found = 0, linears_of(graph), activations or {}
@@ -49,7 +50,7 @@ def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Ac
         try:
             quantized = _quantized(linear, layer, found.get(name, Activation(layer.symmetric)))
         except ValueError as error:
-            raise ValueError(f"linear {name} cannot be quantized: {error}") from error
+            raise NotFinite(f"linear {name} cannot be quantized: {error}") from error
         graph.set_submodule(name, quantized.eval())
         swapped += 1
     return swapped

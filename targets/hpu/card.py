@@ -17,6 +17,7 @@ import torch
 from torch import fx
 
 from operators.e4m3 import CHIPS
+from targets.base import UsageError
 
 SDK = "habana_frameworks"
 NODES = ("/dev/accel", "/dev/hl0")  # the driver's device files, today's and older ones
@@ -53,10 +54,10 @@ def missing() -> list[str]:
 
 
 def emulated_chip() -> str:
-    """→ the chip whose FP8 is emulated. Raises ValueError for an unknown name in the environment variable."""
+    """→ the chip whose FP8 is emulated. Raises UsageError for an unknown name in the environment variable."""
     name = os.environ.get(FORCED, "gaudi2").lower()
     if name not in CHIPS:
-        raise ValueError(f"{FORCED} must be one of {', '.join(CHIPS)}; got {name!r}; correct it or leave it out")
+        raise UsageError(f"{FORCED} must be one of {', '.join(CHIPS)}; got {name!r}; correct it or leave it out")
     return name
 
 

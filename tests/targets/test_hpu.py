@@ -118,7 +118,7 @@ def test_the_chip_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(card.FORCED, "Gaudi3")
     assert execution("fp8").isa == "E4M3 of gaudi3"
     monkeypatch.setenv(card.FORCED, "gaudi9")
-    with pytest.raises(ValueError, match="OPSWAP_GAUDI must be one of gaudi2, gaudi3; got 'gaudi9'"):
+    with pytest.raises(UsageError, match="OPSWAP_GAUDI must be one of gaudi2, gaudi3; got 'gaudi9'"):
         execution("fp8")
 
 
