@@ -149,7 +149,7 @@ def _exit_code(error: Exception) -> int | None:
     from operators.build import BuildError
     from operators.kernels import NoSuchKernels
     from operators.weights import WeightError
-    from targets.base import NotNative, TargetUnavailable, UsageError
+    from targets.base import NotFinite, NotNative, TargetUnavailable, UsageError
     from toolkit.capture import CaptureError
     from toolkit.checkpoint.errors import CheckpointError
     from toolkit.export.errors import ExportError
@@ -159,7 +159,7 @@ def _exit_code(error: Exception) -> int | None:
     if isinstance(error, UsageError | NoSuchKernels):
         return USAGE
     known = (
-        InputError, TargetUnavailable, CaptureError, BuildError, CheckpointError, ExportError, WeightError,
+        InputError, TargetUnavailable, NotFinite, WeightError, CaptureError, BuildError, CheckpointError, ExportError,
         PermissionError,
     )  # fmt: skip
     return FAILED if isinstance(error, known) else None

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import cuda_work
 from benchmarks.cuda_peers import PEERS
-from benchmarks.files import require_writable, write
+from benchmarks.files import require_places, write
 from targets.cuda import device
 
 DATA = Path(__file__).parents[1] / "tests" / "data" / "squad" / "dev-v1.1.json.gz"
@@ -125,7 +125,7 @@ def _met(met: bool | None) -> str:
 @click.option("--rows", default=32, show_default=True, help="Windows in a batch of the true lengths.")
 def main(output: Path, data: str, limit: int | None, rows: int) -> None:
     """Measures the goals of the target cuda beside torch.compile and torchao, in one run."""
-    require_writable(output)
+    require_places(output)
     why = "Triton's interpreter is no GPU: leave TRITON_INTERPRET out" if device.interpreted() else device.why_not()
     if why:
         result = not_measured(why)

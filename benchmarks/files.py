@@ -4,45 +4,49 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from models.errors import InputError
+from models import InputError
 
 
 def write(path: Path, text: str) -> None:
-    """UTF-8; the folder is made if need be. Raises InputError where it can't be written."""
+    """UTF-8. Raises InputError as `in_place` does."""
     in_place(path, lambda beside: beside.write_text(text, "utf-8"))
 
 
 def in_place(path: Path, make: Callable[[Path], object]) -> None:
-    """`make` writes a file beside `path`, of the same ending, which then takes its place.
-
-    Raises InputError where it can't be written.
-    """
-    beside = _beside(path)
+    """`make` writes a file beside `path`, of the same ending, which then takes its place; the folder is made if need
+    be. Raises InputError where that can't be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{os.getpid()}-{path.name}")
         try:
             make(beside)
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise _unwritable(path, error) from error
 
 
-def require_writable(path: Path) -> None:
-    """Raises InputError where `path` can't be written: asked before the work of minutes that it is to hold."""
-    beside = _beside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.touch()
-        beside.unlink()
-    except OSError as error:
-        raise _refused(path, error) from error
+def require_places(*paths: Path | None) -> None:
+    """Raises, before anything has spent its time, the InputError of a place that `in_place` could not write to."""
+    for path in filter(None, paths):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(0, "it is a folder", path)
+            probe = path.with_name(f".{os.getpid()}-{path.name}")
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise _unwritable(path, error) from error
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{os.getpid()}-{path.name}")
+def named(output: Path | None, *endings: str) -> list[Path]:
+    """→ output.ENDING for each of `endings`, none without an output. Raises InputError for one without a name."""
+    if output and not output.name:
+        raise InputError(f"{output} is a folder: give the beginning of the files' names")
+    return [output.with_name(f"{output.name}.{ending}") for ending in endings] if output else []
 
 
-def _refused(path: Path, error: OSError) -> InputError:
+def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path} can't be written ({error.strerror or error}): give another place")

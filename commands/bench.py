@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import arithmetic, inputs, measure, peers, plot, profiling, report, table
 from benchmarks.contenders import Contender, LeftOut, agreement, ready
-from benchmarks.files import require_writable, write
+from benchmarks.files import named, require_places, write
 from benchmarks.inputs import Batches
 from benchmarks.peers._models import logits_of
 from benchmarks.peers.base import Engine
@@ -22,6 +22,7 @@ from models.question_answering.features import make_windows
 
 ITERATIONS, PASSES = 30, 3  # timed calls of a shape; passes over --data
 PROFILED = 5  # calls of --profile
+ENDINGS = ("json", "md", "png")  # of what --output writes
 
 
 @click.command("bench")
@@ -46,8 +47,7 @@ def command(options: Options, batch_size: int, sequence_length: int, iterations:
     """Latency and throughput with warm-up: median, p95, p99, samples a second, share of the machine's peak."""
     if output and (why := plot.available()):
         raise InputError(why)
-    for path in filter(None, (output, trace)):
-        require_writable(path)
+    require_places(trace, *named(output, *ENDINGS))
     if limit and not data:
         raise click.UsageError("--limit shortens --data FILE: give that too")
     engines = peers.select(patterns) if with_peers or patterns else ()
@@ -143,9 +143,10 @@ def measured(
 
 def save(result: dict[str, Any], output: Path) -> None:
     """JSON, Markdown and plot beside each other."""
-    write(output.with_name(f"{output.name}.md"), table.markdown(result))
-    plot.draw([result], output.with_name(f"{output.name}.png"))
-    write(output.with_name(f"{output.name}.json"), report.as_text(result) + "\n")
+    as_json, markdown, picture = named(output, *ENDINGS)
+    write(markdown, table.markdown(result))
+    plot.draw([result], picture)
+    write(as_json, report.as_text(result) + "\n")
 
 
 def show(result: dict[str, Any]) -> None:

@@ -37,7 +37,10 @@ def command(options: Options) -> None:
     if options.json:
         print_json(
             {
-                **_header(options),
+                "target": not_run(options.target),
+                "model": options.model,
+                "precision": options.precision,
+                "scheme": options.scheme,
                 "targets": found,
                 "devices": devices,
                 "kernels": _kernels(status),
@@ -58,20 +61,11 @@ def command(options: Options) -> None:
     out.print(", ".join(f"{name} {version or 'not installed'}" for name, version in _versions().items()))
 
 
-def _header(options: Options) -> dict[str, Any]:
-    found = targets.diagnose(options.target)
-    target = {
-        "requested": options.target,
-        "executed": None,
-        "device": cpu_name(),
-        "isa": kernels.status().isa,
-    }
-    return {
-        "target": {**target, "native": found["native"], "reason": found["reason"]},
-        "model": options.model,
-        "precision": options.precision,
-        "scheme": options.scheme,
-    }
+def not_run(name: str) -> dict[str, Any]:
+    """→ "target" in the JSON of a command that runs nothing on it: "executed" is null, "native" what it would be"""
+    found = targets.diagnose(name)
+    ran = {"requested": name, "executed": None, "device": cpu_name(), "isa": kernels.status().isa}
+    return {**ran, "native": found["native"], "reason": found["reason"]}
 
 
 def _kernels(status: kernels.KernelStatus) -> dict[str, Any]:

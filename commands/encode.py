@@ -11,12 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from benchmarks.files import in_place
+from benchmarks.files import in_place, require_places
 from benchmarks.measure import latency
 from commands.common import Options, err, out, print_json
 from commands.graph import Ready, prepare
 from commands.texts import given_texts, text_options
-from models import InputError
 from models.question_answering.features import Window
 from models.tasks import ENCODE
 from models.texts import longest_row, text_windows, through
@@ -40,6 +39,7 @@ def command(options: Options, texts: tuple[str, ...], path: str | None, batch_si
             iterations: int, perf: bool, graphs: bool, output: Path | None) -> None:  # fmt: skip
     """Hidden states of texts: float32 or bfloat16 by --precision, 8 bits too; how fast with --perf."""
     given = given_texts(texts, path)
+    require_places(output)
     if graphs:
         require_graphs(options)
     ready = prepare(options, task=ENCODE)
@@ -117,12 +117,9 @@ def performance(times: list[float], windows: Sequence[Window], padded: int, batc
 
 
 def write(path: Path, states: list[Tensor], model: str) -> None:
-    """Raises InputError where the place can't be written."""
+    """text0, text1, ... in their order. Raises InputError where the place can't be written."""
     tensors = {f"text{place}": state.contiguous() for place, state in enumerate(states)}
-    try:
-        in_place(path, lambda beside: save_file(tensors, beside, {"model": model}))
-    except OSError as error:
-        raise InputError(f"{path} can't be written ({error.strerror or error}): give another place") from error
+    in_place(path, lambda beside: save_file(tensors, beside, {"model": model}))
 
 
 def show(result: dict[str, Any]) -> None:

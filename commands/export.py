@@ -5,31 +5,26 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 from torch import fx
 
-from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
-from commands.graph import describe, recipe_of, require_target, use_threads
-from commands.models import is_quantized, load_any, saved_recipe
-from commands.story import QUESTIONS, STORY
-from models.calibration import read_calibration
-from models.question_answering.examples import Example, read_examples
-from models.question_answering.features import collate, make_windows
-from models.question_answering.predict import answer_texts, predict
-from models.tasks import ASK, TASKS, Task
-from operators.build import cache_folder
+from commands.common import GATE_MISSED, Options, err, out, print_json
+from commands.graph import before_lowering, describe, header_of
+from commands.models import is_quantized
+from commands.recipe import recipe_of
+from commands.validate_inputs import Inputs, questions_of, read_inputs, texts_of
+from models.tasks import ASK, TASKS
 from targets._onnx import CPU, full_name
-from toolkit import Recipe, checkpoint, report_of
-from toolkit.calibrate import require_data
+from toolkit import Recipe, checkpoint
 from toolkit.export import onnx_file, pt2
 from toolkit.export.about import about
 from toolkit.export.check import LEAST_DB, LEAST_EQUAL, Agreement, agreement
 from toolkit.export.files import beside
 from toolkit.onnx_session import open_session
-from toolkit.pipeline import captured, lowered, quantized
+from toolkit.pipeline import lowered
 from toolkit.validate import Recorder
 
-PRECISIONS = {"onnx": ("fp", "int"), "pt2": ("fp", "bf16", "int")}
+PRECISIONS = {"onnx": onnx_file.PRECISIONS, "pt2": pt2.PRECISIONS}
+BATCH = 16  # rows at once in the check
 REFERENCE = "cpu"  # stock kernels: float32 wherever the graph is not in 8 bits
 
 
@@ -38,8 +33,9 @@ REFERENCE = "cpu"  # stock kernels: float32 wherever the graph is not in 8 bits
               help="onnx: float, or INT8 as QuantizeLinear/DequantizeLinear (static) or integer operators (dynamic); "
               "pt2: PyTorch's exported graph.")  # fmt: skip
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The file; an earlier one is replaced.")
-@click.option("--data", help="SQuAD file to check the answers on.  [default: the built-in questions]")
-@click.option("--limit", type=click.IntRange(1), help="With --data: the first N questions only.")
+@click.option("--data", help="SQuAD file to check the answers on, for other tasks than ask also text, "
+              "one a line.  [default: the built-in story]")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), help="With --data: the first N questions or texts only.")
 @click.option("--provider", default=CPU, show_default=True, help="Who checks an ONNX file: a provider of ONNX Runtime.")
 @click.option("--min-equal", default=LEAST_EQUAL, show_default=True, type=click.FloatRange(0, 1),
               help="The share of equal answers that passes.")  # fmt: skip
@@ -59,17 +55,20 @@ def command(options: Options, kind: str, output: Path, data: str | None, limit: 
         raise click.UsageError(f"a file is for any engine, and is checked against {REFERENCE}: leave --target out")
     begun = time.perf_counter()
     require_possible(options, kind, provider, no_check)
-    examples = read_examples(data, limit) if data else story()
-    graph, recipe, tokenizer = graph_of(options, TASKS[task])
-    reference = lowered(checkpoint.copied(graph), recipe, options.target, options.strict)
-    header = {"model": options.model, **report_of(reference).as_json()}
+    (questions_of if task == ASK.name else texts_of)(data, limit)  # what is wrong with the file is said now
+    made = before_lowering(options, TASKS[task])
+    inputs = None
+    if not no_check:
+        inputs = read_inputs(TASKS[task], made.tokenizer, made.config, options.model, data, limit)
+    reference = lowered(checkpoint.copied(made.graph), made.recipe, options.target, options.strict)
+    header = header_of(options, reference, made.data)
     err.print(describe(header))
     with beside(output) as new:
-        written = write(graph, recipe, options, kind, new)
+        written = write(made.graph, made.recipe, options, kind, new)
         found = None
-        if not no_check:
+        if inputs is not None:
             other: Any = open_session(new, provider, options.threads) if kind == "onnx" else pt2.read(new)
-            found = checked(reference, other, tokenizer, examples, task == ASK.name, min_equal)
+            found = checked(reference, other, inputs, min_equal)
             written["check"] = {**found.as_json(), **_who(kind, other)}
         if found is not None and not found.passed:
             err.print(f"opswap: {output} was not written: it disagrees with {options.target}: {_words(found)}")
@@ -91,25 +90,6 @@ def require_possible(options: Options, kind: str, provider: str, no_check: bool)
             full_name(provider)
 
 
-def graph_of(options: Options, task: Task) -> tuple[fx.GraphModule, Recipe, Any]:
-    """→ the graph before fusing and lowering, its recipe, and the tokenizer"""
-    use_threads(options)
-    if not is_quantized(options.model):
-        wanted = recipe_of(options)
-        require_data(wanted, options.calibration)
-        require_target(options)
-    model, tokenizer = load_any(options.model, task)
-    recipe = saved_recipe(options, model) or recipe_of(options)
-    data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
-    if recipe.precision != "int":
-        require_data(recipe, data)
-        return captured(model, recipe.precision), recipe, tokenizer
-    with progress_bar() as bar:
-        calibrating = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
-        graph = quantized(model, recipe, data, cache_folder(), lambda done: bar.update(calibrating, completed=done))
-    return graph, recipe, tokenizer
-
-
 def write(graph: fx.GraphModule, recipe: Recipe, options: Options, kind: str, path: Path) -> dict[str, Any]:
     """→ what is to be said of the file"""
     says = about(graph, recipe, options.model)
@@ -122,25 +102,11 @@ def write(graph: fx.GraphModule, recipe: Recipe, options: Options, kind: str, pa
     return {"opset": made.opset, "quantized": made.linears, "widened": made.widened, "operators": made.operators}
 
 
-def checked(
-    reference: Any, other: Any, tokenizer: Any, examples: list[Example], answering: bool, least: float
-) -> Agreement:
-    """Both are given the questions with their passages, and answer them if they are for that."""
+def checked(reference: Any, other: Any, inputs: Inputs, least: float) -> Agreement:
+    """Both are given the same rows, and answer them if they are for that."""
     want, got = Recorder(reference), Recorder(other)
-    if answering:
-        wanted, answers = (answer_texts(examples, predict(model, tokenizer, examples)) for model in (want, got))
-        ids = [example.id for example in examples]
-        return agreement(want, got, [wanted[name] for name in ids], [answers[name] for name in ids], least)
-    with torch.inference_mode():
-        for window in make_windows(tokenizer, examples):
-            batch = collate([window], tokenizer.pad_token_id)
-            want(**batch)
-            got(**batch)
-    return agreement(want, got)
-
-
-def story() -> list[Example]:
-    return [Example(str(number), "story", STORY, question, ()) for number, question in enumerate(QUESTIONS)]
+    wanted, answers = (inputs.answers(model, BATCH) for model in (want, got))
+    return agreement(want, got, list(wanted.values()), [answers[name] for name in wanted], least)
 
 
 def _who(kind: str, other: Any) -> dict[str, Any]:
@@ -149,7 +115,7 @@ def _who(kind: str, other: Any) -> dict[str, Any]:
 
 def _words(found: Agreement) -> str:
     db = f"SQNR {found.sqnr_db:.1f} dB (at least {LEAST_DB:.0f})"
-    return f"{db}, {found.equal} of {found.questions} answers equal"
+    return f"{db}, {found.equal} of {found.questions} answers equal" if found.questions else db
 
 
 def _print(result: dict[str, Any], found: Agreement | None) -> None:

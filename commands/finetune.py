@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from commands.common import Options, err, out, print_json, progress_bar
 from commands.graph import use_threads
+from commands.recipe import HOW_INT
 from commands.training import QAT_RATE, RATE, Start, check_qat, distillation, recipe_of, start_of
 from models.finetune import Settings, Step, save_model, train
 from models.finetune.averaging import EVERY
@@ -29,6 +30,7 @@ MEANINGLESS = {
     "model": "starts from --base",
     "without": "fuses nothing",
     "recipe": "rounds all layers alike",
+    **dict.fromkeys(HOW_INT, "trains, and quantizes nothing"),
     "strict": "has one way to run, and never falls back",
 }
 LINE_EVERY = 50  # steps between lines where standard error is no terminal

@@ -1,5 +1,6 @@
 """The transformed model that the options ask for, and the words and JSON that say what it is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,16 +11,16 @@ from transformers import PreTrainedTokenizerFast
 from commands.common import Options, err, progress_bar
 from commands.device import require_device, to_device
 from commands.models import is_quantized, load_any, saved_recipe
+from commands.recipe import recipe_of, require_sense
 from commands.tuning import accuracy_on, read_questions
 from models.calibration import read_calibration
 from models.memory import keep_freed_memory
-from models.question_answering.examples import read_text
+from models.question_answering.examples import Example
 from models.tasks import ASK, Task
 from operators.build import cache_folder
 from toolkit import Recipe, report_of, transform
-from toolkit.calibrate import require_data
-from toolkit.quantizers import NATIVE, require_installed
-from toolkit.recipe_file import parse
+from toolkit.pipeline import captured, quantized
+from toolkit.quantizers import NATIVE
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,18 @@ class Ready:
     generation: Any = None
 
 
+@dataclass(frozen=True)
+class Captured:
+    """A graph before fusing and lowering, quantized if `recipe` says so, with its tokenizer and transformers'
+    configuration; data: which file was calibrated on, None without one."""
+
+    graph: fx.GraphModule
+    recipe: Recipe
+    tokenizer: PreTrainedTokenizerFast
+    config: Any
+    data: dict[str, Any] | None
+
+
 def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task = ASK, native: bool = True) -> Ready:
     """Loads, captures, quantizes and lowers as the options say; one line on standard error says what ran.
 
@@ -44,44 +57,60 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task 
     wanted = None if loaded is None and is_quantized(options.model) else recipe_of(options)
     if wanted is not None:
         require_target(replace(options, precision=wanted.precision))
-        require_data(wanted, options.calibration)
-        require_installed(wanted.quantizer)
+        require_sense(options, wanted)
     questions = read_questions(options)
     use_threads(options)
     keep_freed_memory()
     model, tokenizer = loaded or load_any(options.model, task)
     recipe = saved_recipe(options, model) or wanted or recipe_of(options)
-    data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
-    with progress_bar() as bar:
-        calibrating = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
-        graph = transform(
-            model, recipe, options.target, options.strict, data, cache_folder(),
-            progress=lambda done: bar.update(calibrating, completed=done), accuracy=accuracy_on(questions, tokenizer),
-            native=native,
-        )  # fmt: skip
+    graph, data = fit(
+        options, questions, recipe, tokenizer,
+        lambda **given: transform(model, recipe, options.target, options.strict, native=native, **given),
+    )  # fmt: skip
     if options.device:
         to_device(graph, options.device)
-    header: dict[str, Any] = {"model": options.model, **report_of(graph).as_json()}
-    found = report_of(graph).calibration
-    if data and found:
-        header["calibration"] = {"file": data.file, "samples": data.samples, **found}
+    header = header_of(options, graph, data)
     err.print(describe(header))
     return Ready(graph, tokenizer, header, model.config, getattr(model, "generation_config", None))
 
 
-def recipe_of(options: Options) -> Recipe:
-    """→ the recipe of --recipe FILE, where what the command line gives itself wins, or that of the options alone.
+def fit(
+    options: Options, questions: list[Example] | None, recipe: Recipe, tokenizer: PreTrainedTokenizerFast,
+    make: Callable[..., fx.GraphModule],
+) -> tuple[fx.GraphModule, dict[str, Any] | None]:  # fmt: skip
+    """questions: those of --autotune. Calls `make` with the data, folder, progress and accuracy that `transform` and
+    `quantized` take, and shows the progress. → what it made, and which file was calibrated on, None without one"""
+    data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
+    with progress_bar() as bar:
+        task = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
+        graph = make(data=data, folder=cache_folder(), progress=lambda done: bar.update(task, completed=done),
+                     accuracy=accuracy_on(questions, tokenizer))  # fmt: skip
+    return graph, {"file": data.file, "samples": data.samples} if data else None
 
-    Raises InputError for a file that can't be read, UsageError for one that is no recipe.
-    """
-    settings = {"precision": options.precision, "scheme": options.scheme, "without": options.without}
-    settings["quantizer"] = options.quantizer
-    chosen = {"ranges": options.ranges, "percentile": options.percentile}
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    if options.recipe is None:
-        return Recipe(**settings, **chosen)  # type: ignore[arg-type]
-    won = {name: value for name, value in settings.items() if name in options.given}
-    return parse(read_text(options.recipe), options.recipe, {**won, **chosen})
+
+def before_lowering(options: Options, task: Task) -> Captured:
+    """The first half of `prepare`, for what is written to a file."""
+    if not is_quantized(options.model):
+        wanted = recipe_of(options)
+        require_target(replace(options, precision=wanted.precision))
+        require_sense(options, wanted)
+    questions = read_questions(options)
+    use_threads(options)
+    keep_freed_memory()
+    model, tokenizer = load_any(options.model, task)
+    recipe = saved_recipe(options, model) or recipe_of(options)
+    if recipe.precision != "int":
+        return Captured(captured(model, recipe.precision), recipe, tokenizer, model.config, None)
+    made, data = fit(options, questions, recipe, tokenizer, lambda **given: quantized(model, recipe, **given))
+    return Captured(made, recipe, tokenizer, model.config, data)
+
+
+def header_of(options: Options, graph: fx.GraphModule, data: dict[str, Any] | None) -> dict[str, Any]:
+    """graph: lowered; data: as `fit` says → the JSON fields that every result carries"""
+    header: dict[str, Any] = {"model": options.model, **report_of(graph).as_json()}
+    if data:
+        header["calibration"] = {**data, **(header["calibration"] or {})}
+    return header
 
 
 def require_target(options: Options) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from click import UsageError
 
 from commands.common import Options
+from commands.recipe import HOW_INT
 from models import InputError, load
 from models.loading import folder_of, load_tokenizer, resolve
 from models.tasks import ASK, ENCODE, Task
@@ -54,8 +55,9 @@ def saved_recipe(options: Options, model: Any) -> Recipe | None:
     saved = checkpoint.recipe_of(model)
     if saved is None:
         return None
-    if options.recipe is not None:
-        raise UsageError(f"{options.model} was quantized by a recipe of its own: leave --recipe out")
+    for name in ("recipe", *HOW_INT):
+        if name in options.given:
+            raise UsageError(f"{options.model} is quantized already, by a recipe of its own: leave --{name} out")
     for name in QUANTIZED:
         was, wanted = getattr(saved, name), getattr(options, name)
         if name in options.given and was != wanted:

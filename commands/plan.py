@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from benchmarks import arithmetic, inputs, plot
-from benchmarks.files import write
+from benchmarks.files import named, require_places, write
 from commands import plan_plot, plan_report
 from commands.common import Options, out, print_json
 from commands.graph import prepare
@@ -33,6 +33,8 @@ def command(options: Options, batch_size: int, sequence_length: int, shape: str 
         raise click.UsageError(f"plan is for the NPU: give --target aie --precision int; got {given}")
     if output and (why := plot.available()):
         raise InputError(why)
+    places = named(output, "json", "png")
+    require_places(*places)
     from targets.aie import devices, plan, settings
 
     chosen = devices.load(npu) if npu else settings.read().device
@@ -50,9 +52,9 @@ def command(options: Options, batch_size: int, sequence_length: int, shape: str 
     entries = [plan_report.entry(one, work, batch_size) for one in (chosen, *others)]
     old = plan_report.old() if shape == "bert-large" else None
     result = {**ready.header, **sizes, "devices": entries, "old_example": old, "model_error": plan_report.errors()}
-    if output:
-        plan_plot.draw(result, output.with_name(f"{output.name}.png"))
-        write(output.with_name(f"{output.name}.json"), plan_report.as_text(result))
+    if places:
+        plan_plot.draw(result, places[1])
+        write(places[0], plan_report.as_text(result))
     if options.json:
         print_json(result)
         return

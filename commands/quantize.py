@@ -3,17 +3,23 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from commands.common import Options, err, out, print_json, progress_bar
-from commands.graph import recipe_of, use_threads
+import targets
+from commands.common import Options, err, out, print_json
+from commands.doctor import not_run
+from commands.graph import fit, header_of, use_threads
+from commands.recipe import recipe_of, require_sense
+from commands.tuning import read_questions
 from models import InputError, load
-from models.calibration import read_calibration
-from operators.build import cache_folder
-from toolkit import checkpoint
-from toolkit.calibrate import require_data
+from targets.base import Execution, Target, UsageError
+from toolkit import Recipe, checkpoint
 from toolkit.pipeline import quantized
+from toolkit.report import attach, extra_terms
+
+NOTHING = Execution("nothing", False, "", "")  # ran: see not_run
 
 
 @click.command("quantize")
@@ -28,32 +34,41 @@ def command(options: Options, output: Path) -> None:
     if "precision" in options.given and options.precision != "int":
         raise click.UsageError(f"quantize saves --precision int, not {options.precision}: leave --precision out")
     recipe = recipe_of(replace(options, precision="int"))
-    require_data(recipe, options.calibration)
+    target = for_target(options.target, recipe)
+    require_sense(options, recipe)
     checkpoint.require_free(output)
+    questions = read_questions(options)
     use_threads(options)
     begun = time.perf_counter()
     model, tokenizer = load(options.model)
-    data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
-    with progress_bar() as bar:
-        task = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
-        graph = quantized(model, recipe, data, cache_folder(), lambda done: bar.update(task, completed=done))
+    graph, data = fit(options, questions, recipe, tokenizer, lambda **given: quantized(model, recipe, **given))
     try:
         saved = checkpoint.save(graph, model, recipe, output, tokenizer.save_pretrained)
     except OSError as error:
         raise InputError(f"{output} can't be written ({error.strerror or error}): give another folder") from error
     if saved.portable:
         err.print(f"only OpSwap can read {output}: {saved.portable}")
-    result = {
-        "model": options.model,
+    attach(graph, recipe, target, NOTHING, saved.layers - extra_terms(graph), {})
+    result: dict[str, Any] = {
+        **header_of(options, graph, data),
+        "target": not_run(options.target),
         "output": str(output),
-        "scheme": recipe.scheme,
         "layers": saved.layers,
-        "kept": len(graph.meta.get("opswap_kept", {})),
         "bytes": saved.bytes,
         "only_opswap": saved.portable,
         "seconds": round(time.perf_counter() - begun, 2),
     }
     print_json(result) if options.json else out.print(
-        f"{output}: {saved.layers} layers in 8 bits, {result['kept']} kept in float, {saved.bytes / 1e6:.1f} MB, "
+        f"{output}: {saved.layers} layers in 8 bits, {len(result['kept'])} kept in float, {saved.bytes / 1e6:.1f} MB, "
         f"{result['seconds']:.1f} s"
     )
+
+
+def for_target(name: str, recipe: Recipe) -> Target:
+    """→ the target that is to load the folder. Raises UsageError for one that could not, here or anywhere."""
+    target = targets.get(name)
+    if recipe.precision not in target.precisions:
+        has = target.instead.get(recipe.precision) or f"it has {', '.join(target.precisions)}"
+        raise UsageError(f"target {name} has no precision {recipe.precision!r}, which quantize saves; {has}")
+    targets.require_schemes(target, recipe.schemes())
+    return target

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from benchmarks.files import in_place, require_writable, write
+from benchmarks.files import in_place, named, require_places, write
 from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
-from commands.graph import describe, recipe_of, require_target, use_threads
+from commands.graph import describe, require_target, use_threads
+from commands.recipe import int_recipe, require_sense
 from commands.sample import Sample, read_reference, spread
 from commands.sensitivity_report import as_json, summary, table
 from models import InputError, load
@@ -18,14 +19,15 @@ from models.calibration import read_calibration
 from models.memory import keep_freed_memory
 from models.question_answering.examples import read_examples
 from toolkit import Recipe, report_of
-from toolkit.calibrate import require_data
 from toolkit.pipeline import captured
+from toolkit.quantizers import NATIVE
 from toolkit.recipe_file import dump
 from toolkit.sensitivity import Found, Goal, LayerCost, Score, Variants, measure_layers, page, plot, search
 from toolkit.sensitivity.variants import KEEP_AS
 
 WINDOWS = 32  # that the outputs are compared on
 WIDTH = 130  # columns that the table wants; a narrower terminal breaks its lines
+ENDINGS = ("yaml", "json", "png", "html")  # of what --output writes
 
 
 @click.command("sensitivity")
@@ -56,11 +58,14 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
     """
     if output and (why := plot.available()):
         raise InputError(why)
+    require_places(*named(output, *ENDINGS))
     recipe = int_recipe(options)
-    if output:
-        require_writable(output)
     require_target(replace(options, precision="int"))
-    require_data(recipe, options.calibration)
+    require_sense(options, recipe)
+    if recipe.quantizer != NATIVE:
+        raise click.UsageError(
+            f"sensitivity measures this project's own quantizer, not {recipe.quantizer}: leave it out"
+        )
     use_threads(options)
     keep_freed_memory()
     examples = spread(read_examples(data), limit)
@@ -84,12 +89,6 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
     if not found.reached:
         err.print(f"opswap: the goal was not reached: {summary(result)[-1]}")
         raise click.exceptions.Exit(GATE_MISSED)
-
-
-def int_recipe(options: Options) -> Recipe:
-    """→ what the options or the file say, int where they say no precision"""
-    chosen = options.recipe is not None or "precision" in options.given
-    return recipe_of(options if chosen else replace(options, precision="int"))
 
 
 def float_answers(bar: Any, sample: Sample, variants: Variants, given: dict[str, str] | None) -> Sample:
@@ -141,10 +140,11 @@ def save(result: dict[str, Any], recipe: Recipe, output: Path) -> None:
     """Recipe, JSON, picture and page beside each other."""
     lines = summary(result)
     text, picture = dump(recipe, lines), plot.draw(result)
-    write(output.with_name(f"{output.name}.yaml"), text)
-    write(output.with_name(f"{output.name}.json"), json.dumps(result, ensure_ascii=False, indent=2) + "\n")
-    in_place(output.with_name(f"{output.name}.png"), lambda beside: beside.write_bytes(picture))
-    write(output.with_name(f"{output.name}.html"), page.page(result, lines, text, picture))
+    as_yaml, as_text, drawn, as_page = named(output, *ENDINGS)
+    write(as_yaml, text)
+    write(as_text, json.dumps(result, ensure_ascii=False, indent=2) + "\n")
+    in_place(drawn, lambda beside: beside.write_bytes(picture))
+    write(as_page, page.page(result, lines, text, picture))
 
 
 def show(result: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The built-in passage and the questions that are asked on it where nobody types one."""
+"""The built-in passage, its sentences, and the questions that are asked on it where nobody types one."""
 
 STORY = (
     "In the winter of 1911 Mara Lindqvist, a lighthouse keeper's daughter from the island of Hallö, repaired the "
@@ -9,6 +9,8 @@ STORY = (
     "her a brass sextant. She later studied engineering in Stockholm and designed rotating lenses that were used in "
     "nineteen lighthouses along the Baltic coast."
 )
+
+SENTENCES = [f"{sentence.rstrip('.')}." for sentence in STORY.split(". ")]
 
 QUESTIONS = (
     "Who repaired the lamp of the lighthouse?",

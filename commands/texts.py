@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from commands.story import STORY
+from commands.story import SENTENCES
 from models import InputError
 from models.question_answering.examples import read_text
 
@@ -23,19 +23,20 @@ def given_texts(texts: tuple[str, ...], path: str | None, built_in: list[str] | 
     the story. Raises InputError where a file or standard input holds none."""
     found = list(texts)
     if path is not None:
-        found += _lines(read_text(path), path)
+        found += lines_of(read_text(path), path)
     if found:
         return found
     if not sys.stdin.isatty():
         try:
-            return _lines(sys.stdin.buffer.read().decode("utf-8"), "standard input")
+            return lines_of(sys.stdin.buffer.read().decode("utf-8"), "standard input")
         except UnicodeDecodeError as error:
             raise InputError(f"standard input is not UTF-8 (byte {error.start}): convert it to UTF-8") from error
-    return built_in or [f"{sentence.rstrip('.')}." for sentence in STORY.split(". ")]
+    return built_in or SENTENCES
 
 
-def _lines(text: str, source: str) -> list[str]:
-    found = [line.strip() for line in text.splitlines() if line.strip()]
+def lines_of(text: str, source: str) -> list[str]:
+    """→ the lines of `text` that hold something. Raises InputError where none does, by what `source` calls it."""
+    found = [line.strip() for line in text.split("\n") if line.strip()]  # not splitlines(): U+0085 is text
     if not found:
         raise InputError(f"{source} holds no text: give one a line, or --text")
     return found

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks.files import require_writable, write
+from benchmarks.files import require_places, write
 from commands.common import GATE_MISSED, Options, err, out, print_json
 from commands.models import load_float
 from commands.validate_inputs import Inputs, read_inputs
@@ -23,7 +23,8 @@ REFERENCE = "cpu:fp"
 
 @click.command("validate")
 @click.option("--pair", "pairs", multiple=True, metavar="TARGET:PRECISION",
-              help="Compare this one with the reference; repeatable.  [default: --target and --precision]")  # fmt: skip
+              help="Compare this one with the reference; repeatable; cpu@DEVICE for another device of PyTorch's, onnx "
+              "or onnx@PROVIDER for ONNX Runtime on the file.  [default: --target and --precision]")  # fmt: skip
 @click.option("--targets", "listed", metavar="T,T", help="Several targets, each at --precision.")
 @click.option("--reference", default=REFERENCE, show_default=True, metavar="TARGET:PRECISION or FILE",
               help="What the others are compared with; or a file that --save wrote, on any machine.")  # fmt: skip
@@ -54,9 +55,8 @@ def command(options: Options, pairs: tuple[str, ...], listed: str | None, refere
     sides = [side for side in _sides(options, pairs, listed) if side != first]
     if not sides and not saved:
         raise click.UsageError(f"nothing to compare {reference} with: give --pair TARGET:PRECISION, or --save FILE")
+    require_places(saved, output)
     require_possible(options, [*([first] if first else []), *sides])
-    for path in filter(None, (output, saved)):
-        require_writable(path)
     known = read(file) if file else None
     inputs = _inputs(options, task, data, limit, max_length, stride)
     if known:

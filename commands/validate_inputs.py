@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from commands.story import QUESTIONS, STORY
+from commands.story import QUESTIONS, SENTENCES, STORY
+from commands.texts import lines_of
 from models.question_answering.examples import Example, read_examples, read_text
 from models.question_answering.features import Window, make_windows
 from models.question_answering.predict import answer_texts, predict_windows
@@ -55,8 +56,8 @@ def _best(logits: Tensor, places: list[int], mask: Tensor) -> dict[str, str]:
 
 
 def read_inputs(
-    task: Task, tokenizer: Any, config: Any, model: str, data: str | None, limit: int | None, max_length: int | None,
-    stride: int,
+    task: Task, tokenizer: Any, config: Any, model: str, data: str | None, limit: int | None,
+    max_length: int | None = None, stride: int = 128,
 ) -> Inputs:  # fmt: skip
     """data: a SQuAD file, or for other tasks than question answering also text, one a line; None: the built-in story.
 
@@ -65,11 +66,10 @@ def read_inputs(
     length = longest_row(tokenizer, config, max_length)
     examples: list[Example] = []
     if task is ASK:
-        asked = [Example(str(i), "", STORY, question, ()) for i, question in enumerate(QUESTIONS)]
-        examples = read_examples(data, limit) if data else asked[:limit]
+        examples = questions_of(data, limit)
         windows = make_windows(tokenizer, examples, length, stride)
     else:
-        windows, _ = text_windows(tokenizer, _texts(data, limit), length)
+        windows, _ = text_windows(tokenizer, texts_of(data, limit), length)
     about = {
         "task": task.name,
         "model": model,
@@ -81,11 +81,16 @@ def read_inputs(
     return Inputs(task, windows, examples, tokenizer.pad_token_id, about)
 
 
-def _texts(data: str | None, limit: int | None) -> list[str]:
+def questions_of(data: str | None, limit: int | None) -> list[Example]:
+    asked = [Example(str(i), "", STORY, question, ()) for i, question in enumerate(QUESTIONS)]
+    return read_examples(data, limit) if data else asked[:limit]
+
+
+def texts_of(data: str | None, limit: int | None) -> list[str]:
     if data is None:
-        texts = [f"{sentence.rstrip('.')}." for sentence in STORY.split(". ")]
-    elif Path(data).name.removesuffix(".gz").endswith(SQUAD_ENDINGS):
+        return SENTENCES[:limit]
+    if Path(data).name.removesuffix(".gz").endswith(SQUAD_ENDINGS):
         texts = list(dict.fromkeys(example.context for example in read_examples(data)))
     else:
-        texts = [line.strip() for line in read_text(data).split("\n") if line.strip()]
+        texts = lines_of(read_text(data), data)
     return texts[:limit]

@@ -1,33 +1,32 @@
 """A side of `validate`: a target and a precision, or another engine; built, run and measured."""
 
 import gc
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import click
-from torch import nn
 
 import targets
 from benchmarks.measure import latency
+from commands import onnx_side
 from commands.common import Options
 from commands.graph import Ready, prepare, require_target
 from commands.models import is_quantized, load_float
+from commands.recipe import HOW_INT
 from commands.validate_inputs import Inputs
+from models import InputError
 from models.memory import give_back_memory
 from models.tasks import Task
+from toolkit.quantizers import NATIVE
 from toolkit.recipe import PRECISIONS
 from toolkit.validate import Measured, Recorder, peak_memory
 from toolkit.validate.memory import bytes_of
 
-# What else than a target can be a side: name → (options with the side's precision, task) → the model in that engine,
-# called as a graph is; the header says in "target" what ran. An exporter's session belongs here.
-ENGINES: dict[str, Callable[[Options, Task], Ready]] = {}
-
 
 @dataclass(frozen=True)
 class Side:
-    """engine: a target's name, or one of ENGINES; precision: one that it has; device: of PyTorch's, for target cpu."""
+    """engine: a target's name, or onnx; precision: one that it has; device: of PyTorch's, for target cpu; for onnx the
+    provider of ONNX Runtime."""
 
     engine: str
     precision: str
@@ -39,16 +38,16 @@ class Side:
 
 def parse(text: str, precision: str) -> Side:
     """TARGET:PRECISION, or TARGET at `precision`; cpu@DEVICE where PyTorch computes on another device, which may have
-    a number after a colon of its own. Raises click.UsageError for what is no side."""
+    a number after a colon of its own; onnx or onnx@PROVIDER. Raises click.UsageError for what is no side."""
     name, at, device = text.partition("@")
     before, _, last = (device if at else name).rpartition(":")
     ends = bool(before) and (not at or last in PRECISIONS)
     wanted, rest = (last, before) if ends else (precision, device if at else name)
     side = Side(name, wanted, rest) if at else Side(rest, wanted)
     engine = side.engine
-    if engine not in (*targets.names(), *ENGINES):
-        known = ", ".join((*targets.names(), *ENGINES))
-        raise click.UsageError(f"{text!r} is no side: give TARGET:PRECISION with one of the targets {known}")
+    if engine not in (*targets.names(), onnx_side.NAME):
+        known = ", ".join((*targets.names(), onnx_side.NAME))
+        raise click.UsageError(f"{text!r} is no side: give TARGET:PRECISION with one of {known}")
     if side.precision not in PRECISIONS:
         raise click.UsageError(f"{text!r} has an unknown precision: choose one of {', '.join(PRECISIONS)}")
     return side
@@ -57,25 +56,33 @@ def parse(text: str, precision: str) -> Side:
 def options_for(options: Options, side: Side) -> Options:
     """→ the options as if `side` had been asked for; recipe, scheme and calibration are for 8-bit integers alone"""
     given = options.given | {"precision"}
-    options = replace(options, device=side.device)
+    elsewhere = side.engine == onnx_side.NAME
+    target = onnx_side.REFERENCE if elsewhere else side.engine
+    options = replace(options, target=target, device=None if elsewhere else side.device)
     if side.precision == "int":
-        return replace(options, target=side.engine, precision="int", given=given)
-    plain = {"recipe": None, "scheme": "dynamic", "calibration": None, "quantizer": "native", "autotune": None}
-    return replace(options, target=side.engine, precision=side.precision, given=given - {"scheme"}, **plain)  # type: ignore[arg-type]
+        return replace(options, precision="int", given=given)
+    plain = {"recipe": None, "scheme": "dynamic", "calibration": None, "ranges": None, "percentile": None,
+             "quantizer": NATIVE, "autotune": None, "given": given - {"scheme", *HOW_INT}}  # fmt: skip
+    return replace(options, precision=side.precision, **plain)  # type: ignore[arg-type]
 
 
 def require_possible(options: Options, sides: list[Side]) -> None:
     """Raises at once, before any model is loaded, what a side's target would raise."""
     for side in sides:
-        if side.engine not in ENGINES:
+        if side.engine == onnx_side.NAME:
+            onnx_side.require_possible(side.precision, side.device)
+        else:
             require_target(options_for(options, side))
 
 
 def measure(options: Options, side: Side, inputs: Inputs, batch_size: int, passes: int) -> Measured:
     """Builds the side's graph and runs all rows through it: once to warm up, then `passes` times. The first of these
     is what is compared."""
-    ready = build(options_for(options, side), side, inputs.task)
-    inputs.answers(Recorder(ready.graph), batch_size)
+    ready, weights = build(options_for(options, side), side, inputs.task)
+    try:
+        inputs.answers(Recorder(ready.graph), batch_size)
+    except InputError as error:
+        raise InputError(f"{side}: {error}") from error
     gc.collect()
     give_back_memory()
     recorder = Recorder(ready.graph)
@@ -86,15 +93,16 @@ def measure(options: Options, side: Side, inputs: Inputs, batch_size: int, passe
             again = Recorder(ready.graph)
             inputs.answers(again, batch_size)
             times += again.times
-    weights = round(bytes_of(ready.graph) / 1e6, 1) if isinstance(ready.graph, nn.Module) else None
     about = {**ready.header, **inputs.about}
-    about["latency_ms"], about["memory"] = latency(times), {"weights_mb": weights, **memory}
+    about["latency_ms"], about["memory"] = latency(times), {"weights_mb": round(weights / 1e6, 1), **memory}
     return Measured(str(side), side.precision, inputs.digest(), outputs, answers, about)
 
 
-def build(options: Options, side: Side, task: Task) -> Ready:
-    """A quantized model is float's side as the model that its weights stand for."""
-    if side.engine in ENGINES:
-        return ENGINES[side.engine](options, task)
+def build(options: Options, side: Side, task: Task) -> tuple[Ready, int]:
+    """→ the side, and the bytes of its weights. A quantized model is float's side as the model that its weights stand
+    for."""
+    if side.engine == onnx_side.NAME:
+        return onnx_side.ready(options, side.device, task)
     loaded: Any = load_float(options.model, task) if side.precision != "int" and is_quantized(options.model) else None
-    return prepare(options, loaded, task)
+    ready = prepare(options, loaded, task)
+    return ready, bytes_of(ready.graph)

@@ -19,7 +19,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from models.errors import InputError
+from models.numbers import require_numbers
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,7 @@ def _next_logits(model: Callable[..., Any], rows: list[list[int]], pad: int) -> 
         ids[place, : len(row)], mask[place, : len(row)] = torch.tensor(row), 1
     logits = model(input_ids=ids, attention_mask=mask).logits
     found = logits[torch.arange(len(rows)), mask.sum(1) - 1].float()
-    if found.isnan().any():
-        raise InputError("the model's logits are not numbers (NaN): its weights are broken, give another checkpoint")
+    require_numbers(found)
     return found
 
 

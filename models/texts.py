@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import InputError
+from models.numbers import require_numbers
 from models.question_answering.features import Window, collate
 from models.question_answering.predict import like_length_batches
 
@@ -23,7 +24,7 @@ def text_windows(
     seconds: the second text of each row, for models that read pairs. offsets are characters of the first text.
     Raises InputError for a text that is empty, or where `max_length` leaves no room.
     """
-    for text in texts:
+    for text in (*texts, *(seconds or ())):
         if not text.strip():
             raise InputError("a text is empty: give one with at least a word")
     least = tokenizer.num_special_tokens_to_add(pair=seconds is not None) + 1 + (seconds is not None)
@@ -73,7 +74,12 @@ def longest_row(tokenizer: PreTrainedTokenizerFast, config: Any, wanted: int | N
 def through(
     model: Callable[..., Any], pad: int, windows: Sequence[Window], batch_size: int
 ) -> Iterator[tuple[list[int], dict[str, Tensor], Any]]:
-    """Calls the model with every window, longest first: → the windows' places, the batch and the model's output."""
+    """Calls the model with every window, longest first: → the windows' places, the batch and the model's output.
+
+    Raises InputError when that has a NaN.
+    """
     for places in like_length_batches([len(window) for window in windows], batch_size):
         batch = collate([windows[place] for place in places], pad)
-        yield places, batch, model(**batch)
+        output = model(**batch)
+        require_numbers(*(value for value in output.values() if isinstance(value, Tensor)))
+        yield places, batch, output

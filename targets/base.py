@@ -13,6 +13,10 @@ class UsageError(ValueError):
     """What was asked for does not exist: an unknown target, precision, scheme or input."""
 
 
+class NotFinite(ValueError):
+    """The model's weights, or what it computes with them, hold NaN or infinity, which have no 8 bits."""
+
+
 class TargetUnavailable(RuntimeError):
     """The target cannot run on this machine at all, not even emulated."""
 

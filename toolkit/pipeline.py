@@ -82,11 +82,10 @@ def transform(
     recipe = recipe or checkpoint.recipe_of(model) or Recipe()
     targets.require_runnable(targets.get(target), recipe.precision, strict)
     targets.require_schemes(targets.get(target), recipe.schemes())
-    if checkpoint.recipe_of(model) is None:
-        require_possible(recipe, accuracy)
     if recipe.precision == "int":
         graph = quantized(model, recipe, data, folder, progress, accuracy)
     else:
+        require_possible(recipe, accuracy)
         require_data(recipe, data)
         graph = captured(model, recipe.precision)
     return lowered(graph, recipe, target, strict, native)
@@ -163,9 +162,11 @@ def quantized(
     accuracy: Accuracy | None = None,
 ) -> fx.GraphModule:
     """model, recipe: as `transform` takes them, precision int → the graph before fusing and lowering, which a
-    checkpoint holds; of a graph that came from one a copy. Raises UsageError for a recipe that isn't that one's."""
+    checkpoint holds; of a graph that came from one a copy. Raises UsageError for a recipe that isn't that one's, and
+    as `transform` does for data and quantizer."""
     saved = checkpoint.recipe_of(model)
     if saved is None:
+        require_possible(recipe, accuracy)
         require_data(recipe, data)
         if recipe.quantizer != NATIVE:
             return _quantized_elsewhere(model, recipe, data, accuracy)

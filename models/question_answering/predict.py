@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from models.errors import InputError
+from models.numbers import require_numbers
 from models.question_answering.examples import Example
 from models.question_answering.features import Window, collate, make_windows
 from models.question_answering.spans import Answer, Span, merge, window_spans
@@ -59,8 +59,7 @@ def predict_windows(
 def _run(model: Callable[..., Any], pad_token_id: int, windows: list[Window]) -> list[tuple[list[Span], float]]:
     output = model(**collate(windows, pad_token_id))
     starts, ends = output.start_logits, output.end_logits
-    if starts.isnan().any() or ends.isnan().any():
-        raise InputError("the model's logits are not numbers (NaN): its weights are broken, give another checkpoint")
+    require_numbers(starts, ends)
     nulls = (starts[:, 0] + ends[:, 0]).float().tolist()
     return [
         (window_spans(window, starts[row, : len(window)], ends[row, : len(window)]), nulls[row])

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.files import in_place, require_writable, write
+from benchmarks.files import in_place, require_places, write
 from models.errors import InputError
 
 
 def test_a_file_is_written_with_its_folder_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "result.json"
-    require_writable(path)
+    require_places(path)
     assert list(path.parent.iterdir()) == []
     write(path, "é")
     assert path.read_bytes() == "é".encode() and list(path.parent.iterdir()) == [path]
@@ -32,6 +32,6 @@ def test_what_fails_on_the_way_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "below", tmp_path / ("long" * 80)):
-        for attempt in (lambda path=path: write(path, ""), lambda path=path: require_writable(path)):
+        for attempt in (lambda path=path: write(path, ""), lambda path=path: require_places(path)):
             with pytest.raises(InputError, match="can't be written .*: give another place"):
                 attempt()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli import Cli
+from tests.commands.folders import tiny_folder as tiny_for
 from tests.models.samples import tiny_folder
 from toolkit.export import check
 from toolkit.onnx_session import open_session
@@ -48,10 +49,24 @@ def test_a_file_that_disagrees_is_not_written(cli: Cli, tiny: str, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+@pytest.mark.parametrize("task", ["classify", "tag", "generate", "encode"])
+def test_every_task_is_checked_by_its_answers(cli: Cli, tmp_path: Path, task: str, kind: str) -> None:
+    folder, output = tiny_for(tmp_path / "model", task), tmp_path / f"model.{kind}"
+    made = cli("--json", "--model", str(folder), *INT, "export", "--format", kind, "--output", str(output), "--task",
+               task)  # fmt: skip
+    assert made.code == 0, made.err
+    check = made.json["check"]
+    assert check["passed"] and check["answers_equal"] == check["questions"] and output.exists()
+    assert {"encode": 0, "classify": 6}.get(task, check["questions"]) == check["questions"]  # sentences; else tokens
+    assert (check["questions"] > 50) is (task in ("tag", "generate"))
+
+
 REFUSED = {
     "another target": (("--target", "aie", *INT), (), 2, "leave --target out"),
     "another precision": (("--precision", "bf16"), (), 2, "onnx is written at precision fp or int, not bf16"),
     "no data": ((), ("--limit", "5"), 2, "--limit shortens --data"),
+    "no such file": ((), ("--data", "none.json"), 1, "no file at none.json"),
     "no such provider": ((), ("--provider", "cuda"), 1, "has no provider cuda; it has"),
 }
 
@@ -61,7 +76,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_loaded(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     before, after, code, said = REFUSED[case]
-    monkeypatch.setattr("commands.export.load_any", lambda *given: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("commands.graph.load_any", lambda *given: pytest.fail("the model was loaded"))
     made = cli(*before, "export", "--format", "onnx", "--output", str(tmp_path / "x.onnx"), *after)
     assert made.code == code and said in made.err and list(tmp_path.iterdir()) == []
 

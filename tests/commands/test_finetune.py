@@ -76,6 +76,8 @@ def test_what_cannot_be_done_is_one_line(
         (("--model", "minilm-squad"), ()),
         (("--without", "attention"), ()),
         (("--recipe", "recipe.yaml"), ()),
+        (("--calibration", "x.json"), ()),
+        (("--quantizer", "torchao"), ()),
         (("--strict",), ()),
         ((), ("--eval-limit", "-1")),
         ((), ("--average", "1.5")),

@@ -19,7 +19,13 @@ def test_a_saved_model_answers_as_the_one_that_it_came_from(cli: Cli, tiny: str,
     output = tmp_path / "saved"
     made = cli("--json", "--model", tiny, "quantize", "--output", str(output))
     assert made.code == 0, made.err
-    assert made.json["layers"] == 6 and made.json["kept"] == 1 and made.json["only_opswap"] is None
+    assert made.json["layers"] == made.json["swapped"] == 6 and made.json["only_opswap"] is None
+    (kept,) = made.json["kept"]
+    assert kept["name"] == "qa_outputs" and "recipe keeps" in kept["why"]
+    assert (made.json["precision"], made.json["scheme"], made.json["model"]) == ("int", "dynamic", tiny)
+    target = made.json["target"]
+    assert target.keys() == {"requested", "executed", "native", "device", "isa", "reason"}
+    assert (target["requested"], target["executed"]) == ("cpu", None)  # it is saved, nothing ran
     assert made.json["bytes"] == sum(path.stat().st_size for path in output.iterdir())
     arguments = ("eval", "--data", SAMPLE, "--limit", "6")
     for target in ("cpu", "customcpu"):
@@ -37,6 +43,9 @@ def test_what_contradicts_a_saved_model_is_said(cli: Cli, tiny: str, tmp_path: P
     ask = ("ask", "--question", "who?")
     refused = cli("--model", output, "--precision", "fp", *ask)
     assert refused.code == 2 and "was quantized with --precision int, not fp" in refused.err
+    for name, value in (("quantizer", "inc"), ("calibration", SAMPLE), ("recipe", "none.yaml"), ("ranges", "mse")):
+        given = cli("--model", output, f"--{name}", value, *ask)
+        assert given.code == 2 and f"leave --{name} out" in given.err, given.err
     again = cli("--model", output, "quantize", "--output", str(tmp_path / "again"))
     again.fails_in_one_line(1, "is quantized", "float weights")
 
@@ -45,3 +54,9 @@ def test_quantize_overwrites_nothing_else(cli: Cli, tiny: str) -> None:
     cli("--model", tiny, "quantize", "--output", tiny).fails_in_one_line(1, "of no checkpoint", "another folder")
     assert cli("--model", tiny, "--precision", "bf16", "quantize", "--output", "never").code == 2
     assert not Path("never").exists()
+
+
+def test_a_target_that_could_not_load_it(cli: Cli, tiny: str, tmp_path: Path) -> None:
+    asked = ("quantize", "--output", str(tmp_path / "saved"))
+    cli("--model", tiny, "--target", "hpu", *asked).fails_in_one_line(2, "hpu has no precision 'int'", "fp8")
+    cli("--model", tiny, "--target", "gpu", *asked).fails_in_one_line(2, "unknown target 'gpu'")

@@ -52,3 +52,53 @@ def test_bad_files(cli, tmp_path) -> None:
     cli("--recipe", str(path), *PASSAGE).fails_in_one_line(2, *said)
     path.write_text("colour: red")
     cli("--recipe", str(path), *PASSAGE).fails_in_one_line(2, "recipe.yaml has an unknown key 'colour'")
+
+
+USELESS = {
+    "calibration at fp": (("--calibration", "x.json"), "--calibration is for --precision int, not fp"),
+    "samples at fp": (("--samples", "3"), "--samples is for --precision int, not fp"),
+    "samples of nothing": (("--precision", "int", "--samples", "3"), "--samples are drawn from --calibration FILE"),
+    "ranges of dynamic": (("--precision", "int", "--ranges", "mse"), "--ranges is for --scheme static"),
+    "percentile of dynamic": (("--precision", "int", "--percentile", "99.9"), "--percentile is for --scheme static"),
+    "percentile of minmax": (
+        ("--precision", "int", "--scheme", "static", "--calibration", "x.json", "--ranges", "minmax", "--percentile",
+         "99.9"),
+        "--percentile is for --ranges percentile, not minmax",
+    ),
+    "autotune": (("--precision", "int", "--autotune", "x.json"), "the native quantizer has no autotune"),
+}  # fmt: skip
+COMMANDS = {
+    "ask": PASSAGE,
+    "export": ("export", "--format", "pt2", "--output", "never"),
+    "quantize": ("quantize", "--output", "never"),
+    "sensitivity": ("sensitivity", "--data", "x.json"),
+}
+
+
+@pytest.fixture
+def no_model(monkeypatch) -> None:
+    monkeypatch.setattr("models.loading.AutoConfig.from_pretrained", lambda *a, **k: pytest.fail("it loads a model"))
+
+
+@pytest.mark.parametrize(
+    "command, case",
+    # quantize and sensitivity are for int without being told
+    [(name, case) for name in COMMANDS for case in USELESS if name in ("ask", "export") or "at fp" not in case],
+)
+def test_options_without_a_part_are_refused_before_a_model_is_loaded(cli, no_model, command, case) -> None:
+    given, said = USELESS[case]
+    result = cli(*given, *COMMANDS[command])
+    assert result.code == 2 and said in result.err, result.err
+
+
+def test_sensitivity_is_of_the_native_quantizer(cli, no_model, monkeypatch) -> None:
+    monkeypatch.setattr("toolkit.quantizers.version", lambda package: "1")
+    result = cli("--quantizer", "torchao", *COMMANDS["sensitivity"])
+    assert result.code == 2 and "measures this project's own quantizer, not torchao" in result.err
+
+
+def test_dynamic_with_calibration_names_its_file(cli, tmp_path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_text("The mill stands on the river Test.\n")
+    given = ("--target", "customcpu", "--precision", "int", "--calibration", str(path), "--json")
+    assert cli(*given, *PASSAGE).json["calibration"] == {"file": "lines.txt", "samples": 1}

@@ -4,8 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from commands.onnx_side import ran
+from targets._onnx import CPU, Opened
+from targets.base import TargetUnavailable
 from tests.cli import Cli
 from tests.commands.folders import tiny_folder
+from toolkit.inputs import Inputs
+from toolkit.onnx_session import OnnxModel
 
 TASKS = ("ask", "encode", "classify", "tag", "generate")
 
@@ -89,6 +94,8 @@ def test_texts_of_a_file(cli: Cli, tmp_path: Path) -> None:
         (("--pair", "tpu:fp"), 2, "'tpu:fp' is no side"),
         (("--pair", "cpu:int4"), 2, "unknown precision"),
         (("--pair", "hpu:int"), 2, "give --precision fp8"),
+        (("--pair", "onnx:bf16"), 2, "onnx is written at precision fp or int, not bf16"),
+        (("--pair", "onnx@nowhere:int"), 1, "this onnxruntime has no provider nowhere; it has"),
         (("--pair", "cpu@xpu:bf16"), 1, "device xpu is not here"),
         (("--reference", "gone.safetensors", "--pair", "cpu:int"), 2, "no file at gone.safetensors"),
         ((), 2, "nothing to compare cpu:fp with"),
@@ -104,3 +111,43 @@ def test_what_cannot_be(cli: Cli, arguments: tuple[str, ...], code: int, said: s
 
 def test_strict_holds_for_every_side(cli: Cli) -> None:
     cli("--strict", "validate", "--pair", "aie:int").fails_in_one_line(4, "aie")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_onnx_runtime_is_a_side(cli: Cli, tmp_path: Path, task: str) -> None:
+    folder = tiny_folder(tmp_path / "model", task)
+    found = cli("--json", "--model", str(folder), "validate", "--task", task, "--reference", "cpu:int", "--pair",
+                "onnx:int", "--pair", "onnx@cpu:fp", "--max-length", "200", "--limit", "3", "--min-sqnr", "5",
+                "--min-equal", "0", "--min-cosine", "0")  # fmt: skip
+    assert found.code == 0, found.err
+    same, other = found.json["pairs"]
+    assert same["max_abs"] == 0 or same["sqnr_db"] > 35  # the file has cpu's integers, but for ties in rounding
+    assert same["target"] == "onnx:int"
+    assert 5 < other["sqnr_db"] < 80 and other["target"] == "onnx@cpu:fp"
+    for side, swapped in zip(found.json["sides"][1:], (True, False), strict=True):
+        target = side["target"]
+        assert (target["requested"], target["executed"], target["native"]) == ("onnx", "CPUExecutionProvider", True)
+        assert target["isa"].startswith("onnxruntime ") and target["reason"] is None
+        assert side["latency_ms"]["median"] > 0 and side["memory"]["weights_mb"] > 0
+        assert (side["swapped"] > 0) is swapped
+
+
+def test_what_a_provider_leaves_to_the_cpu_is_said() -> None:
+    opened = Opened(None, (), (), {}, ("CUDAExecutionProvider",), {"CUDAExecutionProvider": 7, CPU: 3})
+    told = ran(OnnxModel(opened, Inputs((), (), None), "CUDAExecutionProvider"))
+    assert (told["executed"], told["device"]) == ("CUDAExecutionProvider", "CUDA")
+    assert told["reason"] == "3 of 10 nodes run on CPUExecutionProvider"
+
+
+def test_strict_refuses_a_file_that_the_provider_leaves_to_the_cpu(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, provider: str, threads: int | None, strict: bool) -> None:
+        raise TargetUnavailable(f"{provider} can't open it, strict {strict}")
+
+    monkeypatch.setattr("commands.onnx_side.open_session", refused)
+    asked = ("validate", "--task", "encode", "--limit", "1", "--pair", "onnx:fp")
+    model = ("--model", str(tiny_folder(tmp_path / "model", "encode")))
+    strict, plain = cli("--strict", *model, *asked), cli(*model, *asked)
+    assert strict.code == 4 and "strict True; leave out --strict" in strict.err
+    assert plain.code == 1 and "strict False" in plain.err

@@ -53,7 +53,7 @@ def calibrate(
 
     folder: where to write what was seen so far, in a file named after model and data; a call that finds it goes on
     from there, and a finished one is not run again. progress is told the batches done, after each. Raises UsageError
-    for no data or data that can be iterated only once, ValueError for activations that are not finite.
+    for no data or data that can be iterated only once, NotFinite for activations that are not finite.
     """
     if isinstance(data, Iterator):
         raise UsageError("calibration data must be iterable more than once; got an iterator; pass a list")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, fx, nn
 
+from targets.base import NotFinite
 from toolkit.calibrate.histogram import Histogram
 
 Batch = Mapping[str, Tensor]
@@ -51,7 +52,7 @@ def _watched(graph: fx.GraphModule, histograms: Mapping[str, Histogram], mask: T
             try:
                 histogram.add(real_rows(args[0], mask).to(torch.float32))
             except ValueError as error:
-                raise ValueError(f"input of linear {name}: {error}") from error
+                raise NotFinite(f"input of linear {name}: {error}") from error
 
         return graph.get_submodule(name).register_forward_pre_hook(see)
 

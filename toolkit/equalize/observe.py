@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from targets.base import UsageError
+from targets.base import NotFinite, UsageError
 from toolkit.inputs import complete
 
 Batch = Mapping[str, Tensor]
@@ -65,7 +65,7 @@ def observe(
     """Runs the batches through `graph`. → what each of the linears `names` reads, over all of its calls
 
     Tokens that the attention mask hides are left out. Linears that read one node share one Moments. Raises UsageError
-    when there is no batch in `data`.
+    when there is no batch in `data`, NotFinite where a linear reads NaN or infinity.
     """
     reads: dict[str, tuple[fx.Node, ...]] = {}
     for node in graph.graph.find_nodes(op="call_module"):
@@ -87,6 +87,7 @@ class _Watcher(fx.Interpreter):
 
     def __init__(self, graph: fx.GraphModule, moments: Mapping[tuple[fx.Node, ...], Moments], square: bool) -> None:
         super().__init__(graph)
+        self.extra_traceback = False  # an error says by itself what is wrong
         self.readers: dict[fx.Node, list[Moments]] = defaultdict(list)
         for nodes, seen in moments.items():
             for node in dict.fromkeys(nodes):
@@ -106,5 +107,7 @@ class _Watcher(fx.Interpreter):
         for seen in self.readers.get(n, ()):
             tokens = self.real is not None and value.shape[:-1] == self.real.shape
             rows = value[self.real] if tokens else value.reshape(-1, value.shape[-1])
+            if not rows.isfinite().all():
+                raise NotFinite(f"{n}, which linears read, must be finite; got NaN or infinity; check the checkpoint")
             seen.add(rows.float(), self.square, self.generator)
         return value

@@ -18,6 +18,7 @@ from toolkit.export.program import program_of
 from toolkit.export.split import split_linears, swap_bf16
 
 PACKAGES = ("onnx", "onnxscript")
+PRECISIONS = ("fp", "int")  # that a file can be of
 OPSET = 18
 LARGEST = 1_900_000_000  # bytes of weights in one file: protobuf ends at 2**31, and the graph needs room too
 

@@ -21,6 +21,8 @@ from toolkit.export.errors import ExportError
 from toolkit.export.program import program_of
 from toolkit.export.split import split_linears, swap_bf16
 
+PRECISIONS = ("fp", "bf16", "int")  # that a file can be of
+
 qd = torch.ops.quantized_decomposed
 
 

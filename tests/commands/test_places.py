@@ -1,0 +1,46 @@
+"""Files that commands write: a place that can't be written is said in one line, before anything is loaded."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli import Cli
+
+SAMPLE = str(Path(__file__).parents[1] / "data" / "squad" / "sample-v1.1.json.gz")
+COMMANDS = {
+    "eval": (("eval", "--data", SAMPLE), "--predictions"),
+    "encode": (("encode", "--text", "some words"), "--output"),
+    "validate": (("validate", "--pair", "customcpu:int"), "--output"),
+    "validate, saved": (("validate", "--pair", "customcpu:int"), "--save"),
+    "bench": (("bench",), "--output"),
+    "bench, traced": (("bench",), "--trace"),
+    "sensitivity": (("sensitivity", "--data", SAMPLE), "--output"),
+    "plan": (("--target", "aie", "--precision", "int", "plan"), "--output"),
+}
+
+
+@pytest.mark.parametrize("command, option", COMMANDS.values(), ids=COMMANDS)
+def test_a_place_inside_of_a_file(cli: Cli, tmp_path: Path, command: tuple[str, ...], option: str) -> None:
+    (tmp_path / "file").touch()
+    # that no model of this name is there would be said first if it were looked for before
+    result = cli("--model", str(tmp_path / "no model"), *command, option, str(tmp_path / "file" / "result"))
+    result.fails_in_one_line(1, str(tmp_path / "file" / "result"), "can't be written", "give another place")
+
+
+@pytest.mark.parametrize("name", ["bench", "sensitivity", "plan"])
+def test_a_folder_is_no_beginning_of_names(cli: Cli, name: str) -> None:
+    command, option = COMMANDS[name]
+    cli("--model", "no/such/model", *command, option, ".").fails_in_one_line(1, ". is a folder")
+
+
+def test_a_folder_is_no_file(cli: Cli, tmp_path: Path) -> None:
+    command, option = COMMANDS["eval"]
+    cli("--model", "no/such/model", *command, option, str(tmp_path)).fails_in_one_line(1, "it is a folder")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_is_made(cli: Cli, tmp_path: Path) -> None:
+    place = tmp_path / "new" / "folder" / "answers.json"
+    done = cli("--target", "customcpu", "--precision", "int", "eval", "--data", SAMPLE, "--limit", "1",
+               "--predictions", str(place))  # fmt: skip
+    assert done.code == 0 and place.read_text("utf-8").startswith("{")
