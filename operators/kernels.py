@@ -59,8 +59,6 @@ def load() -> None:
                 raise build.BuildError(f"OPSWAP_ISA={forced} needs compiled kernels: {error}", error.log) from error
             _reason = str(error)
             print(f"opswap: SLOW: the Python reference stands in for the kernels: {error}", file=sys.stderr)
-        except ValueError as error:  # the variable names no kernel that runs here
-            raise build.BuildError(str(error)) from error
 
 
 def _open(path: str, forced: str) -> None:
