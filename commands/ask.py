@@ -12,10 +12,12 @@ from commands.common import Options, out, print_json, print_passage
 from commands.graph import Ready, prepare
 from commands.prompt import converse
 from commands.story import QUESTIONS, STORY
+from commands.texts import window_options
 from models import InputError
 from models.question_answering.examples import Example, read_text
 from models.question_answering.predict import predict
 from models.question_answering.spans import Answer
+from models.texts import longest_row
 
 MAX_WORDS = 50_000  # about 300 windows of 384 tokens: half a minute on two cores
 BATCH = 8  # windows of a long passage at once
@@ -23,12 +25,13 @@ BATCH = 8  # windows of a long passage at once
 
 @dataclass(frozen=True)
 class How:
-    """How a question is answered: null threshold in logits, candidates listed, window and overlap in tokens."""
+    """How a question is answered: null threshold in logits, candidates listed, window and overlap in tokens,
+    None for the usual."""
 
     threshold: float = 0.0
     candidates: int = 5
-    max_length: int = 384
-    stride: int = 128
+    max_length: int | None = None
+    stride: int | None = None
 
 
 @click.command("ask")
@@ -42,8 +45,7 @@ class How:
     help="Say 'no answer' where its logit beats the best span's by more than this; higher answers more.",
 )
 @click.option("--candidates", default=5, show_default=True, type=click.IntRange(1, 20), help="How many in the JSON.")
-@click.option("--max-length", default=384, show_default=True, type=click.IntRange(1), help="Tokens a window.")
-@click.option("--stride", default=128, show_default=True, type=click.IntRange(0), help="Tokens two windows share.")
+@window_options
 @click.option(
     "--max-words",
     default=MAX_WORDS,
@@ -60,7 +62,7 @@ def command(options: Options, passage: str | None, questions: tuple[str, ...], *
     asked = list(questions)
     if not asked and (options.json or not sys.stdin.isatty()):
         asked = _from_standard_input()
-    ready = warmed_up(options)
+    ready = warmed_up(options, how)
     if not asked:
         converse(
             context,
@@ -74,16 +76,16 @@ def command(options: Options, passage: str | None, questions: tuple[str, ...], *
 @click.pass_obj
 def demonstrate(options: Options) -> None:
     """The built-in questions on the built-in story."""
-    ready = warmed_up(options)
+    ready = warmed_up(options, How())
     if not options.json:
         print_passage(STORY)
     show(options, ready, [answer(ready, STORY, question, How()) for question in QUESTIONS])
 
 
-def warmed_up(options: Options) -> Ready:
+def warmed_up(options: Options, how: How) -> Ready:
     """The graph after a first call, so that the first question isn't charged for what happens once."""
     ready = prepare(options)
-    answer(ready, STORY, QUESTIONS[0], How())
+    answer(ready, STORY, QUESTIONS[0], how)
     return ready
 
 
@@ -102,7 +104,8 @@ def answer(ready: Ready, context: str, question: str, how: How) -> dict[str, Any
         raise InputError("the question is empty: give one with at least a word")
     begun = time.perf_counter()
     example = Example("0", "", context, question, ())
-    found = predict(ready.graph, ready.tokenizer, [example], BATCH, how.max_length, how.stride)[0]
+    length = longest_row(ready.tokenizer, ready.config, how.max_length)
+    found = predict(ready.graph, ready.tokenizer, [example], BATCH, length, how.stride)[0]
     elapsed = 1000 * (time.perf_counter() - begun)
     pieces = _pieces(context, found)
     null = found.is_null(how.threshold)

@@ -10,6 +10,7 @@ import click
 from benchmarks.files import require_places, write
 from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
 from commands.graph import prepare
+from commands.texts import window_options
 from models.question_answering.examples import Example, read_examples
 from models.question_answering.metrics import evaluate
 from models.question_answering.predict import answer_texts, predict
@@ -20,14 +21,14 @@ from models.question_answering.regression import (
     read_baseline,
     require_same_questions,
 )
+from models.texts import longest_row
 
 
 @click.command("eval")
 @click.option("--data", required=True, help="SQuAD v1.1 or v2.0 file, .gz or not.")
 @click.option("--limit", type=click.IntRange(1), help="The first N questions only.")
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
-@click.option("--max-length", default=384, show_default=True, type=click.IntRange(1), help="Tokens a window.")
-@click.option("--stride", default=128, show_default=True, type=click.IntRange(0), help="Tokens two windows share.")
+@window_options
 @click.option(
     "--no-answer",
     "threshold",
@@ -46,8 +47,8 @@ def command(
     data: str,
     limit: int | None,
     batch_size: int,
-    max_length: int,
-    stride: int,
+    max_length: int | None,
+    stride: int | None,
     threshold: float,
     predictions: Path | None,
     baseline: str | None,
@@ -63,11 +64,12 @@ def command(
     if wanted is not None:
         require_same_questions(wanted, Path(data).name, examples)
     ready = prepare(options)
+    length = longest_row(ready.tokenizer, ready.config, max_length)
     begun = time.perf_counter()
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None)
         answers = predict(
-            ready.graph, ready.tokenizer, examples, batch_size, max_length, stride,
+            ready.graph, ready.tokenizer, examples, batch_size, length, stride,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     seconds = time.perf_counter() - begun

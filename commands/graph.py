@@ -13,10 +13,11 @@ from commands.device import require_device, to_device
 from commands.models import is_quantized, load_any, saved_recipe
 from commands.recipe import recipe_of, require_sense
 from commands.tuning import accuracy_on, read_questions
-from models.calibration import read_calibration
+from models.calibration import CalibrationData, read_calibration
 from models.memory import keep_freed_memory
 from models.question_answering.examples import Example
 from models.tasks import ASK, Task
+from models.texts import longest_row
 from operators.build import cache_folder
 from toolkit import Recipe, report_of, transform
 from toolkit.pipeline import captured, quantized
@@ -64,7 +65,7 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task 
     model, tokenizer = loaded or load_any(options.model, task)
     recipe = saved_recipe(options, model) or wanted or recipe_of(options)
     graph, data = fit(
-        options, questions, recipe, tokenizer,
+        options, questions, recipe, tokenizer, model.config,
         lambda **given: transform(model, recipe, options.target, options.strict, native=native, **given),
     )  # fmt: skip
     if options.device:
@@ -76,16 +77,23 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task 
 
 def fit(
     options: Options, questions: list[Example] | None, recipe: Recipe, tokenizer: PreTrainedTokenizerFast,
-    make: Callable[..., fx.GraphModule],
+    config: Any, make: Callable[..., fx.GraphModule],
 ) -> tuple[fx.GraphModule, dict[str, Any] | None]:  # fmt: skip
     """questions: those of --autotune. Calls `make` with the data, folder, progress and accuracy that `transform` and
     `quantized` take, and shows the progress. → what it made, and which file was calibrated on, None without one"""
-    data = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
+    data = read_data(options, tokenizer, config)
     with progress_bar() as bar:
         task = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
         graph = make(data=data, folder=cache_folder(), progress=lambda done: bar.update(task, completed=done),
-                     accuracy=accuracy_on(questions, tokenizer))  # fmt: skip
+                     accuracy=accuracy_on(questions, tokenizer, longest_row(tokenizer, config)))  # fmt: skip
     return graph, {"file": data.file, "samples": data.samples} if data else None
+
+
+def read_data(options: Options, tokenizer: PreTrainedTokenizerFast, config: Any) -> CalibrationData | None:
+    """→ what --calibration names, in rows that the model reads; None without it. Raises InputError."""
+    if options.calibration is None:
+        return None
+    return read_calibration(options.calibration, tokenizer, options.samples, longest_row(tokenizer, config))
 
 
 def before_lowering(options: Options, task: Task) -> Captured:
@@ -101,7 +109,9 @@ def before_lowering(options: Options, task: Task) -> Captured:
     recipe = saved_recipe(options, model) or recipe_of(options)
     if recipe.precision != "int":
         return Captured(captured(model, recipe.precision), recipe, tokenizer, model.config, None)
-    made, data = fit(options, questions, recipe, tokenizer, lambda **given: quantized(model, recipe, **given))
+    made, data = fit(
+        options, questions, recipe, tokenizer, model.config, lambda **given: quantized(model, recipe, **given)
+    )
     return Captured(made, recipe, tokenizer, model.config, data)
 
 

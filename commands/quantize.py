@@ -41,7 +41,9 @@ def command(options: Options, output: Path) -> None:
     use_threads(options)
     begun = time.perf_counter()
     model, tokenizer = load(options.model)
-    graph, data = fit(options, questions, recipe, tokenizer, lambda **given: quantized(model, recipe, **given))
+    graph, data = fit(
+        options, questions, recipe, tokenizer, model.config, lambda **given: quantized(model, recipe, **given)
+    )
     try:
         saved = checkpoint.save(graph, model, recipe, output, tokenizer.save_pretrained)
     except OSError as error:

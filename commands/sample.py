@@ -28,7 +28,7 @@ class Sample:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], batch_size: int, max_length: int,
-           stride: int) -> "Sample":  # fmt: skip
+           stride: int | None = None) -> "Sample":  # fmt: skip
         return cls(examples, make_windows(tokenizer, examples, max_length, stride), tokenizer.pad_token_id, batch_size)
 
     def against(self, expected: dict[str, str]) -> "Sample":

@@ -10,14 +10,15 @@ import click
 
 from benchmarks.files import in_place, named, require_places, write
 from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
-from commands.graph import describe, require_target, use_threads
+from commands.graph import describe, read_data, require_target, use_threads
 from commands.recipe import int_recipe, require_sense
 from commands.sample import Sample, read_reference, spread
 from commands.sensitivity_report import as_json, summary, table
+from commands.texts import window_options
 from models import InputError, load
-from models.calibration import read_calibration
 from models.memory import keep_freed_memory
 from models.question_answering.examples import read_examples
+from models.texts import longest_row
 from toolkit import Recipe, report_of
 from toolkit.pipeline import captured
 from toolkit.quantizers import NATIVE
@@ -41,13 +42,13 @@ ENDINGS = ("yaml", "json", "png", "html")  # of what --output writes
               help="What a linear that is repaired becomes; int16: two terms of 8 bits for each number.")  # fmt: skip
 @click.option("--reference", help="Float's answers, as eval --precision fp --predictions wrote them, to save time.")
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1))
-@click.option("--max-length", default=384, show_default=True, type=click.IntRange(1), help="Tokens a window.")
-@click.option("--stride", default=128, show_default=True, type=click.IntRange(0), help="Tokens two windows share.")
+@window_options
 @click.option("--output", type=click.Path(path_type=Path),
               help="Write PATH.yaml (the recipe), PATH.json, PATH.png and PATH.html.")  # fmt: skip
 @click.pass_obj
 def command(options: Options, data: str, limit: int, each: int, max_drop: float, min_equal: float | None,
-            keep_as: str, reference: str | None, batch_size: int, max_length: int, stride: int,
+            keep_as: str, reference: str | None, batch_size: int, max_length: int | None,
+            stride: int | None,
             output: Path | None) -> None:  # fmt: skip
     """What each linear costs in accuracy, and a recipe that keeps the fewest in float.
 
@@ -71,8 +72,8 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
     examples = spread(read_examples(data), limit)
     given = read_reference(reference, examples) if reference else None
     model, tokenizer = load(options.model)
-    sample = Sample.of(tokenizer, examples, batch_size, max_length, stride)
-    calibration = read_calibration(options.calibration, tokenizer, options.samples) if options.calibration else None
+    sample = Sample.of(tokenizer, examples, batch_size, longest_row(tokenizer, model.config, max_length), stride)
+    calibration = read_data(options, tokenizer, model.config)
     variants = Variants.of(captured(model), recipe, options.target, keep_as, calibration)
     header = {"model": options.model, **report_of(variants.whole()).as_json()}
     err.print(describe(header))

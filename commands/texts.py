@@ -1,4 +1,4 @@
-"""The texts that `encode`, `classify`, `tag` and `generate` are given, and the options that they share for them."""
+"""The texts that `encode`, `classify`, `tag` and `generate` are given, and the options that commands share for them."""
 
 import sys
 from collections.abc import Callable
@@ -16,6 +16,14 @@ def text_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = click.option("--file", "path", metavar="FILE", help="Texts, one a line; .gz too.")(command)
     return click.option("--text", "texts", multiple=True, help="Repeatable.  [default: standard input, one a line; at "
                         "a terminal sentences of the built-in story]")(command)  # fmt: skip
+
+
+def window_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--max-length and --stride, None where they aren't given: what `longest_row` and `make_windows` take"""
+    command = click.option("--stride", type=click.IntRange(0), help="Tokens two windows share.  [default: 128, or a "
+                           "third of a window where that is less]")(command)  # fmt: skip
+    return click.option("--max-length", type=click.IntRange(1), help="Tokens a window or row.  [default: 384, or what "
+                        "the model reads]")(command)  # fmt: skip
 
 
 def given_texts(texts: tuple[str, ...], path: str | None, built_in: list[str] | None = None) -> list[str]:

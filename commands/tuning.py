@@ -20,14 +20,14 @@ def read_questions(options: Options) -> list[Example] | None:
 
 
 def accuracy_on(
-    examples: list[Example] | None, tokenizer: PreTrainedTokenizerFast
+    examples: list[Example] | None, tokenizer: PreTrainedTokenizerFast, max_length: int = 384
 ) -> Callable[[fx.GraphModule], float] | None:
-    """→ the F1, 0 to 100, of a graph on `examples`; None without any"""
+    """→ the F1, 0 to 100, of a graph on `examples`, in windows of `max_length` tokens; None without any"""
     if examples is None:
         return None
 
     def accuracy(graph: Any) -> float:
-        texts = answer_texts(examples, predict(graph, tokenizer, examples))
+        texts = answer_texts(examples, predict(graph, tokenizer, examples, max_length=max_length))
         f1 = float(evaluate(examples, texts)["f1"])
         err.print(f"autotune: F1 {f1:.2f} on {len(examples)} questions")
         return f1

@@ -10,6 +10,7 @@ from rich.console import Console
 from benchmarks.files import require_places, write
 from commands.common import GATE_MISSED, Options, err, out, print_json
 from commands.models import load_float
+from commands.texts import window_options
 from commands.validate_inputs import Inputs, read_inputs
 from commands.validate_report import WIDTH, as_json, html, lines, table
 from commands.validate_sides import Side, measure, parse, require_possible
@@ -34,8 +35,7 @@ REFERENCE = "cpu:fp"
 )
 @click.option("--limit", type=click.IntRange(1), help="The first N questions or texts only.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
-@click.option("--max-length", type=click.IntRange(1), help="Tokens a row.  [default: 384, or what the model reads]")
-@click.option("--stride", default=128, show_default=True, type=click.IntRange(0), help="Tokens two windows share.")
+@window_options
 @click.option("--iterations", default=1, show_default=True, type=click.IntRange(1), help="Timed passes over the rows.")
 @click.option("--min-sqnr", type=float, help="dB.  [default: by precision: fp 80, fp16 45, bf16 35, int 20, fp8 18]")
 @click.option("--min-cosine", type=click.FloatRange(-1, 1), help="[default: by precision, 0.999999 to 0.98]")
@@ -45,7 +45,7 @@ REFERENCE = "cpu:fp"
 @click.option("--output", type=click.Path(path_type=Path), help="Write the report as one HTML page.")
 @click.pass_obj
 def command(options: Options, pairs: tuple[str, ...], listed: str | None, reference: str, task: str, data: str | None,
-            limit: int | None, batch_size: int, max_length: int | None, stride: int, iterations: int,
+            limit: int | None, batch_size: int, max_length: int | None, stride: int | None, iterations: int,
             min_sqnr: float | None, min_cosine: float | None, min_equal: float | None, saved: Path | None,
             output: Path | None) -> None:  # fmt: skip
     """The same inputs on several targets: SQNR, cosine, largest difference and equal answers against the reference,
@@ -95,7 +95,7 @@ def _file_named(reference: str) -> Path | None:
 
 
 def _inputs(options: Options, task: str, data: str | None, limit: int | None, max_length: int | None,
-            stride: int) -> Inputs:  # fmt: skip
+            stride: int | None) -> Inputs:  # fmt: skip
     model, tokenizer = load_float(options.model, TASKS[task])
     return read_inputs(TASKS[task], tokenizer, model.config, options.model, data, limit, max_length, stride)
 

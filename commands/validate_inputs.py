@@ -57,7 +57,7 @@ def _best(logits: Tensor, places: list[int], mask: Tensor) -> dict[str, str]:
 
 def read_inputs(
     task: Task, tokenizer: Any, config: Any, model: str, data: str | None, limit: int | None,
-    max_length: int | None = None, stride: int = 128,
+    max_length: int | None = None, stride: int | None = None,
 ) -> Inputs:  # fmt: skip
     """data: a SQuAD file, or for other tasks than question answering also text, one a line; None: the built-in story.
 

@@ -15,7 +15,6 @@ from models.question_answering.predict import like_length_batches
 
 SEED, BATCH = 0, 16
 SQUAD_ENDINGS = (".json", ".jsonl")
-MAX_LENGTH, STRIDE = 384, 128  # eval's
 
 
 @dataclass(frozen=True)
@@ -35,19 +34,21 @@ class CalibrationData:
             yield collate([self.windows[index] for index in indices], self.pad_token_id)
 
 
-def read_calibration(path: str | Path, tokenizer: PreTrainedTokenizerFast, samples: int) -> CalibrationData:
-    """path: SQuAD in any layout where it ends in .json or .jsonl (and .gz), else text, one passage a line.
+def read_calibration(
+    path: str | Path, tokenizer: PreTrainedTokenizerFast, samples: int, length: int = 384
+) -> CalibrationData:
+    """path: SQuAD in any layout where it ends in .json or .jsonl (and .gz), else text, one passage a line; length:
+    the most tokens of a row.
 
     Questions become windows as `eval` makes them; a passage is cut after its first window. Raises InputError when the
     file can't be read or holds none.
     """
     path = Path(path)
     draw = random.Random(SEED)
-    length = min(MAX_LENGTH, tokenizer.model_max_length)
     if path.name.removesuffix(".gz").endswith(SQUAD_ENDINGS):
         examples = read_examples(path)
         chosen = draw.sample(examples, min(samples, len(examples)))
-        windows = make_windows(tokenizer, chosen, length, min(STRIDE, length // 3))
+        windows = make_windows(tokenizer, chosen, length)
         return CalibrationData(path.name, len(chosen), tuple(windows), tokenizer.pad_token_id or 0)
     passages = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     if not passages:

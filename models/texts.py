@@ -55,7 +55,7 @@ def text_windows(
     return windows, cut
 
 
-def longest_row(tokenizer: PreTrainedTokenizerFast, config: Any, wanted: int | None, usual: int = 384) -> int:
+def longest_row(tokenizer: PreTrainedTokenizerFast, config: Any, wanted: int | None = None, usual: int = 384) -> int:
     """→ `wanted` tokens, or without a wish the `usual` number where the model has as many positions
 
     Raises InputError where it has fewer than are wanted.

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from models.errors import InputError
 from models.question_answering.examples import Example
 
+STRIDE = 128  # run_squad.py's
 MAX_QUESTION_TOKENS = 64  # as BERT's own run_squad.py cuts questions
 
 
@@ -34,12 +35,14 @@ def make_windows(
     tokenizer: PreTrainedTokenizerFast,
     examples: Sequence[Example],
     max_length: int = 384,
-    stride: int = 128,
+    stride: int | None = None,
 ) -> list[Window]:
-    """Windows of at most `max_length` tokens, consecutive ones overlapping by `stride` passage tokens.
+    """Windows of at most `max_length` tokens, consecutive ones overlapping by `stride` passage tokens: without a wish
+    by 128, or a third of `max_length` where that is less.
 
     Raises InputError when `max_length` leaves no room for the passage.
     """
+    stride = min(STRIDE, max_length // 3) if stride is None else stride
     room = max_length - MAX_QUESTION_TOKENS - tokenizer.num_special_tokens_to_add(pair=True)
     if room <= stride:
         least = MAX_QUESTION_TOKENS + tokenizer.num_special_tokens_to_add(pair=True) + stride + 1

@@ -24,7 +24,7 @@ def predict(
     examples: Sequence[Example],
     batch_size: int = 16,
     max_length: int = 384,
-    stride: int = 128,
+    stride: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Answer]:
     """One Answer a question, in order. `progress` is told (windows done, windows in all) after each batch.
