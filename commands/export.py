@@ -53,6 +53,8 @@ def command(options: Options, kind: str, output: Path, data: str | None, limit: 
         raise click.UsageError("--limit shortens --data FILE: give that too")
     if options.target != REFERENCE:
         raise click.UsageError(f"a file is for any engine, and is checked against {REFERENCE}: leave --target out")
+    if options.without:
+        raise click.UsageError("a file has no fusions: leave --without out")
     begun = time.perf_counter()
     require_possible(options, kind, provider, no_check)
     (questions_of if task == ASK.name else texts_of)(data, limit)  # what is wrong with the file is said now

@@ -64,6 +64,7 @@ def test_every_task_is_checked_by_its_answers(cli: Cli, tmp_path: Path, task: st
 
 REFUSED = {
     "another target": (("--target", "aie", *INT), (), 2, "leave --target out"),
+    "a fusion left out": ((*INT, "--without", "gelu"), (), 2, "a file has no fusions: leave --without out"),
     "another precision": (("--precision", "bf16"), (), 2, "onnx is written at precision fp or int, not bf16"),
     "no data": ((), ("--limit", "5"), 2, "--limit shortens --data"),
     "no such file": ((), ("--data", "none.json"), 1, "no file at none.json"),
