@@ -62,6 +62,8 @@ def command(options: Options, pairs: tuple[str, ...], listed: str | None, refere
     if known:
         require_same_inputs(known, replace(known, name="this run", digest=inputs.digest(), about=inputs.about))
     base = known or measure(options, first or Side("cpu", "fp"), inputs, batch_size, iterations)
+    if base.wrong:
+        raise InputError(f"{base.name}: {base.wrong}")
     chosen = {
         "sqnr_db": min_sqnr,
         "cosine": min_cosine,
@@ -101,6 +103,9 @@ def _inputs(options: Options, task: str, data: str | None, limit: int | None, ma
 
 
 def _save(measured: Measured, path: Path) -> None:
+    if measured.wrong:
+        err.print(f"{measured.name} is not saved: it gave no numbers")
+        return
     try:
         save(measured, path)
     except OSError as error:

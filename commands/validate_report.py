@@ -49,6 +49,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     ]
     said += [f"{side['name']}: {side['target']['reason']}" for side in result["sides"] if side["target"]["reason"]]
     for pair in result["pairs"]:
+        said += [f"{pair['target']}: {why}" for why in pair["failed"] if pair["sqnr_db"] is None]
         said += [
             f"{pair['target']} answers {one['target'] or 'nothing'!r} where {pair['reference']} has "
             f"{one['reference'] or 'nothing'!r} ({one['id']})"
@@ -70,7 +71,7 @@ def _side_rows(result: dict[str, Any]) -> list[list[str]]:
         rows.append([
             side["name"], f"{target['executed']} ({target['isa']})", "yes" if target["native"] else "no",
             f"{side['swapped']} / {len(side['kept'])}",
-            f"{side['latency_ms']['median']:.2f}", _mb(memory["weights_mb"]), _mb(memory["peak_rss_mb"]),
+            _ms(side["latency_ms"]), _mb(memory["weights_mb"]), _mb(memory["peak_rss_mb"]),
         ])  # fmt: skip
     return rows
 
@@ -92,6 +93,10 @@ def _pair_rows(result: dict[str, Any]) -> list[list[str]]:
 
 def _number(value: float | None, form: str) -> str:
     return "not a number" if value is None else form.format(value)
+
+
+def _ms(value: dict[str, float] | None) -> str:
+    return "–" if value is None else f"{value['median']:.2f}"
 
 
 def _mb(value: float | None) -> str:

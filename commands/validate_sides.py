@@ -14,8 +14,8 @@ from commands.graph import Ready, prepare, require_target
 from commands.models import is_quantized, load_float
 from commands.recipe import HOW_INT
 from commands.validate_inputs import Inputs
-from models import InputError
 from models.memory import give_back_memory
+from models.numbers import NotNumbers
 from models.tasks import Task
 from toolkit.quantizers import NATIVE
 from toolkit.recipe import PRECISIONS
@@ -77,12 +77,14 @@ def require_possible(options: Options, sides: list[Side]) -> None:
 
 def measure(options: Options, side: Side, inputs: Inputs, batch_size: int, passes: int) -> Measured:
     """Builds the side's graph and runs all rows through it: once to warm up, then `passes` times. The first of these
-    is what is compared."""
+    is what is compared; a side that gives no numbers is neither timed nor run again, and says why."""
     ready, weights = build(options_for(options, side), side, inputs.task)
+    held = {"weights_mb": round(weights / 1e6, 1)}
+    about = {**ready.header, **inputs.about, "latency_ms": None, "memory": {**held, "peak_rss_mb": None}}
     try:
         inputs.answers(Recorder(ready.graph), batch_size)
-    except InputError as error:
-        raise InputError(f"{side}: {error}") from error
+    except NotNumbers as error:
+        return Measured(str(side), side.precision, inputs.digest(), {}, {}, about, wrong=str(error))
     gc.collect()
     give_back_memory()
     recorder = Recorder(ready.graph)
@@ -93,8 +95,7 @@ def measure(options: Options, side: Side, inputs: Inputs, batch_size: int, passe
             again = Recorder(ready.graph)
             inputs.answers(again, batch_size)
             times += again.times
-    about = {**ready.header, **inputs.about}
-    about["latency_ms"], about["memory"] = latency(times), {"weights_mb": round(weights / 1e6, 1), **memory}
+    about |= {"latency_ms": latency(times), "memory": {**held, **memory}}
     return Measured(str(side), side.precision, inputs.digest(), outputs, answers, about)
 
 

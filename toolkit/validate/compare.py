@@ -63,6 +63,10 @@ def limits_for(precisions: tuple[str, str], **chosen: float | None) -> Limits:
 def compare(reference: Measured, other: Measured, limits: Limits) -> Pair:
     """Raises UsageError where the two were not given the same inputs, or have no output in common."""
     require_same_inputs(reference, other)
+    total = len(reference.answers)
+    if other.wrong:
+        why, none = f"sqnr_db NaN: {other.wrong}", 0.0 if total else None
+        return Pair(reference.name, other.name, None, None, None, none, total, (), limits, (why,))
     names = [name for name in reference.outputs if name in other.outputs]
     if not names:
         has = ", ".join(reference.outputs)
@@ -77,7 +81,6 @@ def compare(reference: Measured, other: Measured, limits: Limits) -> Pair:
         gap = float((want - got).abs().max()) if want.numel() else 0.0
         largest = gap if math.isnan(gap) else max(largest, gap)
     changed = [key for key, text in reference.answers.items() if other.answers.get(key) != text]
-    total = len(reference.answers)
     equal = 1 - len(changed) / total if total else None
     shown = [
         {"id": k, "reference": reference.answers[k], "target": other.answers.get(k, "")} for k in changed[:CHANGED]

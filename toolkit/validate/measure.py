@@ -17,7 +17,8 @@ from toolkit.sensitivity.fidelity import at_real
 class Measured:
     """name: target and precision; digest: of the inputs; outputs: float32 at real tokens, by the names of the model's
     outputs, rows from the longest to the shortest, so that batches of any size give the same; answers: by the
-    question's id, or whatever else an answer belongs to; about: plain values for people, {"target", "model", ...}."""
+    question's id, or whatever else an answer belongs to; about: plain values for people, {"target", "model", ...};
+    wrong: why there are neither outputs nor answers, None where there are."""
 
     name: str
     precision: str
@@ -25,6 +26,7 @@ class Measured:
     outputs: dict[str, Tensor]
     answers: dict[str, str]
     about: dict[str, Any]
+    wrong: str | None = None
 
 
 @dataclass
