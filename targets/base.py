@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from torch import fx
+from torch import fx, nn
 
 from targets._native import Native
 
@@ -65,6 +65,10 @@ def _always() -> str | None:
     return None
 
 
+def _any(linear: nn.Linear) -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Target:
     """One file of this folder makes one of these, as its constant TARGET.
@@ -76,7 +80,8 @@ class Target:
     before it (targets/_linear.py, and targets/_fp8.py at fp8). unavailable(): None, or one line that says why nothing
     can run here. instead: what to say of a precision that the hardware does not have, and what there is in its place.
     schemes: how linears in int may treat their activations; "weight" leaves them in float, and the target's lower a
-    WeightLinear. native: how it runs an exported file by itself, where its execution says that it runs natively.
+    WeightLinear. why_not_fp8(linear): why lower leaves it in float at fp8, None where it does not. native: how it runs
+    an exported file by itself, where its execution says that it runs natively.
     """
 
     name: str
@@ -90,6 +95,7 @@ class Target:
     unavailable: Callable[[], str | None] = _always
     instead: Mapping[str, str] = field(default_factory=dict)
     schemes: tuple[str, ...] = ("dynamic", "static")
+    why_not_fp8: Callable[[nn.Linear], str | None] = _any
     native: Native | None = None
 
 

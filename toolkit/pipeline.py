@@ -21,7 +21,7 @@ from toolkit.integers import to_int
 from toolkit.lower import lower
 from toolkit.native import go_native
 from toolkit.qdq import read_qdq
-from toolkit.quantize import keep_by_recipe, keep_float, linears_of, quantize
+from toolkit.quantize import keep_at_fp8, keep_float, linears_of, quantize
 from toolkit.quantizers import NATIVE, Accuracy
 from toolkit.recipe import Recipe
 from toolkit.report import ELSEWHERE, attach, extra_terms
@@ -144,7 +144,7 @@ def lowered(
     floats = len(linears_of(graph))
     run(graph, chosen.passes)
     if recipe.precision == "fp8":
-        keep_by_recipe(graph, recipe)
+        keep_at_fp8(graph, recipe, chosen.why_not_fp8)
     lower(graph, chosen, recipe)
     if recipe.precision not in {*chosen.fused, *chosen.quantized}:
         keep_float(graph, why_float)

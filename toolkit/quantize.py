@@ -1,6 +1,6 @@
 """Float linears → quantized linears, the same for every target."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import fx, nn
 
@@ -13,7 +13,7 @@ from targets._weight import WeightLinear
 from toolkit.recipe import Layer, Recipe
 from toolkit.report import keep, kept_names
 
-__all__ = ["QuantizedLinear", "chosen", "keep_by_recipe", "keep_float", "linears_of", "quantize"]
+__all__ = ["QuantizedLinear", "chosen", "keep_at_fp8", "keep_float", "linears_of", "quantize"]
 
 WEIGHT = "weight"  # the scheme that leaves activations in float
 
@@ -68,12 +68,12 @@ def keep_float(graph: fx.GraphModule, why: str) -> None:
         keep(graph, name, why)
 
 
-def keep_by_recipe(graph: fx.GraphModule, recipe: Recipe) -> None:
-    """Notes the linears that the recipe's patterns keep in float, with their why, at a precision that is not int."""
+def keep_at_fp8(graph: fx.GraphModule, recipe: Recipe, why_not: Callable[[nn.Linear], str | None]) -> None:
+    """Notes the linears that the recipe's patterns or the target, by `why_not`, keep in float, with their why."""
     linears = linears_of(graph)
     recipe.require_matches({*linears, *kept_names(graph)})
-    for name in linears:
-        why = recipe.layer(name).why
+    for name, linear in linears.items():
+        why = recipe.layer(name).why or why_not(linear)
         if why:
             keep(graph, name, why)
 

@@ -10,7 +10,7 @@ from targets._hardware import cpu_name
 from targets._place import place
 from targets.base import Execution, Recipe, Target
 from targets.hpu import card
-from targets.hpu.linear import to_fp8
+from targets.hpu.linear import to_fp8, why_not_fp8
 
 NO_INT = "Gaudi documents no matrix product of 8-bit integers; its 8 bits are FP8: give --precision fp8"
 
@@ -41,4 +41,11 @@ def execution(precision: str) -> Execution:
 
 
 # fp8 first: `doctor` speaks of the first
-TARGET = Target(name="hpu", precisions=("fp8", "bf16", "fp"), lower=lower, execution=execution, instead={"int": NO_INT})
+TARGET = Target(
+    name="hpu",
+    precisions=("fp8", "bf16", "fp"),
+    lower=lower,
+    execution=execution,
+    instead={"int": NO_INT},
+    why_not_fp8=why_not_fp8,
+)

@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from operators.e4m3 import CHIPS, Chip
 from operators.fp8 import FP8
+from operators.gaudi import MAX_K
 from operators.weights import WeightError, finite_weight
 from targets._fp8 import Fp8Activation, Fp8Linear
 from targets.base import Recipe
@@ -79,12 +80,20 @@ class GaudiLinear(Fp8Linear):
         return f"in_features={self.in_features}, out_features={self.out_features}, {self.gaudi}"
 
 
+def why_not_fp8(linear: nn.Linear) -> str | None:
+    """→ why a chip's operator does not take `linear`, None if it does"""
+    if linear.in_features > MAX_K:
+        return f"sums of at most {MAX_K} products are exact; it has {linear.in_features}"
+    return None if linear.in_features and linear.out_features else "it is empty"
+
+
 def to_fp8(graph: fx.GraphModule, recipe: Recipe, chip: str, device: torch.device | None) -> int:
-    """nn.Linear → GaudiLinear under the same name, on a card by its own operators, unless the recipe keeps it. → how
-    many. Raises WeightError, with the layer's name, for a weight that is not finite."""
+    """nn.Linear → GaudiLinear under the same name, on a card by its own operators, unless the recipe keeps it or
+    the operator does not take it. → how many. Raises WeightError, with the layer's name, for a weight that is not
+    finite."""
     gaudi = Card(CHIPS[chip]) if device else Gaudi(CHIPS[chip])
     found = [(name, module) for name, module in graph.named_modules() if type(module) is nn.Linear]
-    found = [(name, module) for name, module in found if recipe.layer(name).why is None]
+    found = [(name, module) for name, module in found if not (recipe.layer(name).why or why_not_fp8(module))]
     for name, module in found:
         try:
             graph.set_submodule(name, GaudiLinear(module, gaudi, device).eval())

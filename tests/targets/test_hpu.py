@@ -1,17 +1,21 @@
 """Gaudi without a card: scale rules, the FP8 linear, whole graphs, and what is said of them."""
 
+from itertools import pairwise
+
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 import targets
 from operators.e4m3 import CHIPS, decode
+from operators.gaudi import MAX_K
 from targets.hpu import card
 from targets.hpu.linear import Gaudi, GaudiLinear
 from targets.hpu.scales import CALIBRATED_ACTIVATION, CALIBRATED_WEIGHT, Rule, aligned, scale_of
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
 from toolkit import NotNative, Recipe, UsageError, report_of, transform
+from toolkit.pipeline import lowered
 
 G2, G3 = CHIPS["gaudi2"], CHIPS["gaudi3"]
 
@@ -110,6 +114,21 @@ def test_keep_of_another_pattern_in_fp8() -> None:
     assert {kept["name"].rpartition(".")[2] for kept in report_of(graph).kept} == {"query"}
     with pytest.raises(UsageError, match="matches none"):
         transform(tiny.build("bert"), Recipe("fp8", keep=("nothing",)), "hpu")
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_linears_without_fp8_products_are_kept_and_say_why() -> None:
+    """The operator takes none of them: the graph failed when it was called."""
+    torch.manual_seed(0)
+    sizes = (8, MAX_K + 1, 4, MAX_K, 0, 3)
+    model = nn.Sequential(*(nn.Linear(*pair) for pair in pairwise(sizes))).eval()
+    graph = lowered(fx.symbolic_trace(model), Recipe("fp8", keep=()), "hpu")
+    kept = {one["name"]: one["why"] for one in report_of(graph).kept}
+    deep = "sums of at most 131072 products are exact; it has 131073"
+    assert kept == {"1": deep, "3": "it is empty", "4": "it is empty"} and report_of(graph).swapped == 2
+    assert isinstance(graph.get_submodule("2"), GaudiLinear)
+    assert_equal_bits(graph(torch.ones(2, 8)), model[-1].bias.detach().expand(2, 3))
+    assert_sqnr(graph.get_submodule("2")(torch.ones(2, 4)), model[2](torch.ones(2, 4)).detach(), 15)
 
 
 def test_the_chip_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
