@@ -5,6 +5,7 @@ NPUs", arXiv 2512.13282; [D] AMD's documentation of the AI Engine-ML and of the 
 points in measured.py, which a test repeats; [H] measured with this project's operators on two Zen 5 cores.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -146,7 +147,7 @@ def _parsed(values: dict[str, Any], base: Device, where: str) -> Device:
             _require(type(value) is int and value > 0, where, key, "a whole number above 0", value)
         else:
             least = key in ("read", "write", "clock", "host_elements", "host_macs")
-            number = type(value) in (int, float) and (value > 0 if least else value >= 0)
+            number = type(value) in (int, float) and 0 <= value <= sys.float_info.max and (value > 0 or not least)
             _require(number, where, key, f"a number {'above' if least else 'from'} 0", value)
     return replace(base, **values)
 
