@@ -79,10 +79,11 @@ class Variants:
         return replace(self.recipe, rules=(*rules, *self.recipe.rules))
 
     def finished(self, recipe: Recipe) -> fx.GraphModule:
-        """→ the model by another recipe, on the same target"""
+        """→ the model by another recipe, on the same target: by its own modules, as a machine without its device has
+        them. A device that runs exported files would have each compiled, for minutes."""
         graph = copied(self.graph)
         round_all(graph, recipe, self.prepared)
-        return lowered(graph, recipe, self.target)
+        return lowered(graph, recipe, self.target, native=False)
 
 
 def copied(graph: fx.GraphModule) -> fx.GraphModule:

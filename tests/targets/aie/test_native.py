@@ -16,6 +16,8 @@ from targets.base import NotNative, TargetUnavailable, UsageError
 from tests import tiny
 from tests.checks import assert_sqnr
 from toolkit import Recipe, report_of, transform
+from toolkit.pipeline import captured
+from toolkit.sensitivity import Variants
 
 REAL = onnxruntime
 STANDIN = Path(__file__).parent / "standin"
@@ -84,6 +86,14 @@ def test_the_plan_is_of_the_linears_here_too(npu) -> None:
     work = plan.observe(graph, tiny.inputs(model, 2, 9), attention=1)
     assert len(work.calls) == 8
     assert "its device was not asked for" in str(report_of(graph).target["reason"])
+
+
+def test_sensitivity_compiles_none_of_its_graphs(npu) -> None:
+    """A graph a linear and more: each would be compiled for minutes, for the integers that the emulation has."""
+    variants = Variants.of(captured(tiny.build("bert")), INT, "aie", "bf16")
+    made = [variants.whole(), variants.none(), variants.alone(variants.names[0]), variants.without(variants.names[:1])]
+    assert npu.OPENED == []
+    assert {report_of(graph).target["executed"] for graph in made} == {"aie-emulated"}
 
 
 @pytest.mark.parametrize(("behaviour", "said"), [
