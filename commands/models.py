@@ -9,10 +9,11 @@ from click import UsageError
 from commands.common import Options
 from commands.recipe import HOW_INT
 from models import InputError, load
-from models.loading import folder_of, load_tokenizer, resolve
+from models.loading import load_tokenizer
+from models.places import folder_of, resolve
 from models.tasks import ASK, ENCODE, Task
 from toolkit import Recipe, checkpoint
-from toolkit.pipeline import adopted
+from toolkit.adopt import adopted
 
 QUANTIZED = ("precision", "scheme")  # options that a checkpoint has decided already
 

@@ -1,6 +1,5 @@
 """The story in one function: PASSES and FUSIONS, and to_int between them, decide the order of everything."""
 
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import cast
@@ -30,7 +29,6 @@ from toolkit.rewrite import clean, fuse, run
 __all__ = [
     "CLEANING",
     "PASSES",
-    "adopted",
     "captured",
     "clean",
     "finish",
@@ -193,21 +191,3 @@ def _quantized_elsewhere(
     keep_float(made, "its quantizer left it in float")
     made.meta[ELSEWHERE] = True
     return made
-
-
-def adopted(model: nn.Module, layers: Mapping[str, nn.Module]) -> fx.GraphModule:
-    """model: float; layers: quantized ones by the names of its linears, made elsewhere → what checkpoint.load would
-    give of such a model. Raises CheckpointError where a layer has no place in the model's graph."""
-    graph = captured(model)
-    linears = linears_of(graph)
-    for name, layer in layers.items():
-        there = linears.get(name)
-        if there is None or there.weight.shape != layer.weight.shape:
-            what = "no linear" if there is None else f"a weight {list(there.weight.shape)}"
-            raise checkpoint.CheckpointError(
-                f"{name} has {what} in {type(model).__name__}'s graph: it can't be lowered"
-            )
-        graph.set_submodule(name, layer.eval())
-    keep_float(graph, "the checkpoint keeps it in float")
-    scheme = "weight" if all(isinstance(layer, WeightLinear) for layer in layers.values()) else "dynamic"
-    return checkpoint.adopt(graph, Recipe(precision="int", scheme=scheme), model.config)

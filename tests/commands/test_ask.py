@@ -125,7 +125,7 @@ def test_a_file_of_broken_utf8_is_one_line(cli: Cli, tmp_path) -> None:
 def test_a_truncated_checkpoint_is_one_line(cli: Cli, tmp_path) -> None:
     import shutil
 
-    from models.loading import resolve
+    from models.places import resolve
 
     folder = tmp_path / "cut"
     shutil.copytree(resolve("minilm-squad"), folder)
@@ -137,7 +137,7 @@ def test_a_truncated_checkpoint_is_one_line(cli: Cli, tmp_path) -> None:
 def test_a_config_that_does_not_fit_is_one_line(cli: Cli, tmp_path) -> None:
     import shutil
 
-    from models.loading import resolve
+    from models.places import resolve
 
     folder = tmp_path / "unfit"
     shutil.copytree(resolve("minilm-squad"), folder)

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from models.loading import load, resolve
+from models.loading import load
+from models.places import resolve
 from models.tasks import ENCODE
 from tests.checks import assert_sqnr
 from tests.cli import Cli

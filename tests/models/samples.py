@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from models.loading import resolve
+from models.places import resolve
 from models.question_answering.examples import Example, read_examples
 
 ROOT = Path(__file__).parents[2]

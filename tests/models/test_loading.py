@@ -11,7 +11,8 @@ import torch
 from transformers import BertModel, GPT2Config, GPT2ForQuestionAnswering, ViTConfig, ViTModel
 
 from models import InputError, load
-from models.loading import DROPOUT_KEYS, resolve
+from models.loading import DROPOUT_KEYS
+from models.places import resolve
 from models.question_answering.metrics import evaluate
 from models.question_answering.predict import answer_texts, predict
 from tests.models.samples import sample, tiny_bert, tiny_folder, tokenizer

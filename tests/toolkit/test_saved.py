@@ -15,7 +15,8 @@ from targets._linear import Activation
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
 from toolkit import CheckpointError, Recipe, UsageError, checkpoint, report_of, transform
-from toolkit.pipeline import adopted, quantized
+from toolkit.adopt import adopted
+from toolkit.pipeline import quantized
 from toolkit.recipe import Rule
 
 INT = Recipe(precision="int", symmetric=True)

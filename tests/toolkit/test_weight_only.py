@@ -12,8 +12,9 @@ from targets._weight import WeightLinear
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr, sqnr
 from toolkit import Recipe, Rule, UsageError, checkpoint, report_of, transform
+from toolkit.adopt import adopted
 from toolkit.checkpoint.layers import pack, unpack
-from toolkit.pipeline import adopted, quantized
+from toolkit.pipeline import quantized
 
 WEIGHT = Recipe(precision="int", scheme="weight")
 DATA = [tiny.inputs(tiny.build("bert"), 3, 20, seed) for seed in range(3)]
