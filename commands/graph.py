@@ -54,16 +54,7 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task 
     `loaded`: a model and its tokenizer that are there already, instead of the one that the options name; else it is
     loaded for `task`. native: as toolkit.pipeline.lowered takes it.
     """
-    # a quantized model has decided the precision itself
-    wanted = None if loaded is None and is_quantized(options.model) else recipe_of(options)
-    if wanted is not None:
-        require_target(replace(options, precision=wanted.precision))
-        require_sense(options, wanted)
-    questions = read_questions(options)
-    use_threads(options)
-    keep_freed_memory()
-    model, tokenizer = loaded or load_any(options.model, task)
-    recipe = saved_recipe(options, model) or wanted or recipe_of(options)
+    model, tokenizer, recipe, questions = _begin(options, loaded, task)
     graph, data = fit(
         options, questions, recipe, tokenizer, model.config,
         lambda **given: transform(model, recipe, options.target, options.strict, native=native, **given),
@@ -73,6 +64,23 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task 
     header = header_of(options, graph, data)
     err.print(describe(header))
     return Ready(graph, tokenizer, header, model.config, getattr(model, "generation_config", None))
+
+
+def _begin(
+    options: Options, loaded: tuple[Any, Any] | None, task: Task
+) -> tuple[Any, PreTrainedTokenizerFast, Recipe, list[Example] | None]:
+    """→ the model, float or quantized, its tokenizer, the recipe for it, and the questions of --autotune; raises what
+    is wrong with the options before the model is loaded"""
+    # a quantized model has decided the precision itself
+    wanted = None if loaded is None and is_quantized(options.model) else recipe_of(options)
+    if wanted is not None:
+        require_target(replace(options, precision=wanted.precision))
+        require_sense(options, wanted)
+    questions = read_questions(options)
+    use_threads(options)
+    keep_freed_memory()
+    model, tokenizer = loaded or load_any(options.model, task)
+    return model, tokenizer, saved_recipe(options, model) or wanted or recipe_of(options), questions
 
 
 def fit(
@@ -98,15 +106,7 @@ def read_data(options: Options, tokenizer: PreTrainedTokenizerFast, config: Any)
 
 def before_lowering(options: Options, task: Task) -> Captured:
     """The first half of `prepare`, for what is written to a file."""
-    if not is_quantized(options.model):
-        wanted = recipe_of(options)
-        require_target(replace(options, precision=wanted.precision))
-        require_sense(options, wanted)
-    questions = read_questions(options)
-    use_threads(options)
-    keep_freed_memory()
-    model, tokenizer = load_any(options.model, task)
-    recipe = saved_recipe(options, model) or recipe_of(options)
+    model, tokenizer, recipe, questions = _begin(options, None, task)
     if recipe.precision != "int":
         return Captured(captured(model, recipe.precision), recipe, tokenizer, model.config, None)
     made, data = fit(
