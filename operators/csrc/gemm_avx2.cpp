@@ -6,12 +6,12 @@
 
 #include "kernels.h"
 #include "rows.h"
+#include "tiles_avx2.h"
 
 #define UNROLL _Pragma("GCC unroll 8")
 
 enum {
-  LANES = 4, // columns of one register of sums, each in two halves: [c0 c0 c1 c1 | c2 c2 c3 c3]
-  MOST_ROWS = 6,
+  LANES = 4,  // columns of one register of sums, each in two halves: [c0 c0 c1 c1 | c2 c2 c3 c3]
   DEPTH = 128 // groups whose rows are widened at a time: 6 KB
 };
 
@@ -86,14 +86,6 @@ static void tile(const Strip *s, int64_t row) {
     store_row(s, row + i, sums[i]);
 }
 
-extern "C" void gemm_avx2(const Strip *s) {
-  static void (*const remainder[MOST_ROWS])(const Strip *, int64_t) = {nullptr,    tile<1, 8>, tile<2, 4>,
-                                                                       tile<3, 2>, tile<4, 2>, tile<5, 2>};
-  int64_t row = 0;
-  for (; row + MOST_ROWS <= s->rows; row += MOST_ROWS)
-    tile<MOST_ROWS, 2>(s, row);
-  if (row < s->rows)
-    remainder[s->rows - row](s, row);
-}
+GEMM_OF_TILES(gemm_avx2)
 
 ROW_KERNELS(avx2)

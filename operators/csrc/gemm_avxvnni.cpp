@@ -6,10 +6,11 @@
 
 #include "kernels.h"
 #include "rows.h"
+#include "tiles_avx2.h"
 
 #define UNROLL _Pragma("GCC unroll 8")
 
-enum { LANES = 8, MOST_ROWS = 6 };
+enum { LANES = 8 };
 
 static inline void dot(__m256i &sum, __m256i a, __m256i b) {
   asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b)); // the encoding that needs no AVX-512
@@ -69,14 +70,6 @@ static void tile(const Strip *s, int64_t row) {
     store_row(s, row + i, sums[i]);
 }
 
-extern "C" void gemm_avxvnni(const Strip *s) {
-  static void (*const remainder[MOST_ROWS])(const Strip *, int64_t) = {nullptr,    tile<1, 8>, tile<2, 4>,
-                                                                       tile<3, 2>, tile<4, 2>, tile<5, 2>};
-  int64_t row = 0;
-  for (; row + MOST_ROWS <= s->rows; row += MOST_ROWS)
-    tile<MOST_ROWS, 2>(s, row);
-  if (row < s->rows)
-    remainder[s->rows - row](s, row);
-}
+GEMM_OF_TILES(gemm_avxvnni)
 
 ROW_KERNELS(avxvnni)
