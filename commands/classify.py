@@ -1,16 +1,13 @@
 """`classify`: a label for each text, or each pair of texts."""
 
-import time
-from typing import Any
-
 import click
 
 from commands.common import Options, out, print_json
 from commands.graph import prepare
+from commands.labelled import labelled
 from commands.texts import given_texts, text_options
 from models.classification import labels_of
 from models.tasks import CLASSIFY
-from models.texts import longest_row, text_windows, through
 
 
 @click.command("classify")
@@ -27,19 +24,10 @@ def command(options: Options, texts: tuple[str, ...], path: str | None, seconds:
     if seconds and len(seconds) != len(given):
         raise click.UsageError(f"--second makes pairs: {len(given)} texts want as many, got {len(seconds)}")
     ready = prepare(options, task=CLASSIFY)
-    length = longest_row(ready.tokenizer, ready.config, max_length)
-    windows, cut = text_windows(ready.tokenizer, given, length, seconds or None)
-    found: dict[int, dict[str, Any]] = {}
-    begun = time.perf_counter()
-    for places, _, output in through(ready.graph, ready.tokenizer.pad_token_id, windows, batch_size):
-        for place, logits in zip(places, output.logits, strict=True):
-            found[place] = {"text": given[place], "truncated": cut[place], **labels_of(logits, ready.config, top)}
-    result = {
-        **ready.header,
-        "max_length": length,
-        "texts": [found[place] for place in range(len(given))],
-        "seconds": round(time.perf_counter() - begun, 4),
-    }
+    result = labelled(
+        ready, given, batch_size, max_length,
+        lambda text, window, logits: labels_of(logits, ready.config, top), seconds or None,
+    )  # fmt: skip
     if options.json:
         print_json(result)
         return

@@ -1,17 +1,18 @@
 """`tag`: names, places or whatever else a token classifier finds in texts."""
 
-import time
 from dataclasses import asdict
 from typing import Any
 
 import click
+from torch import Tensor
 
 from commands.common import Options, out, print_json
 from commands.graph import prepare
+from commands.labelled import labelled
 from commands.texts import given_texts, text_options
+from models.question_answering.features import Window
 from models.tagging import entities_of, words_of
 from models.tasks import TAG
-from models.texts import longest_row, text_windows, through
 
 
 @click.command("tag")
@@ -25,26 +26,15 @@ def command(options: Options, texts: tuple[str, ...], path: str | None, every: b
     """Token classification: the labelled pieces of texts, with their places and probabilities."""
     given = given_texts(texts, path)
     ready = prepare(options, task=TAG)
-    length = longest_row(ready.tokenizer, ready.config, max_length)
-    windows, cut = text_windows(ready.tokenizer, given, length)
-    found: dict[int, dict[str, Any]] = {}
-    begun = time.perf_counter()
-    for places, _, output in through(ready.graph, ready.tokenizer.pad_token_id, windows, batch_size):
-        for place, logits in zip(places, output.logits, strict=True):
-            text, window = given[place], windows[place]
-            words = words_of(text, window, logits[: len(window)], ready.config.id2label)
-            found[place] = {
-                "text": text,
-                "truncated": cut[place],
-                "entities": [asdict(entity) for entity in entities_of(text, words)],
-                "words": [{"text": text[word.start : word.end], **asdict(word)} for word in words],
-            }
-    result = {
-        **ready.header,
-        "max_length": length,
-        "texts": [found[place] for place in range(len(given))],
-        "seconds": round(time.perf_counter() - begun, 4),
-    }
+
+    def said(text: str, window: Window, logits: Tensor) -> dict[str, Any]:
+        words = words_of(text, window, logits[: len(window)], ready.config.id2label)
+        return {
+            "entities": [asdict(entity) for entity in entities_of(text, words)],
+            "words": [{"text": text[word.start : word.end], **asdict(word)} for word in words],
+        }
+
+    result = labelled(ready, given, batch_size, max_length, said)
     if options.json:
         print_json(result)
         return
