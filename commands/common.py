@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +19,7 @@ FAILED, USAGE, GATE_MISSED, NOT_NATIVE = 1, 2, 3, 4
 
 out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+WIDE = 150  # columns that wide tables want; a narrower terminal breaks their lines
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ class Options:
 def print_passage(passage: str) -> None:
     """A passage between empty lines, broken between words where a terminal's line ends."""
     out.print(f"\n{passage}\n", soft_wrap=not out.is_terminal)
+
+
+def print_wide(*parts: RenderableType) -> None:
+    """Tables whole, whatever the width of the terminal, or of what rich takes a file for (80 columns)."""
+    wide = Console(width=max(out.width, WIDE), highlight=False, markup=False)
+    for part in parts:
+        wide.print(part, soft_wrap=isinstance(part, str))
 
 
 def print_json(result: dict[str, Any]) -> None:

@@ -4,17 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from benchmarks import arithmetic, inputs, plot
 from benchmarks.files import named, require_places, write
 from commands import plan_plot, plan_report
-from commands.common import Options, out, print_json
+from commands.common import Options, print_json, print_wide
 from commands.graph import prepare
 from commands.models import is_quantized, load_float
 from models import InputError, load
-
-WIDTH = 150  # columns that the tables want; a narrower terminal breaks their lines
 
 
 @click.command("plan")
@@ -58,6 +55,4 @@ def command(options: Options, batch_size: int, sequence_length: int, shape: str 
     if options.json:
         print_json(result)
         return
-    wide = Console(width=max(out.width, WIDTH), highlight=False, markup=False, soft_wrap=True)
-    for part in plan_report.parts(result):
-        wide.print(part)
+    print_wide(*plan_report.parts(result))

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from benchmarks.files import in_place, named, require_places, write
-from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
+from commands.common import GATE_MISSED, Options, err, out, print_json, print_wide, progress_bar
 from commands.graph import describe, read_data, require_target, use_threads
 from commands.recipe import int_recipe, require_sense
 from commands.sample import Sample, read_reference, spread
@@ -27,7 +27,6 @@ from toolkit.sensitivity import Found, Goal, LayerCost, Score, Variants, measure
 from toolkit.sensitivity.variants import KEEP_AS
 
 WINDOWS = 32  # that the outputs are compared on
-WIDTH = 130  # columns that the table wants; a narrower terminal breaks its lines
 ENDINGS = ("yaml", "json", "png", "html")  # of what --output writes
 
 
@@ -150,6 +149,6 @@ def save(result: dict[str, Any], recipe: Recipe, output: Path) -> None:
 
 def show(result: dict[str, Any]) -> None:
     """The table, and what was found."""
-    out.print(table(result), width=max(out.width, WIDTH), crop=False)
+    print_wide(table(result))
     for line in summary(result):
         out.print(line)

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from benchmarks.files import require_places, write
-from commands.common import GATE_MISSED, Options, err, out, print_json
+from commands.common import GATE_MISSED, Options, err, out, print_json, print_wide
 from commands.models import load_float
 from commands.texts import window_options
 from commands.validate_inputs import Inputs, read_inputs
-from commands.validate_report import WIDTH, as_json, html, lines, table
+from commands.validate_report import as_json, html, lines, table
 from commands.validate_sides import Side, measure, parse, require_possible
 from models import InputError
 from models.tasks import TASKS
@@ -117,9 +116,7 @@ def _show(options: Options, result: dict[str, Any], measured: list[Measured], fo
     if options.json:
         print_json(result)
     else:
-        wide = Console(width=max(out.width, WIDTH), highlight=False, markup=False)
-        for shown in table(result):
-            wide.print(shown)
+        print_wide(*table(result))
         for line in lines(result):
             out.print(line)
     failed = [pair for pair in found if not pair.passed]

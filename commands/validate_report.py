@@ -6,7 +6,6 @@ from rich.table import Table
 
 from toolkit.validate import Measured, Pair, page
 
-WIDTH = 150  # columns that the tables want; a narrower terminal breaks their lines
 PAIR = ("target", "SQNR", "cosine", "largest difference", "equal answers", "wanted", "")
 SIDE = ("side", "runs as", "native", "swapped / kept", "ms a row", "weights", "peak memory")
 

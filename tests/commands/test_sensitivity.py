@@ -102,6 +102,8 @@ def test_single_linears_on_questions(cli, tmp_path, model) -> None:
     assert [layer["name"][-14:] for layer in found["layers"]] == ["0.output.dense", "1.output.dense"]
     assert all(0 <= layer["changed"] <= 2 and layer["spared_drop"] is not None for layer in found["layers"])
     assert found["reference"]["questions"] == 4
+    text = cli(*INT, *model, *(part for part in arguments if part != "--json"), "--max-drop", "100").out
+    assert "spared: changed, F1" in text and "…" not in text, "a table in a file is whole"
 
 
 @pytest.mark.parametrize(
