@@ -29,10 +29,9 @@ qd = torch.ops.quantized_decomposed
 class QdqStatic(nn.Module):
     """x → dequantize(quantize(x)), by one calibrated scale and zero point"""
 
-    def __init__(self, how: Activation) -> None:
+    def __init__(self, scale: float, how: Activation) -> None:
         super().__init__()
-        assert how.scale is not None  # by what `_quantizer` chooses
-        self.levels = (how.scale, how.zero_point, int(how.symmetric), 255, torch.uint8)
+        self.levels = (scale, how.zero_point, int(how.symmetric), 255, torch.uint8)
 
     def forward(self, x: Tensor) -> Tensor:
         return qd.dequantize_per_tensor(qd.quantize_per_tensor(x, *self.levels), *self.levels)
@@ -111,7 +110,7 @@ class Apart(nn.Module):
 def _quantizer(how: Activation | Whole) -> nn.Module:
     if isinstance(how, Whole):
         return QdqWhole(how)
-    return QdqToken(how) if how.scale is None else QdqStatic(how)
+    return QdqToken(how) if how.scale is None else QdqStatic(how.scale, how)
 
 
 def write(graph: fx.GraphModule, path: Path, about: Mapping[str, str]) -> int:
