@@ -1,4 +1,8 @@
-"""customcpu's modules: each one operator of opswap, over weights packed once."""
+"""customcpu's modules: each one operator of opswap, over weights packed once.
+
+What an operator takes besides its input is gathered once, into a tuple: with a few tokens, looking up buffers would take
+as long as the arithmetic.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,13 +31,10 @@ class PackedLinear(TargetLinear):
     def __init__(self, source: QuantizedLinear) -> None:
         super().__init__(source)
         self.register_buffer("packed", torch.ops.opswap.pack_weight(source.weight))
-
-    def weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """→ what every operator on this layer takes after the rows"""
-        return self.packed, self.weight_sum, self.scale, self.bias
+        self.weights = self.packed, self.weight_sum, self.scale, self.bias  # as every operator on this layer takes them
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.opswap.linear_int8(x, *self.weights(), *self.levels)
+        return torch.ops.opswap.linear_int8(x, *self.weights, *self.levels)
 
 
 class PackedRowsLinear(PackedLinear):
@@ -43,7 +44,7 @@ class PackedRowsLinear(PackedLinear):
         super().__init__(source.linear)
 
     def forward(self, rows: Rows) -> Tensor:  # type: ignore[override]
-        return torch.ops.opswap.linear_int8_rows(*rows, *self.weights())
+        return torch.ops.opswap.linear_int8_rows(*rows, *self.weights)
 
 
 class PackedRowsLinearGelu(PackedLinear):
@@ -54,7 +55,7 @@ class PackedRowsLinearGelu(PackedLinear):
         self.made = source.levels  # of the rows that come out; self.levels are of those that come in
 
     def forward(self, rows: Rows) -> Rows:  # type: ignore[override]
-        return torch.ops.opswap.linear_int8_gelu(*rows, *self.weights(), *self.made)
+        return torch.ops.opswap.linear_int8_gelu(*rows, *self.weights, *self.made)
 
 
 class PackedNorm(NormRows):
@@ -62,9 +63,10 @@ class PackedNorm(NormRows):
 
     def __init__(self, source: NormRows) -> None:
         super().__init__(source.gamma, source.beta, source.eps, source.activation, source.smooth)
+        self.normal = norm_of(self)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Rows]:
-        y, *rows = torch.ops.opswap.norm_rows(x, *norm_of(self))
+        y, *rows = torch.ops.opswap.norm_rows(x, *self.normal)
         return y if self.activation is None else (y, tuple(rows))
 
 
@@ -79,11 +81,12 @@ class PackedEmbedNorm(EmbedNorm):
 
     def __init__(self, source: EmbedNorm) -> None:
         super().__init__(source.tables(), source)
+        self.looked_up, self.normal = self.tables(), norm_of(self)
 
     def forward(self, *ids: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
-        pairs = [part for pair in zip(ids, self.tables(), strict=True) for part in pair]
+        pairs = [part for pair in zip(ids, self.looked_up, strict=True) for part in pair]
         missing = [None] * (6 - len(pairs))
-        y, *rows = torch.ops.opswap.embed_norm(*pairs, *missing, *norm_of(self))
+        y, *rows = torch.ops.opswap.embed_norm(*pairs, *missing, *self.normal)
         return y if self.activation is None else (y, tuple(rows))
 
 
@@ -95,7 +98,7 @@ class PackedRowsLinearAddNorm(PackedNorm):
         self.linear = PackedLinear(source.linear)
 
     def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
-        y, *out = torch.ops.opswap.linear_int8_add_norm(*rows, *self.linear.weights(), residual, *norm_of(self))
+        y, *out = torch.ops.opswap.linear_int8_add_norm(*rows, *self.linear.weights, residual, *self.normal)
         return y if self.activation is None else (y, tuple(out))
 
 

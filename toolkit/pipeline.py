@@ -13,6 +13,7 @@ from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from targets.base import Pass
 from toolkit import checkpoint, passes
+from toolkit.bind import bind
 from toolkit.calibrate import Batches, Progress, require_data
 from toolkit.capture import capture, from_export
 from toolkit.elsewhere import quantize_elsewhere, require_possible
@@ -148,6 +149,7 @@ def lowered(
         keep_float(graph, why_float)
         swapped = floats - len(linears_of(graph))
     attach(graph, recipe, chosen, execution, swapped, fused)
+    bind(graph)
     return graph
 
 

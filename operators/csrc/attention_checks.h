@@ -13,32 +13,33 @@
 
 inline Tensor dense(const Tensor &t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
-inline void check_attention(const std::string &op, const Tensor &qkv, const Tensor &starts,
+inline void check_attention(const char *op, const Tensor &qkv, const Tensor &starts,
                             const std::optional<Tensor> &keep, int64_t heads, double scale) {
   const ScalarType type = qkv.scalar_type();
-  require(qkv.is_cpu() && qkv.dim() == 2 && (type == ScalarType::Float || type == ScalarType::BFloat16),
-          op + ": qkv must be Float or BFloat16 on the CPU with 2 dimensions",
-          std::string(torch::headeronly::toString(type)) + " of shape " + shape_of(qkv),
-          "convert or reshape it");
-  require(heads > 0 && qkv.size(1) > 0 && qkv.size(1) % (3 * heads) == 0,
-          op + ": qkv must have 3 * heads * d columns for " + std::to_string(heads) + " heads", qkv.size(1),
-          "fix qkv or heads");
-  require(std::isfinite(scale), op + ": scale must be finite", scale, "pass d ** -0.5");
-  check_tensor(op + ": starts", starts, ScalarType::Int, 1);
+  if (!(qkv.is_cpu() && qkv.dim() == 2 && (type == ScalarType::Float || type == ScalarType::BFloat16)))
+    fail(op, "qkv must be Float or BFloat16 on the CPU with 2 dimensions", named(qkv),
+         "convert or reshape it");
+  if (!(heads > 0 && qkv.size(1) > 0 && qkv.size(1) % (3 * heads) == 0))
+    fail(op, "qkv must have 3 * heads * d columns for " + std::to_string(heads) + " heads", qkv.size(1),
+         "fix qkv or heads");
+  if (!std::isfinite(scale))
+    fail(op, "scale must be finite", scale, "pass d ** -0.5");
+  check_tensor(op, "starts", starts, ScalarType::Int, 1);
   if (keep)
-    check_vector(op + ": keep", *keep, ScalarType::Bool, qkv.size(0));
+    check_vector(op, "keep", *keep, ScalarType::Bool, qkv.size(0));
 }
 
 // The values of starts, which the fake cannot see.
-inline std::vector<int64_t> starts_of(const std::string &op, const Tensor &starts, int64_t rows) {
+inline std::vector<int64_t> starts_of(const char *op, const Tensor &starts, int64_t rows) {
   const Tensor from = dense(starts);
   const int32_t *at = static_cast<const int32_t *>(from.data_ptr());
   const std::vector<int64_t> all(at, at + from.numel());
   const bool ok =
       !all.empty() && all.front() == 0 && all.back() == rows && std::is_sorted(all.begin(), all.end());
-  require(ok, op + ": starts must rise from 0 to " + std::to_string(rows) + ", the rows of qkv",
-          all.empty() ? std::string("nothing")
-                      : std::to_string(all.front()) + ".." + std::to_string(all.back()),
-          "use the running sum of the lengths");
+  if (!ok)
+    fail(op, "starts must rise from 0 to " + std::to_string(rows) + ", the rows of qkv",
+         all.empty() ? std::string("nothing")
+                     : std::to_string(all.front()) + ".." + std::to_string(all.back()),
+         "use the running sum of the lengths");
   return all;
 }

@@ -21,43 +21,42 @@ inline std::string shape_of(const Tensor &t) {
   return "[" + out.str() + "]";
 }
 
-// One line: what was wanted, what came, what to do.
+// Throws one line: what `op` wanted, what came, what to do. Words are made only for that: operators are
+// called often.
 template <class T>
-void require(bool ok, const std::string &wanted, const T &got, const std::string &todo) {
-  if (ok)
-    return;
+[[noreturn]] void fail(const char *op, const std::string &wanted, const T &got, const std::string &todo) {
   std::ostringstream out;
-  out << wanted << "; got " << got << "; " << todo;
+  out << op << ": " << wanted << "; got " << got << "; " << todo;
   throw std::runtime_error(out.str());
 }
 
-inline void check_tensor(const std::string &name, const Tensor &t, ScalarType type, int64_t dims) {
-  if (t.is_cpu() && t.scalar_type() == type && t.dim() == dims)
-    return; // before any words are made: this is asked of every operand of every call
-  const std::string wanted = name + " must be " + torch::headeronly::toString(type) + " on the CPU with " +
-                             std::to_string(dims) + (dims == 1 ? " dimension" : " dimensions");
-  const std::string got =
-      std::string(torch::headeronly::toString(t.scalar_type())) + " of shape " + shape_of(t);
-  require(false, wanted, got, "convert or reshape it");
+inline std::string named(const Tensor &t) {
+  return std::string(torch::headeronly::toString(t.scalar_type())) + " of shape " + shape_of(t);
 }
 
-inline void check_vector(const std::string &name, const Tensor &t, ScalarType type, int64_t length) {
-  check_tensor(name, t, type, 1);
+inline void check_tensor(const char *op, const char *name, const Tensor &t, ScalarType type, int64_t dims) {
+  if (!t.is_cpu() || t.scalar_type() != type || t.dim() != dims)
+    fail(op,
+         std::string(name) + " must be " + torch::headeronly::toString(type) + " on the CPU with " +
+             std::to_string(dims) + (dims == 1 ? " dimension" : " dimensions"),
+         named(t), "convert or reshape it");
+}
+
+inline void check_vector(const char *op, const char *name, const Tensor &t, ScalarType type, int64_t length) {
+  check_tensor(op, name, t, type, 1);
   if (t.size(0) != length)
-    require(false, name + " must have " + std::to_string(length) + " entries", t.size(0), "fix it");
+    fail(op, std::string(name) + " must have " + std::to_string(length) + " entries", t.size(0), "fix it");
 }
 
-inline void check_depth(const std::string &op, int64_t k) {
+inline void check_depth(const char *op, int64_t k) {
   if (k <= 0 || k > MAX_K)
-    require(false, op + ": K must lie in 1.." + std::to_string(MAX_K) + ", where int32 sums are exact", k,
-            "split the reduction");
+    fail(op, "K must lie in 1.." + std::to_string(MAX_K) + ", where int32 sums are exact", k,
+         "split the reduction");
 }
 
-inline void check_activation(const std::string &op, const Tensor &x) {
+inline void check_activation(const char *op, const Tensor &x) {
   if (!x.is_cpu() || x.scalar_type() != ScalarType::Float || x.dim() < 1)
-    require(false, op + ": x must be Float on the CPU with at least 1 dimension",
-            std::string(torch::headeronly::toString(x.scalar_type())) + " of shape " + shape_of(x),
-            "convert x with .float()");
+    fail(op, "x must be Float on the CPU with at least 1 dimension", named(x), "convert x with .float()");
   check_depth(op, x.size(x.dim() - 1));
 }
 
@@ -68,26 +67,26 @@ struct Activation {
   int32_t zero;
 };
 
-inline Activation checked_levels(const std::string &op, bool symmetric, double scale, int64_t zero) {
+inline Activation checked_levels(const char *op, bool symmetric, double scale, int64_t zero) {
   const float narrow = static_cast<float>(scale);
   if (scale != 0 && !(narrow >= std::numeric_limits<float>::min() && std::isfinite(narrow)))
-    require(false, op + ": fixed_scale must be 0 (per token) or a normal, finite, positive float32", scale,
-            "calibrate again");
+    fail(op, "fixed_scale must be 0 (per token) or a normal, finite, positive float32", scale,
+         "calibrate again");
   if (zero < symmetric || zero > 255)
-    require(false, op + ": fixed_zero must lie in " + (symmetric ? "1" : "0") + "..255", zero,
-            "calibrate again");
+    fail(op, std::string("fixed_zero must lie in ") + (symmetric ? "1" : "0") + "..255", zero,
+         "calibrate again");
   return {symmetric, narrow, static_cast<int32_t>(zero)};
 }
 
-inline void check_packed(const std::string &op, const Tensor &packed, int64_t k, const Tensor &weight_sum) {
-  check_tensor(op + ": packed", packed, ScalarType::Char, 4);
-  check_tensor(op + ": weight_sum", weight_sum, ScalarType::Int, 1);
+inline void check_packed(const char *op, const Tensor &packed, int64_t k, const Tensor &weight_sum) {
+  check_tensor(op, "packed", packed, ScalarType::Char, 4);
+  check_tensor(op, "weight_sum", weight_sum, ScalarType::Int, 1);
   const int64_t n = weight_sum.size(0), panels = (n + PANEL - 1) / PANEL, groups = (k + GROUP - 1) / GROUP;
   if (packed.size(0) == panels && packed.size(1) == groups && packed.size(2) == PANEL &&
       packed.size(3) == GROUP)
     return;
   std::ostringstream wanted;
-  wanted << op << ": packed must have shape [" << panels << ", " << groups << ", " << PANEL << ", " << GROUP
+  wanted << "packed must have shape [" << panels << ", " << groups << ", " << PANEL << ", " << GROUP
          << "] for K=" << k << " and N=" << n;
-  require(false, wanted.str(), shape_of(packed), "use opswap::pack_weight");
+  fail(op, wanted.str(), shape_of(packed), "use opswap::pack_weight");
 }

@@ -9,17 +9,16 @@ const int SMOOTHED = 1; // the buffer of this thread's own for a smoothed row; 0
 
 }
 
-LayerNorm checked_norm(const std::string &op, const Tensor &gamma, const Tensor &beta, double eps,
+LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, double eps,
                        const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
                        int64_t n) {
-  check_vector(op + ": gamma", gamma, ScalarType::Float, n);
-  check_vector(op + ": beta", beta, ScalarType::Float, n);
+  check_vector(op, "gamma", gamma, ScalarType::Float, n);
+  check_vector(op, "beta", beta, ScalarType::Float, n);
   if (smooth_scale.has_value() != smooth_shift.has_value())
-    require(false, op + ": smooth_scale and smooth_shift must come together", "one of them",
-            "pass both or none");
+    fail(op, "smooth_scale and smooth_shift must come together", "one of them", "pass both or none");
   if (smooth_scale) {
-    check_vector(op + ": smooth_scale", *smooth_scale, ScalarType::Float, n);
-    check_vector(op + ": smooth_shift", *smooth_shift, ScalarType::Float, n);
+    check_vector(op, "smooth_scale", *smooth_scale, ScalarType::Float, n);
+    check_vector(op, "smooth_shift", *smooth_shift, ScalarType::Float, n);
   }
   return {dense(gamma), dense(beta), static_cast<float>(eps), dense(smooth_scale), dense(smooth_shift)};
 }

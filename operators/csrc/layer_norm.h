@@ -16,7 +16,7 @@ struct LayerNorm {
 };
 
 // Throws one line where they do not fit n, or one of the last two comes without the other.
-LayerNorm checked_norm(const std::string &op, const Tensor &gamma, const Tensor &beta, double eps,
+LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, double eps,
                        const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
                        int64_t n);
 

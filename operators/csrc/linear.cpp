@@ -22,21 +22,21 @@ int64_t block_rows(int64_t m, int64_t n) {
 
 } // namespace
 
-Rows checked_rows(const std::string &op, const Tensor &q, const Tensor &scale, const Tensor &zero_point) {
-  check_tensor(op + ": q", q, ScalarType::Byte, 2);
+Rows checked_rows(const char *op, const Tensor &q, const Tensor &scale, const Tensor &zero_point) {
+  check_tensor(op, "q", q, ScalarType::Byte, 2);
   check_depth(op, q.size(1));
-  check_vector(op + ": scale", scale, ScalarType::Float, q.size(0));
-  check_vector(op + ": zero_point", zero_point, ScalarType::Int, q.size(0));
+  check_vector(op, "scale", scale, ScalarType::Float, q.size(0));
+  check_vector(op, "zero_point", zero_point, ScalarType::Int, q.size(0));
   return {dense(q), dense(scale), dense(zero_point), q.size(0), q.size(1)};
 }
 
-Linear checked_linear(const std::string &op, const Tensor &packed, const Tensor &weight_sum,
+Linear checked_linear(const char *op, const Tensor &packed, const Tensor &weight_sum,
                       const Tensor &weight_scale, const std::optional<Tensor> &bias, int64_t k) {
   check_packed(op, packed, k, weight_sum);
   const int64_t n = weight_sum.size(0);
-  check_vector(op + ": weight_scale", weight_scale, ScalarType::Float, n);
+  check_vector(op, "weight_scale", weight_scale, ScalarType::Float, n);
   if (bias)
-    check_vector(op + ": bias", *bias, ScalarType::Float, n);
+    check_vector(op, "bias", *bias, ScalarType::Float, n);
   return {dense(packed), dense(weight_sum), dense(weight_scale), dense(bias), n, k};
 }
 

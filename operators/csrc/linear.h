@@ -22,8 +22,8 @@ struct Linear {
 };
 
 // Throw one line where the operands do not fit each other; they make everything contiguous.
-Rows checked_rows(const std::string &op, const Tensor &q, const Tensor &scale, const Tensor &zero_point);
-Linear checked_linear(const std::string &op, const Tensor &packed, const Tensor &weight_sum,
+Rows checked_rows(const char *op, const Tensor &q, const Tensor &scale, const Tensor &zero_point);
+Linear checked_linear(const char *op, const Tensor &packed, const Tensor &weight_sum,
                       const Tensor &weight_scale, const std::optional<Tensor> &bias, int64_t k);
 
 // The whole product of a and w as a strip that writes y [m, n].

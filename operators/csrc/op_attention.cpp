@@ -57,8 +57,8 @@ std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64_t> &at
   return all;
 }
 
-Call prepare(const std::string &op, const Tensor &qkv, const Tensor &starts,
-             const std::optional<Tensor> &keep, int64_t heads, double scale, bool precise) {
+Call prepare(const char *op, const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep,
+             int64_t heads, double scale, bool precise) {
   check_attention(op, qkv, starts, keep, heads, scale);
   Call c{attention_in_use(precise), dense(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, {}, {}};
   const std::optional<Tensor> mask = keep ? std::optional<Tensor>(dense(*keep)) : std::nullopt;

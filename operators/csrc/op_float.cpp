@@ -19,51 +19,48 @@ const int64_t ENOUGH_BYTES = 1 << 15; // the same for conversions
 
 bool is_half(const Tensor &t) { return t.scalar_type() == ScalarType::BFloat16; }
 
-std::string named(const Tensor &t) {
-  return std::string(torch::headeronly::toString(t.scalar_type())) + " of shape " + shape_of(t);
-}
-
-void check(const std::string &op, const Tensor &x, const std::optional<Tensor> &bias, int64_t n,
+void check(const char *op, const Tensor &x, const std::optional<Tensor> &bias, int64_t n,
            const std::string &activation) {
   const bool kind = x.scalar_type() == ScalarType::Float || is_half(x);
-  require(x.is_cpu() && kind && x.dim() >= 1 && x.size(x.dim() - 1) > 0,
-          op + ": x must be Float or BFloat16 on the CPU, [..., K], K > 0", named(x),
-          "convert or reshape it");
+  if (!(x.is_cpu() && kind && x.dim() >= 1 && x.size(x.dim() - 1) > 0))
+    fail(op, "x must be Float or BFloat16 on the CPU, [..., K], K > 0", named(x), "convert or reshape it");
   if (bias)
-    check_vector(op + ": bias", *bias, ScalarType::Float, n);
-  require(activation == "none" || activation == "gelu", op + ": activation must be none or gelu", activation,
-          "choose one");
+    check_vector(op, "bias", *bias, ScalarType::Float, n);
+  if (activation != "none" && activation != "gelu")
+    fail(op, "activation must be none or gelu", activation, "choose one");
 }
 
 void check_float(const Tensor &x, const Tensor &packed, const std::optional<Tensor> &bias, int64_t n,
                  const std::string &activation) {
-  const std::string op = "linear_float";
-  require(n >= 0, op + ": out_features must not be negative", n, "pass the rows of the weight");
+  const char *const op = "linear_float";
+  if (n < 0)
+    fail(op, "out_features must not be negative", n, "pass the rows of the weight");
   check(op, x, bias, n, activation);
   const int64_t k = x.size(x.dim() - 1), panels = ceil_div(n, PANEL);
   const bool wide = packed.scalar_type() == ScalarType::Float && packed.dim() == 3 && packed.size(1) == k;
   const bool pairs =
       is_half(packed) && packed.dim() == 4 && packed.size(1) == ceil_div(k, 2) && packed.size(3) == 2;
-  const std::string shape = op + ": packed must be Float [" + std::to_string(panels) + ", " +
-                            std::to_string(k) + ", 64] or BFloat16 [" + std::to_string(panels) + ", " +
-                            std::to_string(ceil_div(k, 2)) + ", 64, 2] for K=" + std::to_string(k) +
-                            " and N=" + std::to_string(n);
-  require(packed.is_cpu() && (wide || pairs) && packed.size(0) == panels && packed.size(2) == PANEL, shape,
-          named(packed), "use opswap::pack_weight_float");
+  if (!(packed.is_cpu() && (wide || pairs) && packed.size(0) == panels && packed.size(2) == PANEL))
+    fail(op,
+         "packed must be Float [" + std::to_string(panels) + ", " + std::to_string(k) +
+             ", 64] or BFloat16 [" + std::to_string(panels) + ", " + std::to_string(ceil_div(k, 2)) +
+             ", 64, 2] for K=" + std::to_string(k) + " and N=" + std::to_string(n),
+         named(packed), "use opswap::pack_weight_float");
 }
 
 void check_w8(const Tensor &x, const Tensor &packed, const Tensor &scale, const std::optional<Tensor> &bias,
               const std::string &activation) {
-  const std::string op = "linear_w8";
-  check_tensor(op + ": weight_scale", scale, ScalarType::Float, 1);
+  const char *const op = "linear_w8";
+  check_tensor(op, "weight_scale", scale, ScalarType::Float, 1);
   const int64_t n = scale.size(0), panels = ceil_div(n, PANEL);
   check(op, x, bias, n, activation);
-  check_tensor(op + ": packed", packed, ScalarType::Char, 3);
+  check_tensor(op, "packed", packed, ScalarType::Char, 3);
   const int64_t k = x.size(x.dim() - 1);
-  require(packed.size(0) == panels && packed.size(1) == k && packed.size(2) == PANEL,
-          op + ": packed must have shape [" + std::to_string(panels) + ", " + std::to_string(k) +
-              ", 64] for K=" + std::to_string(k) + " and N=" + std::to_string(n),
-          shape_of(packed), "use opswap::pack_weight_w8");
+  if (packed.size(0) != panels || packed.size(1) != k || packed.size(2) != PANEL)
+    fail(op,
+         "packed must have shape [" + std::to_string(panels) + ", " + std::to_string(k) +
+             ", 64] for K=" + std::to_string(k) + " and N=" + std::to_string(n),
+         shape_of(packed), "use opswap::pack_weight_w8");
 }
 
 // x as the packed weights want it: float32, or bfloat16 with an even number of columns.

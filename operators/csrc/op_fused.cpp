@@ -44,15 +44,15 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
                           const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
                           int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
                           const std::optional<Tensor> &smooth_shift) {
-  const std::string op = "linear_int8_add_norm";
+  const char *const op = "linear_int8_add_norm";
   const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
   const Rows a = checked_rows(op, q, scale, zero_point);
   const Linear w = checked_linear(op, packed, weight_sum, weight_scale, bias, a.k);
   const LayerNorm norm = checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, w.n);
-  check_tensor(op + ": residual", residual, ScalarType::Float, 2);
-  require(residual.size(0) == a.m && residual.size(1) == w.n,
-          op + ": residual must be [" + std::to_string(a.m) + ", " + std::to_string(w.n) + "]",
-          shape_of(residual), "reshape it");
+  check_tensor(op, "residual", residual, ScalarType::Float, 2);
+  if (residual.size(0) != a.m || residual.size(1) != w.n)
+    fail(op, "residual must be [" + std::to_string(a.m) + ", " + std::to_string(w.n) + "]",
+         shape_of(residual), "reshape it");
   const Tensor added = dense(residual), y = empty({a.m, w.n}, ScalarType::Float);
   const Rows r = quantize ? empty_rows(a.m, w.n) : empty_rows(0, w.n);
   in_blocks(a, w, [&](const Block &b) {
@@ -66,7 +66,7 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
 }
 
 Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fixed_zero) {
-  check_tensor("gelu_rows: x", x, ScalarType::Float, 2);
+  check_tensor("gelu_rows", "x", x, ScalarType::Float, 2);
   const Activation how = checked_levels("gelu_rows", symmetric, fixed_scale, fixed_zero);
   const int64_t m = x.size(0), n = x.size(1);
   check_depth("gelu_rows", n);
@@ -87,7 +87,7 @@ Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fix
 Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double eps, bool quantize,
                bool symmetric, double fixed_scale, int64_t fixed_zero,
                const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift) {
-  check_tensor("norm_rows: x", x, ScalarType::Float, 2);
+  check_tensor("norm_rows", "x", x, ScalarType::Float, 2);
   const Activation how = checked_levels("norm_rows", symmetric, fixed_scale, fixed_zero);
   const int64_t m = x.size(0), n = x.size(1);
   check_depth("norm_rows", n);

@@ -60,10 +60,10 @@ std::tuple<Tensor, Tensor, Tensor> quantize_per_token(const Tensor &x, bool symm
 
 Tensor int8_matmul(const Tensor &q, const Tensor &zero_point, const Tensor &packed,
                    const Tensor &weight_sum) {
-  const std::string op = "int8_matmul";
-  check_tensor(op + ": q", q, ScalarType::Byte, 2);
+  const char *const op = "int8_matmul";
+  check_tensor(op, "q", q, ScalarType::Byte, 2);
   check_depth(op, q.size(1));
-  check_vector(op + ": zero_point", zero_point, ScalarType::Int, q.size(0));
+  check_vector(op, "zero_point", zero_point, ScalarType::Int, q.size(0));
   check_packed(op, packed, q.size(1), weight_sum);
   const int64_t m = q.size(0), k = q.size(1), n = weight_sum.size(0);
   const Tensor from = dense(q), zero = dense(zero_point), w = dense(packed), sum = dense(weight_sum);

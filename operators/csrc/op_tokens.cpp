@@ -15,9 +15,9 @@ namespace {
 const int64_t ENOUGH_ROWS = 16; // rows that are worth handing to another thread
 
 std::tuple<Tensor, Tensor> pack_tokens(const Tensor &attention_mask) {
-  require(attention_mask.is_cpu() && attention_mask.dim() == 2,
-          "pack_tokens: attention_mask must be [batch, sequence]", "shape " + shape_of(attention_mask),
-          "reshape it");
+  if (!attention_mask.is_cpu() || attention_mask.dim() != 2)
+    fail("pack_tokens", "attention_mask must be [batch, sequence]", "shape " + shape_of(attention_mask),
+         "reshape it");
   const Tensor mask = dense(torch::stable::to(attention_mask, ScalarType::Bool)); // true: not zero
   const int64_t batch = mask.size(0), sequence = mask.size(1);
   const bool *real = data<bool>(mask);
@@ -40,17 +40,17 @@ struct Lookup {
 };
 
 Lookup checked_lookup(const Tensor &ids, const Tensor &table, int64_t rows, int64_t n) {
-  const std::string op = "embed_norm";
-  check_vector(op + ": ids", ids, ScalarType::Long, rows);
-  check_tensor(op + ": table", table, ScalarType::Float, 2);
-  require(table.size(1) == n, op + ": tables must have " + std::to_string(n) + " columns", table.size(1),
-          "fix it");
+  const char *const op = "embed_norm";
+  check_vector(op, "ids", ids, ScalarType::Long, rows);
+  check_tensor(op, "table", table, ScalarType::Float, 2);
+  if (table.size(1) != n)
+    fail(op, "tables must have " + std::to_string(n) + " columns", table.size(1), "fix it");
   const Lookup found{dense(ids), dense(table)};
   for (int64_t i = 0; i < rows; i++) {
     const int64_t id = data<int64_t>(found.ids)[i];
     if (id < 0 || id >= table.size(0)) // no words are made for the others
-      require(false, op + ": ids must lie in 0.." + std::to_string(table.size(0) - 1), id,
-              "use the model's own tokenizer");
+      fail(op, "ids must lie in 0.." + std::to_string(table.size(0) - 1), id,
+           "use the model's own tokenizer");
   }
   return found;
 }
@@ -67,15 +67,15 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
            const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
            int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
            const std::optional<Tensor> &smooth_shift) {
-  const std::string op = "embed_norm";
-  check_tensor(op + ": ids", ids1, ScalarType::Long, 1);
-  check_tensor(op + ": gamma", gamma, ScalarType::Float, 1);
+  const char *const op = "embed_norm";
+  check_tensor(op, "ids", ids1, ScalarType::Long, 1);
+  check_tensor(op, "gamma", gamma, ScalarType::Float, 1);
   const int64_t m = ids1.size(0), n = gamma.size(0);
   check_depth(op, n);
   const LayerNorm norm = checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, n);
   const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
-  require(ids3.has_value() == table3.has_value(), op + ": a third table and its ids must come together",
-          "one of them", "pass both or none");
+  if (ids3.has_value() != table3.has_value())
+    fail(op, "a third table and its ids must come together", "one of them", "pass both or none");
   std::vector<Lookup> lookups{checked_lookup(ids1, table1, m, n), checked_lookup(ids2, table2, m, n)};
   if (ids3)
     lookups.push_back(checked_lookup(*ids3, *table3, m, n));
@@ -101,11 +101,11 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
 }
 
 Tensor unpack_tokens(const Tensor &x, const Tensor &tokens, int64_t batch, int64_t sequence) {
-  const std::string op = "unpack_tokens", todo = "pass what pack_tokens returned";
+  const char *const op = "unpack_tokens", *const todo = "pass what pack_tokens returned";
   const bool fits = x.dim() == 2 && tokens.dim() == 1 && tokens.scalar_type() == ScalarType::Long &&
                     x.size(0) == tokens.size(0);
-  require(fits, op + ": x must be [T, C] and tokens int64 [T]", shape_of(x) + " and " + shape_of(tokens),
-          todo);
+  if (!fits)
+    fail(op, "x must be [T, C] and tokens int64 [T]", shape_of(x) + " and " + shape_of(tokens), todo);
   const Tensor from = dense(x), where = dense(tokens);
   const int64_t c = x.size(1), size = c * from.element_size(), positions = batch * sequence;
   Tensor y = empty({batch, sequence, c}, x.scalar_type());
@@ -114,7 +114,7 @@ Tensor unpack_tokens(const Tensor &x, const Tensor &tokens, int64_t batch, int64
   for (int64_t i = 0; i < x.size(0); i++) {
     const int64_t at = data<int64_t>(where)[i];
     if (at < 0 || at >= positions)
-      require(false, op + ": tokens must lie in 0.." + std::to_string(positions - 1), at, todo);
+      fail(op, "tokens must lie in 0.." + std::to_string(positions - 1), at, todo);
     std::memcpy(to + at * size, data<char>(from) + i * size, size);
   }
   return y;

@@ -1,6 +1,7 @@
 // Small words for tensors over the stable ABI.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -12,7 +13,19 @@ using torch::stable::Tensor;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-inline Tensor empty(std::vector<int64_t> sizes, ScalarType type) { return torch::stable::empty(sizes, type); }
+// Contiguous, on the CPU. Past the dispatcher, where torch::stable::empty spends most of a small call:
+// operators make up to four of them.
+inline Tensor empty(const std::vector<int64_t> &sizes, ScalarType type) {
+  std::vector<int64_t> strides(sizes.size());
+  for (int64_t i = static_cast<int64_t>(sizes.size()) - 1, next = 1; i >= 0; i--)
+    strides[i] = next, next *= std::max<int64_t>(1, sizes[i]);
+  const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+  AtenTensorHandle made;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
+                                                         strides.data(), dtype, aoti_torch_device_type_cpu(),
+                                                         0, &made));
+  return Tensor(made);
+}
 
 inline Tensor dense(const Tensor &t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
