@@ -1,7 +1,7 @@
 """customcpu's modules: each one operator of opswap, over weights packed once.
 
-What an operator takes besides its input is gathered once, into a tuple: with a few tokens, looking up buffers would take
-as long as the arithmetic.
+What an operator takes besides its input is gathered once, into a tuple: with a few tokens, looking up buffers would
+take as long as the arithmetic.
 """
 
 from collections.abc import Callable

@@ -26,7 +26,8 @@ def names_of_modules(graph):
 
 def looked_up(graph):
     """→ the attributes that the code which runs asks for"""
-    return {one.argval for one in dis.get_instructions(type(graph).forward) if one.opname in ("LOAD_ATTR", "LOAD_METHOD")}
+    asks = ("LOAD_ATTR", "LOAD_METHOD")
+    return {one.argval for one in dis.get_instructions(type(graph).forward) if one.opname in asks}
 
 
 def test_no_module_is_looked_up(graph):
