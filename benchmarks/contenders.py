@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.inputs import Batches
 from benchmarks.peers.base import Engine, Run, Work
+from toolkit.sensitivity.fidelity import Fidelity
 
 EQUAL_DB = 150.0  # said for an equal output too: JSON has no infinity
 
@@ -66,7 +67,7 @@ def ready(engine: Engine, model: Any, batches: Batches, threads: int) -> Contend
         # Not narrower: other people's engines define errors of their own, and a new one's aren't known beforehand.
         # It is no fault of ours but a result, which the report shows beside the figures.
         except Exception as error:
-            return LeftOut(engine, batches.how, _one_line(error), installed=True)
+            return LeftOut(engine, batches.how, one_line(error), installed=True)
     return Contender(engine, run, batches, sqnr)
 
 
@@ -84,14 +85,12 @@ def agreement(model: Any, engine: Engine, run: Run, batches: Batches) -> float:
     if shapes[0] != shapes[1]:
         raise ValueError(f"its output has the shapes {shapes[0]}, wanted {shapes[1]}")
     real = batch["attention_mask"].bool()
-    signal = sum(float(value[real].double().square().sum()) for value in wanted)
-    pairs = zip(got, wanted, strict=True)
-    noise = sum(float((a[real].double() - b[real].double()).square().sum()) for a, b in pairs)
-    if noise != noise:
+    found = Fidelity()
+    for have, want in zip(got, wanted, strict=True):
+        found.add(want[real], have[real])
+    if found.noise != found.noise:
         raise ValueError("its output is not a number (NaN)")
-    if noise == 0:
-        return EQUAL_DB
-    return min(EQUAL_DB, 10 * float(torch.log10(torch.tensor(signal / noise, dtype=torch.float64))))
+    return min(EQUAL_DB, found.sqnr_db)
 
 
 @contextlib.contextmanager
@@ -113,6 +112,7 @@ def _into(log: Path) -> Iterator[None]:
                 os.close(old)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """→ its kind, and the first line of what it says"""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -79,12 +79,17 @@ def judged(goal: Goal, times: Mapping[str, Any], rows: int) -> dict[str, Any]:
 def not_measured(reason: str) -> dict[str, Any]:
     """The result of a machine where nothing can run"""
     names = (*cuda_work.OURS, *PEERS)
-    return {"goals": [judged(goal, dict.fromkeys(names, reason), 1) for goal in GOALS], "f1": reason}
+    return {
+        "not measured": reason,
+        "goals": [judged(goal, dict.fromkeys(names, reason), 1) for goal in GOALS],
+        "f1": reason,
+    }
 
 
 def markdown(result: Mapping[str, Any]) -> str:
     """The result as a table of goals and one of engines"""
-    lines = [f"{result['device']}; torch {result['torch']}", ""]
+    nothing = result.get("not measured")  # one reason for all of it
+    lines = [f"{result['device']}; torch {result['torch']}{f'; not measured: {nothing}' if nothing else ''}", ""]
     lines += ["| goal | wanted | reached | met |", "|---|---|---|---|"]
     for entry in result["goals"]:
         lines += _goal(entry)
@@ -93,6 +98,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         lost = None if isinstance(drops, str) else drops[f"{name} drop"]
         reached, met = ("not measured", None) if lost is None else (f"{lost:+.3f}", lost <= MOST_DROP)
         lines.append(f"| F1 lost at {name}, the embedded model | ≤ {MOST_DROP} | {reached} | {_met(met)} |")
+    if nothing:
+        return "\n".join(lines) + "\n"
     lines += ["", "| work | engine | median |", "|---|---|---|"]
     for entry in result["goals"]:
         lines += [f"| {entry['goal']} | {name} | {value} {entry['unit']} |" for name, value in entry["figures"].items()]

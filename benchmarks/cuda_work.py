@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import cuda_peers, inputs, measure
+from benchmarks.contenders import one_line
 from benchmarks.peers._models import logits_of
 from benchmarks.peers.base import Batch, Run
 from models import load
@@ -80,10 +81,6 @@ def times(work: Work, prepare: Callable[[str, Work], Run], names: Sequence[str])
     for name, rounds in measure.interleaved(runs, turns).items():
         found[name] = [time for turn in rounds for time in turn] if len(work.ours) == 1 else [sum(t) for t in rounds]
     return found
-
-
-def one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:200]}"
 
 
 def batches_of(name: str, work: Work) -> list[Batch]:

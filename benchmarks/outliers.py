@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.inputs import SHAPES, random_batch, random_model
 from toolkit import Recipe, transform
+from toolkit.sensitivity.fidelity import Fidelity
 
 OUTLIERS = 6  # channels; BERT-base has about as many
 LEAST, MOST = 20.0, 60.0  # times the median channel
@@ -66,11 +67,6 @@ def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
     return torch.stack([output.start_logits, output.end_logits]).double()
 
 
-def decibels(actual: Tensor, expected: Tensor) -> float:
-    """→ signal to quantization noise, 20 log10(|expected| / |actual − expected|)"""
-    return float(20 * torch.log10(expected.norm() / (actual - expected).norm()))
-
-
 def rows(model: nn.Module, batches: list[dict[str, Tensor]], target: str, schemes: Iterable[str]) -> Iterable[str]:
     """→ one line for each scheme, kind of activation, and with or without smoothing and the rest"""
     expected = logits(model, batches[-1])
@@ -80,7 +76,9 @@ def rows(model: nn.Module, batches: list[dict[str, Tensor]], target: str, scheme
                 recipe = replace(Recipe(precision="int", scheme=scheme, symmetric=symmetric), **steps)
                 graph = transform(model, recipe, target, data=batches[:-1])
                 kind = "symmetric" if symmetric else "asymmetric"
-                yield f"{scheme:<8} {kind:<11} {how:<8} {decibels(logits(graph, batches[-1]), expected):6.2f} dB"
+                found = Fidelity()
+                found.add(expected, logits(graph, batches[-1]))
+                yield f"{scheme:<8} {kind:<11} {how:<8} {found.sqnr_db:6.2f} dB"
 
 
 @click.command()

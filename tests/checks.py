@@ -1,5 +1,10 @@
-"""How tests compare tensors: bit for bit where the arithmetic is exact, in dB of SQNR where it is not."""
+"""How tests compare tensors: bit for bit where the arithmetic is exact, in dB of SQNR where it is not; and how an
+operator says no."""
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -35,3 +40,10 @@ def assert_sqnr(actual: Tensor, expected: Tensor, at_least_db: float) -> None:
     assert actual.shape == expected.shape, f"{actual.shape} where {expected.shape} was expected"
     db = sqnr(actual, expected)
     assert torch.equal(actual, expected) or db >= at_least_db, f"SQNR {db:.1f} dB, wanted {at_least_db} dB or more"
+
+
+def assert_refuses(operator: Callable[..., Any], name: str, *args: Any) -> None:
+    """The call raises one line: the operator's name, what was wanted, what came, what to do."""
+    with pytest.raises((ValueError, RuntimeError), match=f"^{name}: .*; got .*; ") as error:
+        operator(*args)
+    assert "\n" not in str(error.value)
