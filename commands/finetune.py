@@ -14,14 +14,17 @@ import torch.distributed as dist
 from commands.common import Options, err, out, print_json, progress_bar
 from commands.graph import use_threads
 from commands.recipe import HOW_INT
+from commands.texts import window_options
 from commands.training import QAT_RATE, RATE, Start, check_qat, distillation, recipe_of, start_of
 from models.finetune import Settings, Step, save_model, train
 from models.finetune.averaging import EVERY
 from models.finetune.losses import Distillation
 from models.memory import keep_freed_memory
 from models.question_answering.examples import Example, read_examples
+from models.question_answering.features import stride_of
 from models.question_answering.metrics import evaluate
 from models.question_answering.predict import answer_texts, predict
+from models.texts import longest_row
 from targets._hardware import cpu_name
 
 # options before the command that have no part in it, and why
@@ -63,8 +66,7 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
     type=click.FloatRange(0, 1),
     help="Questions on a wrong passage of their article, as a share: they teach 'no answer'.",
 )
-@click.option("--max-length", default=384, show_default=True, type=click.IntRange(1))
-@click.option("--stride", default=128, show_default=True, type=click.IntRange(0))
+@window_options
 @click.option("--limit", type=click.IntRange(1), help="Take the first N questions only.")
 @click.option("--qat", is_flag=True, help="Train through the rounding to 8 bits (dynamic), in the captured graph.")
 @click.option("--activations", default="asymmetric", show_default=True, type=click.Choice(["symmetric", "asymmetric"]),
@@ -83,24 +85,28 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
 def command(options: Options, base: str, train_files: tuple[str, ...], output: Path, eval_data: str | None,
              eval_limit: int, dropout: float, limit: int | None, bf16: bool | None, checkpoint_every: int,
              resume: bool, qat: bool, activations: str, distill: bool, distill_weight: float, temperature: float,
-             learning_rate: float | None, **numbers: Any) -> None:  # fmt: skip
+             learning_rate: float | None, max_length: int | None, stride: int | None,
+             **numbers: Any) -> None:  # fmt: skip
     """Fine-tune an encoder on SQuAD, or with --qat a whole model for 8 bits. Runs under torchrun on many processes."""
     _check_options(options)
     check_qat(qat, distill)
     recipe = recipe_of(activations) if qat else None
+    examples = [example for file in train_files for example in read_examples(file)][:limit]
+    held_out = read_examples(eval_data, eval_limit or None) if eval_data else []
+    keep_freed_memory()
+    use_threads(options)
+    torch.manual_seed(numbers["seed"])  # the new head is drawn from it
+    start = start_of(base, 0.0 if qat else dropout, recipe, distill)
+    length = longest_row(start.tokenizer, start.model.config, max_length)
     settings = Settings(
         bf16=torch.cpu._is_avx512_bf16_supported() if bf16 is None else bf16,
         learning_rate=learning_rate or (QAT_RATE if qat else RATE),
         qat=f"{recipe.scheme} {activations}" if recipe else None,
         distillation=distillation(distill, distill_weight, temperature),
+        max_length=length,
+        stride=stride_of(length, stride),
         **numbers,
     )
-    examples = [example for file in train_files for example in read_examples(file)][:limit]
-    held_out = read_examples(eval_data, eval_limit or None) if eval_data else []
-    keep_freed_memory()
-    use_threads(options)
-    torch.manual_seed(settings.seed)  # the new head is drawn from it
-    start = start_of(base, 0.0 if qat else dropout, recipe, distill)
     main = _join_processes()
     history: list[dict[str, float]] = []
     with progress_bar("loss") as bar:

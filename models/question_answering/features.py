@@ -31,6 +31,11 @@ class Window:
         return len(self.input_ids)
 
 
+def stride_of(max_length: int, wanted: int | None = None) -> int:
+    """→ `wanted`, or without a wish STRIDE tokens, a third of a window where that is less"""
+    return min(STRIDE, max_length // 3) if wanted is None else wanted
+
+
 def make_windows(
     tokenizer: PreTrainedTokenizerFast,
     examples: Sequence[Example],
@@ -42,7 +47,7 @@ def make_windows(
 
     Raises InputError when `max_length` leaves no room for the passage.
     """
-    stride = min(STRIDE, max_length // 3) if stride is None else stride
+    stride = stride_of(max_length, stride)
     room = max_length - MAX_QUESTION_TOKENS - tokenizer.num_special_tokens_to_add(pair=True)
     if room <= stride:
         least = MAX_QUESTION_TOKENS + tokenizer.num_special_tokens_to_add(pair=True) + stride + 1

@@ -37,6 +37,14 @@ def test_the_mean_of_the_weights_is_written(cli: Cli, base: str, tmp_path: Path)
     assert not torch.equal(written["qa_outputs.weight"], state["model.qa_outputs.weight"].half())
 
 
+def test_windows_are_as_long_as_the_base_reads(cli: Cli, tmp_path: Path) -> None:
+    short = str(tiny_folder(tmp_path / "short", positions=200))
+    few = ("--epochs", "1", "--limit", "2", "--batch-size", "2", "--no-bf16")
+    done = cli("--json", "finetune", "--base", short, "--train", DATA, "--output", str(tmp_path / "out"), *few)
+    assert done.code == 0, done.err
+    assert (done.json["max_length"], done.json["stride"]) == (200, 66)
+
+
 def test_what_is_written_names_no_implementation_of_ours(cli: Cli, base: str, tmp_path: Path) -> None:
     assert cli("finetune", "--base", base, "--train", DATA, "--output", str(tmp_path), *FEW, "--limit", "1").code == 0
     assert not [key for key in json.loads((tmp_path / "config.json").read_text()) if "attn" in key]

@@ -77,9 +77,9 @@ def tiny_bert(dropout: float = 0.1, seed: int = 0, positions: int = 512) -> Bert
         return BertForQuestionAnswering(config).eval()
 
 
-def tiny_folder(folder: Path) -> Path:
+def tiny_folder(folder: Path, positions: int = 512) -> Path:
     """A whole checkpoint of `tiny_bert` in `folder`."""
-    tiny_bert().save_pretrained(folder)
+    tiny_bert(positions=positions).save_pretrained(folder)
     for file in TOKENIZER_FILES:
         shutil.copy(Path(resolve("minilm-squad")) / file, folder)
     return folder
