@@ -27,24 +27,24 @@ static inline __m512 gelu_avx512(__m512 x) {
 
 // Range, for 16 rows' worth of lanes; most of it for symmetric rows, the others for asymmetric ones.
 typedef struct {
-  __m512i most, least, largest;
+  __m512i most;
+  __m512 least, largest; // of what is no NaN: `most` says whether there is one
 } Ranges;
 
 static inline void see_avx512(Ranges *r, __mmask16 m, __m512 x, int symmetric) {
   const __m512i bits = _mm512_castps_si512(x), plain = _mm512_set1_epi32(0x7fffffff);
   r->most = _mm512_mask_max_epi32(r->most, m, r->most, _mm512_and_si512(bits, plain));
   if (!symmetric) {
-    const __m512i order = _mm512_xor_si512(bits, _mm512_and_si512(_mm512_srai_epi32(bits, 31), plain));
-    r->least = _mm512_mask_min_epi32(r->least, m, r->least, order);
-    r->largest = _mm512_mask_max_epi32(r->largest, m, r->largest, order);
+    r->least = _mm512_mask_min_ps(r->least, m, r->least, x);
+    r->largest = _mm512_mask_max_ps(r->largest, m, r->largest, x);
   }
 }
 
 static inline Range range_avx512(const Ranges *r, int symmetric) {
   Range range = {_mm512_reduce_max_epi32(r->most), 0, 0};
   if (!symmetric) {
-    range.least = _mm512_reduce_min_epi32(r->least);
-    range.largest = _mm512_reduce_max_epi32(r->largest);
+    range.least = ordered(bits_of(_mm512_reduce_min_ps(r->least)));
+    range.largest = ordered(bits_of(_mm512_reduce_max_ps(r->largest)));
   }
   return range;
 }
