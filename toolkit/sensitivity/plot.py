@@ -53,7 +53,8 @@ def _curve(axes: Any, repair: dict[str, Any], questions: int) -> None:
         at = (100 * one["share"], one["equal"])
         axes.annotate(f"{one['drop']:+.2f}", at, fontsize=7, color=EDGE, xytext=(4, 4), textcoords="offset points")
     lowest = min(one["equal"] for one in tried)
-    axes.margins(x=0.12)
+    most = max(100 * one["share"] for one in tried)
+    axes.set_xlim(-0.05 * max(most, 10), 1.15 * max(most, 10))  # no axis of a single point
     axes.set_ylim(lowest - 0.15 * (100 - lowest) - 0.1, 100 + 0.08 * (100 - lowest) + 0.1)
     axes.set_title(f"What was measured on {questions} questions; F1 drop beside it", fontsize=9, loc="left")
     axes.set_xlabel("% of the multiply-adds of the linears kept in float to repair", fontsize=8)
