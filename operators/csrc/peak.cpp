@@ -1,6 +1,8 @@
 // The list of peak.inc for operators/peak.py: names, whether one runs here, and a run on the calling thread.
 #include <cstdint>
 
+#include "cpu_features.h"
+
 #define PEAK(type, isa, runs_here) extern "C" int64_t peak_##type##_##isa(int64_t loops);
 #include "peak.inc"
 #undef PEAK
@@ -9,12 +11,12 @@ namespace {
 
 struct Peak {
   const char *type, *isa;
-  bool (*runs_here)();
+  int (*runs_here)(void);
   int64_t (*run)(int64_t loops);
 };
 
 const Peak peaks[] = {
-#define PEAK(type, isa, runs_here) {#type, #isa, [] { return bool(runs_here); }, peak_##type##_##isa},
+#define PEAK(type, isa, runs_here) {#type, #isa, runs_here, peak_##type##_##isa},
 #include "peak.inc"
 #undef PEAK
     {nullptr, nullptr, nullptr, nullptr},
