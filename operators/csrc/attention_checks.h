@@ -7,11 +7,8 @@
 #include <string>
 #include <vector>
 
-#include <torch/csrc/stable/ops.h>
-
 #include "checks.h"
-
-inline Tensor dense(const Tensor &t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+#include "tensors.h"
 
 inline void check_attention(const char *op, const Tensor &qkv, const Tensor &starts,
                             const std::optional<Tensor> &keep, int64_t heads, double scale) {
@@ -32,7 +29,7 @@ inline void check_attention(const char *op, const Tensor &qkv, const Tensor &sta
 // The values of starts, which the fake cannot see.
 inline std::vector<int64_t> starts_of(const char *op, const Tensor &starts, int64_t rows) {
   const Tensor from = dense(starts);
-  const int32_t *at = static_cast<const int32_t *>(from.data_ptr());
+  const int32_t *at = data<int32_t>(from);
   const std::vector<int64_t> all(at, at + from.numel());
   const bool ok =
       !all.empty() && all.front() == 0 && all.back() == rows && std::is_sorted(all.begin(), all.end());

@@ -35,7 +35,8 @@ static inline float element(const void *base, int bf16, int64_t at) {
 
 static inline AttentionBytes float_bytes(int64_t count, int64_t d) {
   const int64_t keys = round_up(count, TILE);
-  return AttentionBytes{keys * (d + round_up(d, TILE)) * 4, round_up(ROWS * (d + keys) * 4, 64)};
+  return AttentionBytes{round_up(keys * (d + round_up(d, TILE)) * 4, 64),
+                        round_up(ROWS * (d + keys) * 4, 64)};
 }
 
 static void float_pack(const Head *h) {

@@ -5,13 +5,13 @@
 #include <vector>
 
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
 
 #include "attention_checks.h"
 #include "attention_dispatch.h"
 #include "attention_plan.h"
 #include "dispatch.h"
 #include "pool.h"
+#include "tensors.h"
 
 namespace {
 
@@ -61,16 +61,15 @@ Call prepare(const char *op, const Tensor &qkv, const Tensor &starts, const std:
              int64_t heads, double scale, bool precise) {
   check_attention(op, qkv, starts, keep, heads, scale);
   Call c{attention_in_use(precise), dense(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, {}, {}};
-  const std::optional<Tensor> mask = keep ? std::optional<Tensor>(dense(*keep)) : std::nullopt;
-  c.sequences = sequences_of(c, starts_of(op, starts, qkv.size(0)),
-                             mask ? static_cast<const bool *>(mask->data_ptr()) : nullptr, c.keys);
+  const std::optional<Tensor> mask = dense(keep);
+  c.sequences = sequences_of(c, starts_of(op, starts, qkv.size(0)), data<bool>(mask), c.keys);
   return c;
 }
 
 Head head_of(const Call &c, const Sequence &s, int64_t head, void *packed) {
   const int bf16 = c.qkv.scalar_type() == ScalarType::BFloat16;
   const int64_t h = c.heads * c.d, element = bf16 ? 2 : 4;
-  const char *q = static_cast<const char *>(c.qkv.data_ptr()) + (s.first * 3 * h + head * c.d) * element;
+  const char *q = data<char>(c.qkv) + (s.first * 3 * h + head * c.d) * element;
   return Head{q, q + h * element, q + 2 * h * element, bf16, 3 * h, c.d, c.scale, s.keys, s.count, packed};
 }
 
@@ -106,14 +105,13 @@ void attend(const Call &c, const Task &t, float *y) {
       std::fill(to + r * h, to + r * h + c.d, 0.0f);
     if (!s.count)
       continue;
-    const int64_t packed = round_up(s.bytes.packed, 64);
-    char *own = static_cast<char *>(scratch(OWN, packed + s.bytes.work));
+    char *own = static_cast<char *>(scratch(OWN, s.bytes.packed + s.bytes.work));
     const Head one = head_of(c, s, head, s.packed ? s.packed + head * s.bytes.packed : own);
     const Head next = head_of(c, s, head + 1, nullptr);
     if (!s.packed)
       c.kernel.pack(&one);
     const bool fetch = !s.packed && head + 1 < c.heads;
-    const Rows rows{t.first, t.rows, to, h, own + packed, fetch ? &next : nullptr};
+    const Rows rows{t.first, t.rows, to, h, own + s.bytes.packed, fetch ? &next : nullptr};
     c.kernel.attend(&one, &rows);
   }
 }
@@ -166,8 +164,8 @@ void run(Call &c, const Result &out) {
 Tensor attention(const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep, int64_t heads,
                  double scale, bool precise) {
   Call c = prepare("attention", qkv, starts, keep, heads, scale, precise);
-  Tensor y = torch::stable::empty({qkv.size(0), c.heads * c.d}, ScalarType::Float);
-  run(c, Result{static_cast<float *>(y.data_ptr()), nullptr, nullptr, nullptr, {}});
+  Tensor y = empty({qkv.size(0), c.heads * c.d}, ScalarType::Float);
+  run(c, Result{out<float>(y), nullptr, nullptr, nullptr, {}});
   return y;
 }
 
@@ -179,11 +177,9 @@ std::tuple<Tensor, Tensor, Tensor> attention_int8(const Tensor &qkv, const Tenso
   const int64_t rows = qkv.size(0), h = c.heads * c.d;
   check_depth("attention_int8", h);
   const Activation how = checked_levels("attention_int8", symmetric, fixed_scale, fixed_zero);
-  Tensor q = torch::stable::empty({rows, h}, ScalarType::Byte);
-  Tensor s = torch::stable::empty({rows}, ScalarType::Float),
-         z = torch::stable::empty({rows}, ScalarType::Int);
-  run(c, Result{nullptr, static_cast<uint8_t *>(q.data_ptr()), static_cast<float *>(s.data_ptr()),
-                static_cast<int32_t *>(z.data_ptr()), how});
+  Tensor q = empty({rows, h}, ScalarType::Byte);
+  Tensor s = empty({rows}, ScalarType::Float), z = empty({rows}, ScalarType::Int);
+  run(c, Result{nullptr, out<uint8_t>(q), out<float>(s), out<int32_t>(z), how});
   return {q, s, z};
 }
 

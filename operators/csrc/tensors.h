@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include <torch/csrc/stable/ops.h>
@@ -14,16 +16,21 @@ using torch::stable::Tensor;
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Contiguous, on the CPU. Past the dispatcher, where torch::stable::empty spends most of a small call:
-// operators make up to four of them.
+// operators make up to four of them. Throws one line where there is no room for it.
 inline Tensor empty(const std::vector<int64_t> &sizes, ScalarType type) {
   std::vector<int64_t> strides(sizes.size());
   for (int64_t i = static_cast<int64_t>(sizes.size()) - 1, next = 1; i >= 0; i--)
     strides[i] = next, next *= std::max<int64_t>(1, sizes[i]);
   const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   AtenTensorHandle made;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(),
-                                                         strides.data(), dtype, aoti_torch_device_type_cpu(),
-                                                         0, &made));
+  if (aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(), dtype,
+                               aoti_torch_device_type_cpu(), 0, &made) != AOTI_TORCH_SUCCESS) {
+    std::string shape;
+    for (int64_t size : sizes)
+      shape += (shape.empty() ? "" : ", ") + std::to_string(size);
+    throw std::runtime_error("opswap: a result must have sizes from 0 on, and fit in memory; got shape [" +
+                             shape + "]; pass fewer rows at once");
+  }
   return Tensor(made);
 }
 

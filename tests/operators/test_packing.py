@@ -67,6 +67,13 @@ def test_refuses(case: str) -> None:
         BAD[case]()
 
 
+@pytest.mark.parametrize("sizes", [(2**20, 2**25), (-1, 3)], ids=str)
+def test_a_result_that_cannot_be_is_one_line(sizes: tuple[int, int]) -> None:
+    shape = ", ".join(map(str, (*sizes, 1)))
+    with pytest.raises(RuntimeError, match=rf"^opswap: a result must .* memory; got shape \[{shape}\]; pass fewer"):
+        ops.unpack_tokens(torch.ones(2, 1), TOKENS, *sizes)
+
+
 def test_positions_outside_of_the_batch() -> None:
     with pytest.raises((IndexError, RuntimeError), match="out of|must lie in 0..2; got 3"):
         ops.unpack_tokens(torch.ones(2, 1), torch.tensor([0, 3]), 1, 3)
