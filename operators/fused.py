@@ -104,7 +104,9 @@ def _check_levels(op: str, symmetric: bool, fixed_scale: float = 0.0, fixed_zero
 
 def _check_gelu(*args: Any) -> Product:
     _check_levels("linear_int8_gelu", *args[PARTS:])
-    return Product(*args[:PARTS]).check("linear_int8_gelu")
+    product = Product(*args[:PARTS]).check("linear_int8_gelu")
+    validate.check_depth("linear_int8_gelu", product.size()[1])  # they become rows
+    return product
 
 
 def _check_add_norm(*args: Any) -> tuple[Tensor, tuple[Any, ...]]:

@@ -127,7 +127,8 @@ def check_matrix(op: str, x: Tensor) -> None:
 
 
 def check_norm(op: str, x: Tensor, name: str, rows: int, columns: int, gamma: Tensor, beta: Tensor) -> None:
-    """x: float32 [rows, columns]; gamma, beta: float32 [columns]."""
+    """x: float32 [rows, columns], 0 < columns <= MAX_K; gamma, beta: float32 [columns]."""
+    check_depth(op, columns)
     _tensor(op, name, x, float32, 2)
     fits = x.shape[0] == rows and x.shape[1] == columns
     require(fits, f"{op}: {name} must be [{rows}, {columns}]", list(x.shape), f"reshape {name}")

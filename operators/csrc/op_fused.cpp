@@ -27,6 +27,7 @@ Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_
   const Activation how = checked_levels("linear_int8_gelu", symmetric, fixed_scale, fixed_zero);
   const Rows a = checked_rows("linear_int8_gelu", q, scale, zero_point);
   const Linear w = checked_linear("linear_int8_gelu", packed, weight_sum, weight_scale, bias, a.k);
+  check_depth("linear_int8_gelu", w.n); // they become rows
   const Rows r = empty_rows(a.m, w.n);
   const auto kernel = kernels_in_use().gelu;
   in_blocks(a, w, [&](const Block &b) {
@@ -48,6 +49,7 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
   const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
   const Rows a = checked_rows(op, q, scale, zero_point);
   const Linear w = checked_linear(op, packed, weight_sum, weight_scale, bias, a.k);
+  check_depth(op, w.n);
   const LayerNorm norm = checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, w.n);
   check_tensor(op, "residual", residual, ScalarType::Float, 2);
   if (residual.size(0) != a.m || residual.size(1) != w.n)

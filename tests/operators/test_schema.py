@@ -8,7 +8,7 @@ from operators.validate import MAX_K, MAX_K_128
 from tests.checks import assert_equal_bits, assert_refuses
 from tests.operators.samples import integers, linear, ops
 
-LAYER = linear(70, 33)
+LAYER, EMPTY = linear(70, 33), linear(0, 33)
 X = torch.randn(2, 5, 33)
 Q, ZERO, WEIGHT = integers(5, 70, 33)
 MASK = torch.tensor([[1, 0], [1, 1]])
@@ -130,6 +130,11 @@ BAD: dict[str, tuple[str, tuple]] = {
     "one table without ids": ("embed_norm", (IDS, TABLE, IDS, TABLE, None, TABLE, *NORM, True, True)),
     "tables of two widths": ("embed_norm", (IDS, TABLE, IDS, TABLE[:, 1:], None, None, *NORM, True, True)),
     "ids of two lengths": ("embed_norm", (IDS, TABLE, IDS[1:], TABLE, None, None, *NORM, True, True)),
+    "linear and gelu of no columns": ("linear_int8_gelu", (*ROWS, *EMPTY.args(), True)),
+    "linear and norm of no columns": (
+        "linear_int8_add_norm",
+        (*ROWS, *EMPTY.args(), RESIDUAL[:, :0], NORM[0][:0], NORM[1][:0], 1e-5, False, True),
+    ),
     "gelu of a double": ("gelu_rows", (RESIDUAL.double(), True)),
     "norm, short gamma": ("norm_rows", (RESIDUAL, NORM[0][1:], *NORM[1:], True, True)),
     "norm, smoothed by a scale alone": ("norm_rows", (RESIDUAL, *NORM, True, *FIXED, SMOOTH[0])),
