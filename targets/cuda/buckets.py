@@ -29,7 +29,8 @@ class Bucket(NamedTuple):
 
     @staticmethod
     def of(tokens: int, sequences: int, longest: int) -> "Bucket":
-        return Bucket(round_up(tokens, SMALLEST), _power(sequences), -(-longest // ATTENTION) * ATTENTION)
+        reach = -(-max(longest, 1) // ATTENTION) * ATTENTION  # with 0 attention would look for the longest itself
+        return Bucket(round_up(tokens, SMALLEST), _power(sequences), reach)
 
 
 def round_up(count: int, least: int) -> int:

@@ -21,6 +21,11 @@ def test_little_is_filled_up():
     assert Bucket.of(300, 5, 129) == (304, 8, 256) and Bucket.of(1, 1, 1) == (16, 1, 128)
 
 
+def test_a_batch_of_nothing_but_padding_has_a_bucket():
+    """Without a longest sequence, attention asks the GPU for one, which no capture allows."""
+    assert Bucket.of(0, 3, 0) == (16, 4, 128)
+
+
 class Fake:
     """Sums each sequence's ids, and counts what happens."""
 
