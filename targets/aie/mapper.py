@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
+from math import lcm
 
 from targets.aie.cycles import Cost, Gemm, Tile, cost
 from targets.aie.devices import BYTES, Device
@@ -25,7 +26,7 @@ def l2_bytes(device: Device, tile: Tile, chunk: int, out: str, dtype: str = "int
 def refusal(device: Device, tile: Tile, out: str, dtype: str = "int8") -> str | None:
     """→ None, or why `tile` is not possible on `device`, in words"""
     block = device.types[dtype].native
-    steps = (max(device.step, block[0]), block[1], max(device.step, block[2]))
+    steps = (lcm(device.step, block[0]), block[1], lcm(device.step, block[2]))
     for name, size, step in zip("mkn", (tile.m, tile.k, tile.n), steps, strict=True):
         if size <= 0 or size % step:
             return f"{name} must be a multiple of {step}; got {size}"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from targets.aie.cycles import Gemm, Tile, cost
-from targets.aie.devices import BUILT_IN, XDNA, XDNA2
+from targets.aie.devices import BUILT_IN, XDNA, XDNA2, Multiply
 from targets.aie.mapper import best, chunk_of, common, l1_bytes, l2_bytes, possible, refusal
 from targets.aie.measured import POINTS
 from targets.base import UsageError
@@ -89,6 +89,13 @@ def test_a_device_without_room_has_no_tile():
 )
 def test_says_why_a_tile_is_not_possible(tile, why):
     assert why in (refusal(XDNA2, tile, "int32") or "")
+
+
+def test_a_tile_is_whole_native_blocks_of_any_device():
+    odd = replace(XDNA2, types={"int8": Multiply((12, 8, 24), 512)})
+    for tile in possible(odd, "int32"):
+        assert (tile.m % 48, tile.k % 8, tile.n % 48) == (0, 0, 0)
+    assert "m must be a multiple of 48; got 16" in (refusal(odd, Tile(16, 64, 48), "int32") or "")
 
 
 def test_l2_is_a_limit_too():
