@@ -51,12 +51,18 @@ def fixed_levels(y, scale, zero, HOW: tl.constexpr):
 
 
 @triton.jit
+def is_bad(y, inside):
+    """y [R, N], `inside` where there is one → int1 [R, 1]: rows that hold NaN, which tl.max would skip, or infinity"""
+    return tl.max(tl.where(inside & ((y != y) | (tl.abs(y) == float("inf"))), 1, 0), 1, keep_dims=True) > 0
+
+
+@triton.jit
 def own_scale(y, inside, HOW: tl.constexpr):
     """y float32 [R, N], `inside` where there is one → the scale and signed zero point of each row, float32 [R, 1]
 
-    The scale is NaN where a row holds NaN or infinity. tl.max skips NaN, so that is looked for by itself.
+    The scale is NaN where a row holds NaN or infinity.
     """
-    bad = tl.max(tl.where(inside & ((y != y) | (tl.abs(y) == float("inf"))), 1, 0), 1, keep_dims=True) > 0
+    bad = is_bad(y, inside)
     if HOW == "asymmetric":
         low = tl.minimum(tl.min(tl.where(inside, y, 0.0), 1, keep_dims=True), 0.0)
         high = tl.maximum(tl.max(tl.where(inside, y, 0.0), 1, keep_dims=True), 0.0)
@@ -78,8 +84,7 @@ def store_levels(
     """y float32 [R, C], all of R rows → rows: q [M, N] and the scale and zero point of each"""
     scale, zero = own_scale(y, inside, HOW)
     if FIXED:
-        finite = tl.max(tl.where(inside & ((y != y) | (tl.abs(y) == float("inf"))), 1, 0), 1, keep_dims=True) == 0
-        scale = tl.where(finite, fixed_scale, float("nan"))
+        scale = tl.where(is_bad(y, inside), float("nan"), fixed_scale)
         zero = tl.zeros_like(scale) + fixed_zero
     good = scale == scale
     usable = tl.where(good, scale, 1.0)
