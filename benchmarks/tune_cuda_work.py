@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from operators.triton import fp8, int8, rows
-from operators.triton.tiles import LIBRARY, Tile
+from operators.triton.tiles import LIBRARY, Tile, fits_library
 
 Call = tuple[Callable[[], Any], Callable[[int], bool]]
 FP8_DB = 40.0  # E4M3 sums with the bits that the hardware keeps, and the library's bfloat16 result
@@ -15,8 +15,7 @@ FP8_DB = 40.0  # E4M3 sums with the bits that the hardware keeps, and the librar
 
 def work(kind: str, m: int, n: int, k: int, tile: Tile, device: str = "cuda") -> Call | None:
     """→ what is timed, and correct(rows), which compares the first rows; None where the library takes no such shape"""
-    library = {"int8": int8.fits_library, "fp8": fp8.fits_library}[kind]
-    if tile.kernel == LIBRARY and not library(m, n, k):
+    if tile.kernel == LIBRARY and not fits_library(kind, m, n, k):
         return None
     return _int8(m, n, k, tile, device) if kind == "int8" else _fp8(m, n, k, tile, device)
 

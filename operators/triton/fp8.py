@@ -63,11 +63,6 @@ def linear_fp8(
     return out
 
 
-def fits_library(m: int, n: int, k: int) -> bool:
-    """Whether torch._scaled_mm takes such a product: it wants multiples of 16"""
-    return m > 0 and n % 16 == 0 and k % 16 == 0
-
-
 def _library(q: Tensor, scale: Tensor, weight: Weight, dtype: torch.dtype, activation: bool) -> Tensor:
     """torch._scaled_mm, which returns bfloat16 where scales are by row; the bias is added after it, in float32"""
     scales = {"scale_a": scale[:, None], "scale_b": weight.scale[None, :]}

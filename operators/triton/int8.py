@@ -15,7 +15,6 @@ from operators.validate import require
 
 Rows = tuple[Tensor, Tensor, Tensor]
 FLOATS, SUMS, LEVELS = "floats", "sums", "levels"
-LEAST = 17  # rows that torch._int_mm wants on a GPU
 
 
 class Weight(NamedTuple):
@@ -101,11 +100,6 @@ def linear_int8_parts(rows: Rows, weight: Weight, tile: Tile | None = None) -> P
         sums = torch.empty((tile.split, m, n), dtype=torch.int32, device=rows[0].device)
         _launch(rows, weight, (sums, sums, sums), SUMS, False, Levels("symmetric"), tile)
     return Parts(sums, rows[1], rows[2], weight.scale, weight.total, weight.bias, weight.shifted)
-
-
-def fits_library(m: int, n: int, k: int) -> bool:
-    """Whether torch._int_mm takes such a product on a GPU: cuBLAS wants multiples of 8, and enough rows"""
-    return m >= LEAST and n % 8 == 0 and k % 8 == 0
 
 
 def _library(q: Tensor, weight: Tensor) -> Tensor:

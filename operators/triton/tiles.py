@@ -15,6 +15,7 @@ from operators.validate import require
 TABLE = Path(__file__).with_name("tiles.json")
 TRITON, LIBRARY = "triton", "library"
 INTERPRETER = "interpreter"
+FEWEST = 17  # rows that torch._int_mm wants on a GPU
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def table() -> dict[str, Any]:
 @cache
 def tile_for(kind: str, m: int, n: int, k: int) -> Tile:
     """kind: "int8" or "fp8"; a product [m, k] · [n, k]ᵀ → the first entry of the chip's list that has this n and k, or
-    none of its own, and does not end before m"""
+    none of its own, does not end before m, and is not the library's where that takes no such product"""
     return choose(kind, m, n, k, chip())
 
 
@@ -71,9 +72,18 @@ def choose(kind: str, m: int, n: int, k: int, name: str) -> Tile:
     entries = table()["chips"][nearest(name)][kind]
     for entry in entries:
         fits = entry.get("n", n) == n and entry.get("k", k) == k
-        if fits and m <= entry.get("up_to", m):
-            return Tile(**entry["tile"])
+        tile = Tile(**entry["tile"])
+        if fits and m <= entry.get("up_to", m) and (tile.kernel != LIBRARY or fits_library(kind, m, n, k)):
+            return tile
     raise ValueError(f"{TABLE.name} wants an entry for every shape; got none for {kind} {m}x{n}x{k}; run tune_cuda")
+
+
+def fits_library(kind: str, m: int, n: int, k: int) -> bool:
+    """Whether PyTorch's kernel takes such a product on a GPU: torch._int_mm wants enough rows and multiples of 8,
+    torch._scaled_mm multiples of 16"""
+    if kind == "int8":
+        return m >= FEWEST and n % 8 == 0 and k % 8 == 0
+    return m > 0 and n % 16 == 0 and k % 16 == 0
 
 
 def nearest(name: str) -> str:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from operators.fp8 import linear_fp8 as reference
 from operators.fp8 import quantize_fp8, quantize_weight_fp8
 from operators.triton import linear_fp8
-from operators.triton.fp8 import Weight, fits_library
+from operators.triton.fp8 import Weight
 from operators.triton.tiles import Tile
 from tests.checks import assert_sqnr
 from tests.cuda.conftest import INTERPRETED
@@ -30,10 +30,6 @@ def test_bad_rows_are_nan(device):
     rows, (weight, scale) = quantize_fp8(bad_rows(64)), quantize_weight_fp8(random(16, 64))
     y = linear_fp8(to(device, rows), to(device, Weight(weight, scale, None)), torch.float32).cpu()
     assert torch.equal(y.isnan().any(1), rows[1].isnan()) and rows[1].isnan().sum() >= 3
-
-
-def test_library_where_sizes_fit():
-    assert fits_library(1, 16, 32) and not fits_library(1, 15, 32) and not fits_library(0, 16, 32)
 
 
 def test_reference_rounds_to_what_e4m3_has():

@@ -38,14 +38,28 @@ def test_a_chip_that_is_too_old():
 
 def test_the_first_entry_that_fits_is_taken(monkeypatch):
     big, library, rest = Tile(m=128), Tile(kernel=LIBRARY), Tile()
-    entries = [as_entry(big, n=8, k=4, up_to=10), as_entry(library, n=8, k=4), as_entry(rest)]
+    entries = [as_entry(big, n=8, k=16, up_to=20), as_entry(library, n=8, k=16), as_entry(rest)]
     monkeypatch.setattr(tiles, "table", lambda: {"chips": {"sm_90": {"int8": entries, "tuned": "here"}}})
-    assert choose("int8", 10, 8, 4, "sm_90") == big
-    assert choose("int8", 11, 8, 4, "sm_90") == library
+    assert choose("int8", 20, 8, 16, "sm_90") == big
+    assert choose("int8", 21, 8, 16, "sm_90") == library
     assert choose("int8", 1, 8, 5, "sm_90") == rest and is_tuned("sm_90")
     entries.pop()
     with pytest.raises(ValueError, match="int8 1x8x5"):
         choose("int8", 1, 8, 5, "sm_90")
+
+
+@pytest.mark.parametrize(
+    "kind, taken, not_taken",
+    [("int8", [(17, 24, 64), (32, 8, 8)], [(16, 24, 64), (32, 23, 64), (32, 24, 60)]),
+     ("fp8", [(1, 16, 32)], [(0, 16, 32), (1, 15, 32), (1, 16, 24)])],
+)  # fmt: skip
+def test_the_librarys_kernel_is_left_where_it_takes_no_such_product(monkeypatch, kind, taken, not_taken):
+    """An entry is measured from 32 tokens on, and stands for fewer too."""
+    library, rest = Tile(kernel=LIBRARY), Tile(m=32)
+    entries = [as_entry(library, up_to=64), as_entry(rest)]
+    monkeypatch.setattr(tiles, "table", lambda: {"chips": {"sm_90": {kind: entries}}})
+    assert [choose(kind, *size, "sm_90") for size in taken] == [library] * len(taken)
+    assert [choose(kind, *size, "sm_90") for size in not_taken] == [rest] * len(not_taken)
 
 
 def test_grid_and_constants():
