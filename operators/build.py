@@ -5,6 +5,7 @@
 flags, and only on that machine.
 """
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -106,6 +107,15 @@ def build() -> Path:
     except OSError as error:
         raise BuildError(f"cannot write the kernels: {error}; set OPSWAP_CACHE to a folder that can be") from error
     return library
+
+
+def opened(library: Path) -> ctypes.CDLL:
+    """Loads it. Raises BuildError (one line)."""
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        todo = "remove that file, or set OPSWAP_CACHE to a folder that code may run from"
+        raise BuildError(f"the kernels cannot be loaded: {error}; {todo}") from error
 
 
 if __name__ == "__main__":

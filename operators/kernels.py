@@ -38,9 +38,9 @@ class KernelStatus:
 def load() -> None:
     """Builds the kernels or finds an earlier build, and loads them; a second call does nothing.
 
-    When they cannot be built, one line on standard error says so, and the Python reference goes on to serve.
+    When they cannot be built or loaded, one line on standard error says so, and the Python reference goes on to serve.
     Raises NoSuchKernels when OPSWAP_ISA asks for kernels that do not exist or do not run here, and BuildError when it
-    asks for compiled ones that cannot be built.
+    asks for compiled ones that cannot be had.
     """
     from operators import build  # here, so that `python -m operators.build` finds it unimported
 
@@ -53,7 +53,8 @@ def load() -> None:
             _reason = "OPSWAP_ISA=reference"
             return
         try:
-            _open(str(build.build()), forced)
+            path = build.build()
+            _open(build.opened(path), str(path), forced)
         except build.BuildError as error:
             if forced:
                 raise build.BuildError(f"OPSWAP_ISA={forced} needs compiled kernels: {error}", error.log) from error
@@ -61,9 +62,8 @@ def load() -> None:
             print(f"opswap: SLOW: the Python reference stands in for the kernels: {error}", file=sys.stderr)
 
 
-def _open(path: str, forced: str) -> None:
+def _open(library: ctypes.CDLL, path: str, forced: str) -> None:
     global _library, _reason
-    library = ctypes.CDLL(path)
     library.opswap_isa.restype = ctypes.c_char_p
     if forced:
         _use(library, forced, f"OPSWAP_ISA={forced}")

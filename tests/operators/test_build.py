@@ -55,6 +55,14 @@ def test_without_a_compiler_the_reference_serves_loudly(tmp_path: Path) -> None:
     assert len(err) == 1 and err[0].startswith("opswap: SLOW: ") and "/nonexistent" in err[0]
 
 
+def test_a_library_that_cannot_be_loaded_is_said_and_the_reference_serves(tmp_path: Path) -> None:
+    """As on a file system that no code may run from."""
+    (tmp_path / f"kernels-{build._key(build.compiler())}.so").touch()
+    code, out, err = run(OPSWAP_CACHE=str(tmp_path))
+    assert code == 0 and out.startswith("reference|False|the kernels cannot be loaded: "), err
+    assert len(err) == 1 and "set OPSWAP_CACHE to a folder that code may run from" in err[0]
+
+
 def test_a_broken_compiler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "false")
     monkeypatch.setenv("OPSWAP_CACHE", str(tmp_path))
