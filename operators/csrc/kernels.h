@@ -53,7 +53,7 @@ typedef struct {
   int (*runs_here)(void);
   void (*gemm)(const Strip *);
   void (*quantize)(const Row *);
-  void (*gelu)(float *x, const Row *);     // GELU of x in place, then the row, which is of x, to bytes
+  void (*gelu)(float *x, const Row *); // GELU of x, which may be left in x; its row, which is of x, to bytes
   void (*norm)(const Norm *, const Row *); // then the row, which is of y or smoothed, to bytes; or null
 } Kernels;
 

@@ -28,7 +28,7 @@ static inline __m512 gelu_avx512(__m512 x) {
 // Range, for 16 rows' worth of lanes; most of it for symmetric rows, the others for asymmetric ones.
 typedef struct {
   __m512i most;
-  __m512 least, largest; // of what is no NaN: `most` says whether there is one
+  __m512 least, largest; // mean nothing where there is a NaN, which `most` tells
 } Ranges;
 
 static inline void see_avx512(Ranges *r, __mmask16 m, __m512 x, int symmetric) {
