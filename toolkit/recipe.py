@@ -85,7 +85,7 @@ class Recipe:
     graphs of other quantizers, so that they answer as they do in their own runtime, else fast.
 
     Raises UsageError for a precision, scheme, fusion or quantizer that does not exist, a keep or without that is a
-    single string, and rules for another precision than int.
+    single string, rules or 16 bits for another precision than int, and 16 bits for the scheme weight.
     """
 
     precision: str = "fp"
@@ -131,6 +131,20 @@ class Recipe:
         object.__setattr__(self, "rules", tuple(self.rules))
         if self.rules and self.precision != "int":
             raise UsageError(f"rules are for single linears of an int graph; the precision is {self.precision!r}")
+        self._require_terms()
+
+    def _require_terms(self) -> None:
+        """Raises UsageError for 16 bits where no linear would have two terms."""
+        ones: list[Recipe | Rule] = [self, *(rule for rule in self.rules if rule.precision in (None, "int"))]
+        for one in ones:
+            bits = one.activation_bits or self.activation_bits, one.weight_bits or self.weight_bits
+            what = f"the rule for {one.match!r}" if isinstance(one, Rule) else "the recipe"
+            if 16 in bits and self.precision != "int":
+                raise UsageError(f"{what} has 16 bits, which are for the precision int; got {self.precision!r}")
+            if 16 in bits and (one.scheme or self.scheme) == "weight":
+                raise UsageError(
+                    f"{what} has the scheme weight and 16 bits, two terms of 8; give it 8, or another scheme"
+                )
 
     def layer(self, name: str) -> Layer:
         """→ what the linear called `name` is to be: the first rule that fits, then keep, then the recipe's own"""

@@ -209,3 +209,8 @@ def test_the_repaired_recipe_is_a_file():
     repaired = variants().repaired(["x[1]", DOWN])
     assert parse(dump(repaired, ["F1 80"]), "r.yaml") == repaired
     assert repaired.layer("x[1]").precision == "bf16" and repaired.layer("x1").precision == "int"
+
+
+def test_a_repair_that_the_scheme_has_no_room_for_is_refused_at_once():
+    with pytest.raises(UsageError, match="has the scheme weight and 16 bits"):
+        Variants.of(captured(model()), Recipe("int", scheme="weight"), "cpu", "int16")

@@ -42,7 +42,7 @@ class Variants:
         cls, graph: fx.GraphModule, recipe: Recipe, target: str, keep_as: str, data: Batches | None = None
     ) -> "Variants":
         """graph: float, as pipeline.captured makes it. Raises UsageError when the recipe is not for int, quantizes
-        nothing, or wants data."""
+        nothing, wants data, or has a scheme that `keep_as` is not for."""
         if recipe.precision != "int":
             raise UsageError(f"what int costs was to be measured; the precision is {recipe.precision!r}; make it int")
         require_data(recipe, data)
@@ -50,6 +50,7 @@ class Variants:
         names = tuple(chosen(graph, recipe))
         if not names:
             raise UsageError("the recipe quantizes no linear of this model: there is nothing to measure; change it")
+        with_rules(recipe, keep_as, names)  # a repair that the recipe's scheme has no room for is refused now
         graph = copied(graph)
         return cls(graph, recipe, target, keep_as, names, prepare(graph, recipe, data))
 
@@ -74,9 +75,7 @@ class Variants:
 
     def repaired(self, names: Iterable[str]) -> Recipe:
         """→ the recipe with a rule in front for each of `names`, sorted"""
-        how = KEEP_AS[self.keep_as]
-        rules = tuple(Rule(exactly(name), **how) for name in sorted(names))
-        return replace(self.recipe, rules=(*rules, *self.recipe.rules))
+        return with_rules(self.recipe, self.keep_as, names)
 
     def finished(self, recipe: Recipe) -> fx.GraphModule:
         """→ the model by another recipe, on the same target: by its own modules, as a machine without its device has
@@ -91,6 +90,12 @@ def copied(graph: fx.GraphModule) -> fx.GraphModule:
     with warnings.catch_warnings():  # copying how the graph is called asks torch for something that it calls outdated
         warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
         return copy.deepcopy(graph, {id(tensor): tensor for tensor in (*graph.parameters(), *graph.buffers())})
+
+
+def with_rules(recipe: Recipe, keep_as: str, names: Iterable[str]) -> Recipe:
+    """→ the recipe with a rule in front for each of `names`, sorted, that repairs it"""
+    rules = tuple(Rule(exactly(name), **KEEP_AS[keep_as]) for name in sorted(names))
+    return replace(recipe, rules=(*rules, *recipe.rules))
 
 
 def exactly(name: str) -> str:
