@@ -16,7 +16,7 @@ from toolkit.capture import capture
 from toolkit.passes import aten
 from toolkit.pipeline import PASSES, run
 from toolkit.quantize import linears_of, quantize
-from toolkit.recipe import Recipe
+from toolkit.recipe import Recipe, Rule
 
 
 def fake_quantize(model: nn.Module, recipe: Recipe, saved: torch.dtype = torch.float32) -> fx.GraphModule:
@@ -24,16 +24,11 @@ def fake_quantize(model: nn.Module, recipe: Recipe, saved: torch.dtype = torch.f
     rounds its input and its weight as QuantizedLinear does, after rounding the weight to `saved`.
 
     Outside of autocast its linears equal the integer graph's, bit for bit. Captured in evaluation mode, it has no
-    dropout. Raises UsageError when nothing is quantized, activations aren't rounded by each row's own range, or the
-    graph can't share the parameters, CaptureError when the model can't be captured.
+    dropout. Raises UsageError when nothing is quantized, the recipe would not make these integers of the trained
+    weights (another scheme than dynamic, 16 bits, clip), or the graph can't share the parameters, CaptureError when
+    the model can't be captured.
     """
-    bits = [(one.activation_bits, one.weight_bits) for one in recipe.rules]
-    if "weight" in recipe.schemes() or any(
-        16 in pair for pair in [*bits, (recipe.activation_bits, recipe.weight_bits)]
-    ):
-        raise UsageError(
-            "training rounds activations and weights to 8 bits; the recipe has the scheme weight or 16 bits; change it"
-        )
+    _require_trainable(recipe)
     kernels.load()
     graph = capture(model)
     run(graph, (*PASSES, open_attention))
@@ -47,6 +42,23 @@ def fake_quantize(model: nn.Module, recipe: Recipe, saved: torch.dtype = torch.f
     _share_parameters(graph, model)
     graph.config = model.config  # type: ignore[assignment]  # what holds for the model holds for the graph
     return graph
+
+
+def _require_trainable(recipe: Recipe) -> None:
+    """Raises UsageError for a recipe that makes other integers than those that are trained with."""
+    ones: list[Recipe | Rule] = [recipe, *recipe.rules]
+    bits = {bits for one in ones for bits in (one.activation_bits, one.weight_bits)}
+    odd = {
+        f"the precision {recipe.precision}": recipe.precision != "int",
+        "the scheme static": "static" in recipe.schemes(),
+        "the scheme weight": "weight" in recipe.schemes(),
+        "16 bits": 16 in bits,
+        "clip": recipe.clip,
+    }
+    found = next((what for what, has in odd.items() if has), None)
+    if found:
+        wanted = "training rounds activations and weights to 8 bits, by the range of each row"
+        raise UsageError(f"{wanted}; the recipe has {found}; change it")
 
 
 class FakeQuantizedLinear(nn.Module):

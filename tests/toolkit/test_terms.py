@@ -109,7 +109,44 @@ def test_other_numbers_of_bits_are_refused(given):
         Rule("*", "fp", weight_bits=16)
 
 
-@pytest.mark.parametrize("given", [{"scheme": "weight"}, {"activation_bits": 16}], ids=str)
-def test_training_is_for_eight_bits(given):
-    with pytest.raises(UsageError, match="training rounds activations and weights to 8 bits"):
-        fake_quantize(tiny.build("bert"), Recipe("int", **given))
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"scheme": "weight"}, "scheme weight"),
+        ({"scheme": "static"}, "scheme static"),
+        ({"rules": (Rule("*.query", scheme="static"),)}, "scheme static"),
+        ({"activation_bits": 16}, "16 bits"),
+        ({"clip": True}, "clip"),
+        ({"precision": "fp8"}, "precision fp8"),
+    ],
+    ids=str,
+)
+def test_training_is_for_the_integers_of_dynamic_8_bits(given, said):
+    wanted = f"training rounds activations and weights to 8 bits, by the range of each row; the recipe has .*{said}"
+    with pytest.raises(UsageError, match=wanted):
+        fake_quantize(tiny.build("bert"), Recipe(**{"precision": "int", **given}))
+
+
+RULE = (Rule("*.query", scheme="weight"),)
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"scheme": "weight", "weight_bits": 16}, "the recipe has the scheme weight and 16 bits"),
+        ({"activation_bits": 16, "rules": RULE}, r"the rule for '\*\.query' has the scheme weight and 16 bits"),
+        ({"precision": "fp8", "weight_bits": 16}, "for the precision int; got 'fp8'"),
+        ({"precision": "fp", "activation_bits": 16}, "for the precision int; got 'fp'"),
+    ],
+    ids=["weight", "a rule", "fp8", "fp"],
+)
+def test_sixteen_bits_where_there_are_no_terms_are_refused(given, said):
+    with pytest.raises(UsageError, match=said):
+        Recipe(**{"precision": "int", **given})
+
+
+def test_a_linear_without_terms_needs_no_bits_of_its_own():
+    recipe = Recipe(
+        "int", activation_bits=16, rules=(Rule("*.query", "fp"), Rule("*.key", "int", "weight", None, 8, 8))
+    )
+    assert recipe.layer("a.key").scheme == "weight" and recipe.layer("a.query").precision == "fp"
