@@ -66,7 +66,7 @@ def attach(
     fused: dict[str, int],
 ) -> Report:
     """Makes the report from what the stages noted on the graph, and puts it there."""
-    whole = {} if recipe.precision in target.quantized else {"precision": recipe.precision}
+    whole = {} if recipe.precision in ("int", "fp8") else {"precision": recipe.precision}  # 8 bits keep float32
     kept = tuple({**entry, **whole} for _, entry in sorted(graph.meta.pop(KEPT, {}).items()))
     described: dict[str, object] = {"requested": target.name, **asdict(execution)}
     found, equalized = graph.meta.pop(CALIBRATED, None), graph.meta.pop(EQUALIZED, {})

@@ -91,7 +91,8 @@ def test_graphs_in_fp8(name: str) -> None:
     assert_sqnr(found[mask], expected[mask], 15)
     report = report_of(graph)
     assert report.swapped == sum(isinstance(module, GaudiLinear) for module in graph.modules()) > 0
-    assert [(kept["name"], kept["why"]) for kept in report.kept] == [("qa_outputs", "the recipe keeps 'qa_outputs'")]
+    why = "the recipe keeps 'qa_outputs'"
+    assert report.kept == ({"name": "qa_outputs", "precision": "fp", "why": why},)
     assert report.target["executed"] == "hpu-emulated" and report.target["native"] is False
     assert "emulated on the CPU" in str(report.target["reason"])
 
