@@ -1,19 +1,22 @@
 """Linears that somebody else quantized, put into the graph of the float model that they were part of."""
 
+from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 from torch import fx, nn
 
 from targets._weight import WeightLinear
 from toolkit import checkpoint
 from toolkit.pipeline import captured
-from toolkit.quantize import keep_float, linears_of
+from toolkit.quantize import WEIGHT, keep_float, linears_of
 from toolkit.recipe import Recipe
 
 
 def adopted(model: nn.Module, layers: Mapping[str, nn.Module]) -> fx.GraphModule:
     """model: float; layers: quantized ones by the names of its linears, made elsewhere → what checkpoint.load would
-    give of such a model. Raises CheckpointError where a layer has no place in the model's graph."""
+    give of such a model, its scheme that of most of the layers. Raises CheckpointError where a layer has no place in
+    the model's graph."""
     graph = captured(model)
     linears = linears_of(graph)
     for name, layer in layers.items():
@@ -25,5 +28,11 @@ def adopted(model: nn.Module, layers: Mapping[str, nn.Module]) -> fx.GraphModule
             )
         graph.set_submodule(name, layer.eval())
     keep_float(graph, "the checkpoint keeps it in float")
-    scheme = "weight" if all(isinstance(layer, WeightLinear) for layer in layers.values()) else "dynamic"
+    scheme, _ = Counter(_scheme(layer) for layer in layers.values()).most_common(1)[0]
     return checkpoint.adopt(graph, Recipe(precision="int", scheme=scheme), model.config)
+
+
+def _scheme(layer: Any) -> str:
+    if isinstance(layer, WeightLinear):
+        return WEIGHT
+    return "dynamic" if layer.activation.scale is None else "static"
