@@ -31,13 +31,13 @@ def beside(place: Path) -> Iterator[Path]:
 
 def data_name(place: Path, digest: str) -> str:
     """→ the name of the weights' file beside `place`; other weights have another name, so that the two files need not
-    change in one step"""
-    return f"{place.stem}-{digest[:12]}.data"
+    change in one step. It has all of the file's name: model.pt2 must not take model.onnx's weights for its own"""
+    return f"{place.name}-{digest[:12]}.data"
 
 
 def _move(new: Path, place: Path) -> None:
     """First the weights, which nothing reads yet, then the file that names them; at last the weights of the old one."""
-    ours = re.compile(re.escape(place.stem) + r"-[0-9a-f]{12}\.data")
+    ours = re.compile(re.escape(place.name) + r"-[0-9a-f]{12}\.data")
     before = {path.name for path in place.parent.iterdir() if ours.fullmatch(path.name)}
     written = sorted(new.iterdir(), key=lambda path: path.name == place.name)
     for path in written:
