@@ -185,6 +185,22 @@ def test_weights_beside_the_file_come_and_go_with_it(tmp_path: Path) -> None:
     assert place.stat().st_size < exported("bert", STATIC)[0].stat().st_size
 
 
+def test_another_kind_of_file_leaves_the_weights_beside_alone(tmp_path: Path) -> None:
+    with beside(tmp_path / "model.onnx") as new:
+        onnx_file.write(checkpoint.copied(graph_of("bert", STATIC)), new, {}, largest=0)
+    there = {path.name for path in tmp_path.iterdir()}
+    with beside(tmp_path / "model.pt2") as new:
+        new.write_text("another model, or the same")
+    assert {path.name for path in tmp_path.iterdir()} == {*there, "model.pt2"}
+
+
+def test_weights_in_8_bits_alone_are_counted_in_pt2(tmp_path: Path) -> None:
+    graph = graph_of("bert", Recipe("int", scheme="weight"))
+    assert pt2.write(checkpoint.copied(graph), tmp_path / "bert.pt2", {}) == 12
+    program = torch.export.load(tmp_path / "bert.pt2")
+    assert sum(value.dtype == torch.int8 for value in program.state_dict.values()) == 12
+
+
 def test_what_goes_wrong_leaves_what_stood_there(tmp_path: Path) -> None:
     place = tmp_path / "model.onnx"
     place.write_text("old")

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from targets._bf16 import Bf16Linear
 from targets._linear import Activation, QuantizedLinear
+from targets._weight import WeightLinear
 from targets._whole import Whole
 from toolkit.capture import from_export
 from toolkit.export.errors import ExportError
@@ -119,6 +120,7 @@ def write(graph: fx.GraphModule, path: Path, about: Mapping[str, str]) -> int:
     about: what the file is to say about itself, one extra file each. Raises ExportError.
     """
     linears = split_linears(graph, _quantizer, QdqLinear)
+    linears += sum(isinstance(module, WeightLinear) for module in graph.modules())  # they stay as they are
     swap_bf16(graph, Apart)
     program, _ = program_of(graph)
     try:
@@ -129,7 +131,8 @@ def write(graph: fx.GraphModule, path: Path, about: Mapping[str, str]) -> int:
 
 
 def read(path: Path) -> fx.GraphModule:
-    """→ the graph in such a file, called as the model was; `transform` takes it too"""
+    """→ the graph in such a file, called as the model was; `transform` takes it too. PyTorch reads parts of it by
+    pickle, which runs what it is told to: only for files that you made, or whose maker you trust."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of PyTorch about itself
         program: Any = torch.export.load(io.BytesIO(path.read_bytes()))
