@@ -9,6 +9,7 @@ from models.question_answering.examples import read_text
 from toolkit import Recipe
 from toolkit.calibrate import require_data
 from toolkit.elsewhere import require_possible
+from toolkit.quantizers import NATIVE
 from toolkit.recipe_file import parse
 
 # how a model in 8 bits comes about: all but --precision, --scheme and --recipe
@@ -41,6 +42,10 @@ def require_sense(options: Options, recipe: Recipe) -> None:
     that would change nothing."""
     require_data(recipe, options.calibration)
     require_possible(recipe, None if options.autotune is None else lambda graph: 0.0)
+    if recipe.quantizer != NATIVE:
+        _refuse(options, ("ranges", "percentile"), f"is for the native quantizer, not {recipe.quantizer}")
+        if not recipe.is_static():
+            _refuse(options, ("calibration", "samples"), f"is for --scheme static with --quantizer {recipe.quantizer}")
     if recipe.precision != "int":
         _refuse(options, HOW_INT, f"is for --precision int, not {recipe.precision}")
     if options.calibration is None:

@@ -42,6 +42,12 @@ def require_possible(recipe: Recipe, accuracy: Accuracy | None) -> None:
     if recipe.scheme == "weight" or 16 in (recipe.activation_bits, recipe.weight_bits):
         wanted = f"quantizer {name} takes the schemes dynamic and static, 8 bits"
         raise UsageError(f"{wanted}; got {recipe.scheme}, {recipe.activation_bits} and {recipe.weight_bits}; change it")
+    asked = {"symmetric": recipe.symmetric, "clip": recipe.clip, "ranges": recipe.ranges != Recipe.ranges}
+    asked["percentile"] = recipe.percentile != Recipe.percentile
+    odd = next((setting for setting, chosen in asked.items() if chosen), None)
+    if odd:
+        got = f"{odd} {getattr(recipe, odd)!r}"
+        raise UsageError(f"quantizer {name} goes by settings of its own; got {got}; leave that out")
     for rule in recipe.rules:
         how = (rule.scheme, rule.symmetric, rule.activation_bits, rule.weight_bits)
         if rule.precision == "bf16" or any(value is not None for value in how):

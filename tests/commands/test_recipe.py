@@ -102,3 +102,18 @@ def test_dynamic_with_calibration_names_its_file(cli, tmp_path) -> None:
     path.write_text("The mill stands on the river Test.\n")
     given = ("--target", "customcpu", "--precision", "int", "--calibration", str(path), "--json")
     assert cli(*given, *PASSAGE).json["calibration"] == {"file": "lines.txt", "samples": 1}
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (("--scheme", "static", "--calibration", "x.json", "--ranges", "percentile"), "--ranges is for the native"),
+        (("--scheme", "static", "--calibration", "x.json", "--ranges", "mse"), "got ranges 'mse'"),
+        (("--calibration", "x.json"), "--calibration is for --scheme static with --quantizer torchao"),
+    ],
+    ids=["ranges", "other ranges", "calibration of dynamic"],
+)
+def test_what_another_quantizer_does_not_go_by_is_refused(cli, no_model, monkeypatch, given, said) -> None:
+    monkeypatch.setattr("toolkit.quantizers.version", lambda package: "1")
+    result = cli("--precision", "int", "--quantizer", "torchao", *given, *PASSAGE)
+    assert result.code == 2 and said in result.err, result.err

@@ -82,3 +82,12 @@ def test_a_weight_that_is_not_finite_is_named():
         model.bert.encoder.layer[1].output.dense.weight[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"bert\.encoder\.layer\.1\.output\.dense.*finite"):
         transform(model, Recipe("int"))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"symmetric": True}, {"clip": True}, {"ranges": "mse"}, {"percentile": 99.99}], ids=str
+)
+def test_another_quantizer_has_settings_of_its_own(setting, monkeypatch):
+    monkeypatch.setattr("toolkit.quantizers.version", lambda package: "1")
+    with pytest.raises(UsageError, match=f"goes by settings of its own; got {next(iter(setting))} "):
+        transform(tiny.build("bert"), Recipe("int", quantizer="torchao", **setting))
