@@ -12,12 +12,16 @@ from transformers import AutoModelForQuestionAnswering
 from benchmarks.inputs import random_batch
 from models import load
 from targets._linear import Activation
+from targets._whole import QuantizeWhole, Whole
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
 from toolkit import CheckpointError, Recipe, UsageError, checkpoint, report_of, transform
 from toolkit.adopt import adopted
-from toolkit.pipeline import quantized
+from toolkit.checkpoint.layers import kind_of
+from toolkit.checkpoint.saving import _each_once
+from toolkit.pipeline import lowered, quantized
 from toolkit.recipe import Rule
+from toolkit.report import QUANTIZER
 
 INT = Recipe(precision="int", symmetric=True)
 
@@ -89,6 +93,35 @@ def test_a_folder_that_others_made_becomes_the_same_graph(saved: Path) -> None:
     for target in ("cpu", "customcpu", "aie"):
         again = transform(adopted(model, found.layers), target=target)(**batch).start_logits
         assert_equal_bits(again, transform(tiny.build("bert"), INT, target)(**batch).start_logits, target)
+
+
+def test_a_folder_of_static_layers_is_called_static(tmp_path: Path) -> None:
+    model, recipe = tiny.build("bert"), Recipe("int", scheme="static", smooth=False)
+    graph = quantized(model, recipe, [tiny.inputs(model, batch=3, sequence=17)])
+    checkpoint.save(graph, model, recipe, tmp_path / "saved")
+    again = transform(adopted(model, checkpoint.read(_foreign(tmp_path / "saved")).layers))
+    assert report_of(again).scheme == "static"
+    batch = tiny.inputs(model, batch=2, sequence=7)
+    assert_equal_bits(again(**batch).start_logits, lowered(graph, recipe, "cpu")(**batch).start_logits)
+
+
+def test_the_report_of_a_loaded_graph_names_the_quantizers_version(tmp_path: Path) -> None:
+    model = tiny.build("bert")
+    graph = quantized(model, INT)
+    graph.meta[QUANTIZER] = "somebody 1.2"
+    checkpoint.save(graph, model, INT, tmp_path / "saved")
+    assert report_of(transform(checkpoint.load(tmp_path / "saved"))).quantizer == "somebody 1.2"
+
+
+def test_two_views_of_one_memory_are_two_tensors() -> None:
+    square = torch.arange(9.0).view(3, 3)
+    kept, same = _each_once({"a": square, "b": square.t(), "c": square})
+    assert kept.keys() == {"a", "b"} and same == {"c": "a"}
+
+
+def test_a_range_of_a_whole_tensor_is_no_part_of_a_checkpoint() -> None:
+    with pytest.raises(CheckpointError, match="range of the whole tensor.*: give the scheme static"):
+        kind_of("a", QuantizeWhole(Whole(True, 1, 255, 1e-6)))
 
 
 SCHEMES = {
@@ -216,6 +249,8 @@ DAMAGES = {
     "a namespace of its own": (lambda place: _edit(place, _call("builtins.eval.default")), "does not have"),
     "another version": (lambda place: _edit(place, lambda d: d.update(version=99)), "version 99"),
     "an unknown recipe": (lambda place: _edit(place, lambda d: d.update(recipe="new: 1")), "'new'"),
+    "nothing noted": (lambda place: _edit(place, lambda d: d.pop("noted")), "damaged"),
+    "no config": (lambda place: (place / "config.json").unlink(), "damaged"),
     "no nodes": (lambda place: _edit(place, lambda d: d.pop("nodes")), "damaged"),
     "cut graph": (lambda place: (place / "opswap.json").write_bytes(b'{"version": 1'), "damaged"),
     "cut weights": (

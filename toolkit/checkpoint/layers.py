@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from targets._bf16 import Bf16Linear
+from targets._fused import RowsLinear
 from targets._linear import MIDDLE, Activation, QuantizedLinear
 from targets._weight import WeightLinear
+from targets._whole import QuantizeWhole
 from toolkit.checkpoint.errors import CheckpointError
 
 Tensors = dict[str, Tensor]
@@ -27,6 +29,11 @@ def kind_of(name: str, layer: nn.Module) -> dict[str, Any]:
         return {"kind": BF16}
     if type(layer) is nn.Linear:
         return {"kind": FLOAT}
+    if type(layer) in (RowsLinear, QuantizeWhole):
+        raise CheckpointError(
+            f"{name} rounds by the range of the whole tensor, as other quantizers' dynamic graphs do, which no "
+            "checkpoint holds: give the scheme static"
+        )
     raise CheckpointError(
         f"the layer {name} is a {type(layer).__name__}, which no checkpoint holds: save before lowering"
     )

@@ -57,6 +57,8 @@ def load(place: Path) -> fx.GraphModule:
         recipe = _recipe(document["recipe"])
         inputs = document["inputs"]
         guard(graph, Inputs(tuple(inputs["names"]), tuple(inputs["ignored"]), inputs["longest"]))
+        graph.meta.update({name: value for name, value in document["noted"].items() if value is not None})
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
     except (
         OSError,
         KeyError,
@@ -71,8 +73,7 @@ def load(place: Path) -> fx.GraphModule:
             raise
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(f"the checkpoint {place} is damaged ({why}): copy the folder again") from error
-    graph.meta.update({name: value for name, value in document["noted"].items() if value is not None})
-    return adopt(graph, recipe, AutoConfig.from_pretrained(place, trust_remote_code=False))
+    return adopt(graph, recipe, config)
 
 
 def adopt(graph: fx.GraphModule, recipe: Recipe, config: Any) -> fx.GraphModule:

@@ -15,10 +15,10 @@ from toolkit.checkpoint.errors import CheckpointError
 from toolkit.inputs import KEY as INPUTS
 from toolkit.recipe import Recipe
 from toolkit.recipe_file import dump
-from toolkit.report import CALIBRATED, ELSEWHERE, EQUALIZED, KEPT, TERMS
+from toolkit.report import CALIBRATED, ELSEWHERE, EQUALIZED, KEPT, QUANTIZER, TERMS
 
 VERSION = 1
-NOTED = (KEPT, CALIBRATED, EQUALIZED, TERMS, ELSEWHERE)  # in the graph's meta, for the report
+NOTED = (KEPT, CALIBRATED, EQUALIZED, TERMS, ELSEWHERE, QUANTIZER)  # in the graph's meta, for the report
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 GRAPH, OWN = "opswap.json", "opswap.safetensors"  # the graph, and the tensors that only it has
 SMOOTHING = "smooth_"  # how toolkit.equalize.smooth begins the names of what it adds
@@ -117,7 +117,7 @@ def _each_once(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str,
     first: dict[Any, str] = {}
     same = {}
     for name, value in tensors.items():
-        key = (value.data_ptr(), value.shape, value.dtype) if value.numel() else name
+        key = (value.data_ptr(), value.shape, value.stride(), value.dtype) if value.numel() else name
         if first.setdefault(key, name) != name:
             same[name] = first[key]
     return {name: value for name, value in tensors.items() if name not in same}, same
