@@ -139,6 +139,24 @@ def test_no_batch_is_refused():
     graph = captured(tiny.build("bert"))
     with pytest.raises(UsageError, match="no batch"):
         observe(graph, [], chosen(graph, INT))
+    padding = tiny.inputs(tiny.build("bert"), 2, 5)
+    padding["attention_mask"].zero_()
+    with pytest.raises(UsageError, match="at least one batch with real tokens"):
+        observe(graph, [padding], chosen(graph, INT))
+
+
+def test_data_that_can_be_read_only_once_is_said_to_be():
+    model, batches = planted("bert")
+    with pytest.raises(UsageError, match="iterable more than once; got an iterator"):
+        transform(model, INT, data=iter(batches))
+
+
+def test_a_weight_of_two_terms_is_not_counted_as_rounded_anew():
+    model, batches = planted("bert")
+    recipe = Recipe(precision="int", smooth=False, clip=True, rules=(Rule("*.query", weight_bits=16),))
+    assert report_of(transform(model, recipe, data=batches)).equalized == {
+        "clip": 10, "compensate": 10, "correct_bias": 12,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["all alike", "by the size of the inputs"])

@@ -31,7 +31,8 @@ class Calibration:
 
 
 def require_data(recipe: Recipe, data: object) -> None:
-    """Raises UsageError where the scheme is static and there is no data, or it is not of the recipe's precision."""
+    """Raises UsageError where the scheme is static and there is no data, or it is not of the recipe's precision, and
+    for data that can be iterated only once."""
     if recipe.precision != "int" and recipe.scheme != "dynamic":
         wanted = f"the scheme {recipe.scheme} is for the precision int"
         raise UsageError(f"{wanted}; got {recipe.precision}; leave it at dynamic")
@@ -40,6 +41,8 @@ def require_data(recipe: Recipe, data: object) -> None:
             "the scheme static wants data to calibrate with; got none; "
             "give --calibration FILE (transform: data=), a SQuAD file or one passage a line"
         )
+    if isinstance(data, Iterator):
+        raise UsageError("calibration data must be iterable more than once; got an iterator; pass a list")
 
 
 def calibrate(
@@ -55,8 +58,7 @@ def calibrate(
     from there, and a finished one is not run again. progress is told the batches done, after each. Raises UsageError
     for no data or data that can be iterated only once, NotFinite for activations that are not finite.
     """
-    if isinstance(data, Iterator):
-        raise UsageError("calibration data must be iterable more than once; got an iterator; pass a list")
+    require_data(recipe, data)
     layers = {name: recipe.layer(name) for name in linears_of(graph)}
     groups = readers(graph, [name for name, layer in layers.items() if (layer.precision, layer.scheme) == STATIC])
     state = _seen(graph, [group[0] for group in groups], data, folder, progress)
@@ -77,7 +79,7 @@ def _seen(
     graph: fx.GraphModule, names: list[str], data: Batches, folder: Path | None, progress: Progress | None
 ) -> State:
     """→ the histograms of all the data, those of an earlier run gone on with"""
-    key = key_of(graph, names, data)
+    key = key_of(graph, names, data) if folder else ""
     path = folder / f"calibration-{key}.safetensors" if folder else None
     state = load(path, key, names)
     saved = state.batches

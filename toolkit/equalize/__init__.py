@@ -71,10 +71,11 @@ def refine(graph: fx.GraphModule, equalized: Equalized, recipe: Recipe) -> dict[
             module.weight_sum = weight_sum(module.weight)
         if recipe.correct_bias and name in equalized.moments:
             _correct(module, equalized.linears[name], equalized.moments[name], how)
-    applied = dict(equalized.applied)
-    for step, needs in (("clip", False), ("compensate", True), ("correct_bias", True)):
+    applied, seen = dict(equalized.applied), equalized.moments
+    anew = [name for name in found if recipe.layer(name).weight_bits == 8]
+    for step, done in (("clip", anew), ("compensate", anew), ("correct_bias", found)):
         if getattr(recipe, step):
-            applied[step] = NO_DATA if needs and not equalized.moments else len(found)
+            applied[step] = NO_DATA if step != "clip" and not seen else len(done)
     return applied
 
 

@@ -32,6 +32,8 @@ class Moments:
 
     def add(self, x: Tensor, square: bool, generator: torch.Generator) -> None:
         """x float32 [T, K]"""
+        if not len(x):
+            return
         self.count += len(x)
         self.low, self.high = torch.minimum(self.low, x.amin(0)), torch.maximum(self.high, x.amax(0))
         self.total = self.total + x.sum(0, dtype=torch.float64)
@@ -65,7 +67,7 @@ def observe(
     """Runs the batches through `graph`. → what each of the linears `names` reads, over all of its calls
 
     Tokens that the attention mask hides are left out. Linears that read one node share one Moments. Raises UsageError
-    when there is no batch in `data`, NotFinite where a linear reads NaN or infinity.
+    when `data` has no batch with a real token, NotFinite where a linear reads NaN or infinity.
     """
     reads: dict[str, tuple[fx.Node, ...]] = {}
     for node in graph.graph.find_nodes(op="call_module"):
@@ -79,6 +81,8 @@ def observe(
         watcher.see(batch)
     if empty:
         raise UsageError("calibration data holds no batch; give at least one question")
+    if not all(seen.count for seen in moments.values()):
+        raise UsageError("calibration wants at least one batch with real tokens; got none; give other data")
     return {name: moments[nodes] for name, nodes in reads.items()}
 
 
