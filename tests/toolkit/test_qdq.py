@@ -154,7 +154,14 @@ def another_range(x: Tensor) -> Tensor:
     return q.dequantize_per_tensor.tensor(levels, scale, zero, 0, 255, U8)
 
 
+def fewer_levels(x: Tensor) -> Tensor:
+    scale, zero = q.choose_qparams_per_token_asymmetric(x, S8)
+    levels = q.quantize_per_token(x, scale, zero, -127, 127, S8)
+    return q.dequantize_per_token(levels, scale, zero, -127, 127, S8, torch.float32)
+
+
 REFUSED = {
+    "per token, a level less": (fewer_levels, by_channel, "other levels than those of a signed byte"),
     "weight with zero points": (static(9, 0, 255, U8), with_zero_points, "zero points"),
     "weight by input": (lambda x: static(9, 0, 255, U8)(x), by_input, "axis 1"),
     "weight only": (lambda x: x, by_channel, "not quantized right before it"),

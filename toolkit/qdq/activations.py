@@ -50,9 +50,11 @@ def read_input(gm: fx.GraphModule, node: Any) -> Input:
 
 def _per_token(given: dict[str, Any]) -> Read:
     chosen, scale, zero = _chosen(given, "scales", "zero_points", CHOOSE_TOKEN)
-    if (scale, zero) != (0, 1) or given["dtype"] != torch.int8 or (given["quant_min"], given["quant_max"])[1] != 127:
+    symmetric = CHOOSE_TOKEN[operator_of(chosen)]  # then no level is below -127
+    levels = given["quant_max"] == 127 and given["quant_min"] in ((-128, -127) if symmetric else (-128,))
+    if (scale, zero) != (0, 1) or given["dtype"] != torch.int8 or not levels:
         raise Unreadable("its input is quantized per token to other levels than those of a signed byte")
-    return Activation(CHOOSE_TOKEN[operator_of(chosen)]), None
+    return Activation(symmetric), None
 
 
 def _per_tensor(gm: fx.GraphModule, given: dict[str, Any]) -> Read:
