@@ -13,6 +13,7 @@ from toolkit.recipe import Layer, Recipe
 from toolkit.report import TERMS
 
 WIDE = 16
+REST = "_rest_of_activations"  # in the name of a term that reads what rounding left of the input
 
 
 def add_terms(graph: fx.GraphModule, recipe: Recipe, weights: Mapping[str, Tensor]) -> int:
@@ -34,7 +35,7 @@ def _expand(graph: fx.GraphModule, name: str, how: Layer, weight: Tensor) -> Non
     names: dict[str, str] = {}
     if how.activation_bits == WIDE:
         rest = QuantizedLinear(linear.weight, linear.scale, None, Activation(symmetric=True))
-        names["activations"] = add_module(graph, f"{name}_rest_of_activations", rest)
+        names["activations"] = add_module(graph, f"{name}{REST}", rest)
     if how.weight_bits == WIDE:
         q, scale = quantize_weight(weight - linear.weight.float() * linear.scale[:, None])
         names["weights"] = add_module(

@@ -214,3 +214,11 @@ def test_the_repaired_recipe_is_a_file():
 def test_a_repair_that_the_scheme_has_no_room_for_is_refused_at_once():
     with pytest.raises(UsageError, match="has the scheme weight and 16 bits"):
         Variants.of(captured(model()), Recipe("int", scheme="weight"), "cpu", "int16")
+
+
+@pytest.mark.parametrize("target", ["cpu", "customcpu"])
+def test_a_linears_own_error_is_that_of_all_its_terms(target):
+    name = "bert.encoder.layer.1.intermediate.dense"
+    rules = (Rule(name, activation_bits=16, weight_bits=16),)
+    wide, narrow = (own_outputs(variants(target, rules=given), batches())[0][name] for given in (rules, ()))
+    assert wide.sqnr_db > narrow.sqnr_db + 30

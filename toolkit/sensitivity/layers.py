@@ -9,8 +9,10 @@ from torch import Tensor, fx, nn
 
 from toolkit.fuse import NAMES
 from toolkit.quantize import linears_of
+from toolkit.report import report_of
 from toolkit.sensitivity.fidelity import Fidelity, at_real, real_outputs
 from toolkit.sensitivity.variants import Variants
+from toolkit.terms import REST
 
 Batch = dict[str, Tensor]
 
@@ -69,7 +71,7 @@ def own_outputs(variants: Variants, batches: Sequence[Batch]) -> tuple[dict[str,
             x = at_real(args[0], mask)
             work[name] += x.numel() * y.shape[-1]
             if name in found:
-                found[name].add(at_real(y, mask), quantized.get_submodule(name)(x))
+                found[name].add(at_real(y, mask), _output(quantized, name, x))
 
         return hook
 
@@ -82,6 +84,16 @@ def own_outputs(variants: Variants, batches: Sequence[Batch]) -> tuple[dict[str,
         for handle in handles:
             handle.remove()
     return found, work
+
+
+def _output(graph: fx.GraphModule, name: str, x: Tensor) -> Tensor:
+    """→ what the quantized linear `name` of a lowered graph and its second terms, if it has any, make of x"""
+    linear: Any = graph.get_submodule(name)
+    y = linear(x)
+    for term in report_of(graph).terms.get(name, ()):
+        rest = torch.ops.opswap.rounding_error(x, *linear.levels) if REST in term else x
+        y = y + graph.get_submodule(term)(rest)
+    return y
 
 
 def unfused(variants: Variants) -> fx.GraphModule:
