@@ -17,6 +17,7 @@ from models import InputError, load
 from targets.base import Execution, Target, UsageError
 from toolkit import Recipe, checkpoint
 from toolkit.pipeline import quantized
+from toolkit.quantizers import NATIVE
 from toolkit.report import attach, extra_terms
 
 NOTHING = Execution("nothing", False, "", "")  # ran: see not_run
@@ -36,6 +37,10 @@ def command(options: Options, output: Path) -> None:
     recipe = recipe_of(replace(options, precision="int"))
     target = for_target(options.target, recipe)
     require_sense(options, recipe)
+    if recipe.quantizer != NATIVE and not recipe.is_static():
+        name = recipe.quantizer
+        raise click.UsageError(f"{name}'s dynamic ranges are of whole tensors, which no checkpoint holds: "
+                               "give --scheme static")  # fmt: skip
     checkpoint.require_free(output)
     questions = read_questions(options)
     use_threads(options)

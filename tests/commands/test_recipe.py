@@ -117,3 +117,9 @@ def test_what_another_quantizer_does_not_go_by_is_refused(cli, no_model, monkeyp
     monkeypatch.setattr("toolkit.quantizers.version", lambda package: "1")
     result = cli("--precision", "int", "--quantizer", "torchao", *given, *PASSAGE)
     assert result.code == 2 and said in result.err, result.err
+
+
+def test_no_checkpoint_of_another_quantizers_dynamic_ranges(cli, no_model, monkeypatch) -> None:
+    monkeypatch.setattr("toolkit.quantizers.version", lambda package: "1")
+    result = cli("--quantizer", "torchao", *COMMANDS["quantize"])
+    assert result.code == 2 and "give --scheme static" in result.err, result.err
