@@ -10,6 +10,7 @@ from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from targets.base import UsageError
 from toolkit.inputs import Inputs, example, guard, inputs_of
+from toolkit.share import aliases
 
 
 class CaptureError(RuntimeError):
@@ -45,7 +46,7 @@ def capture(model: nn.Module, dtype: torch.dtype = torch.float32) -> fx.GraphMod
 
 
 def from_export(graph: fx.GraphModule) -> fx.GraphModule:
-    """graph: exported by torch.export, with whatever was done to it since → a copy of it over the same weights, called
+    """graph: exported by torch.export, with whatever was done to it since → a copy of it over the same memory, called
     by the names of its inputs, int64 [batch, sequence] each
 
     Raises UsageError when it has no input input_ids.
@@ -53,8 +54,7 @@ def from_export(graph: fx.GraphModule) -> fx.GraphModule:
     names = tuple(str(node.target) for node in graph.graph.find_nodes(op="placeholder"))
     if "input_ids" not in names:
         raise UsageError(f"a graph with the input input_ids was wanted; its inputs are {', '.join(names) or 'none'}")
-    memo = {id(tensor): tensor for tensor in (*graph.parameters(), *graph.buffers())}
-    adopted = fx.GraphModule(copy.deepcopy(graph, memo), copy.deepcopy(graph.graph), class_name="GraphModule")
+    adopted = fx.GraphModule(copy.deepcopy(graph, aliases(graph)), copy.deepcopy(graph.graph), class_name="GraphModule")
     guard(adopted, Inputs(names, (), None))
     return adopted.eval()
 

@@ -89,11 +89,12 @@ def own_outputs(variants: Variants, batches: Sequence[Batch]) -> tuple[dict[str,
 def _output(graph: fx.GraphModule, name: str, x: Tensor) -> Tensor:
     """→ what the quantized linear `name` of a lowered graph and its second terms, if it has any, make of x"""
     linear: Any = graph.get_submodule(name)
+    home, x = x.device, x.to(linear.scale.device)
     y = linear(x)
     for term in report_of(graph).terms.get(name, ()):
         rest = torch.ops.opswap.rounding_error(x, *linear.levels) if REST in term else x
         y = y + graph.get_submodule(term)(rest)
-    return y
+    return y.to(home)
 
 
 def unfused(variants: Variants) -> fx.GraphModule:

@@ -15,6 +15,7 @@ from toolkit.integers import Prepared, prepare, round_all
 from toolkit.pipeline import lowered
 from toolkit.quantize import chosen, linears_of
 from toolkit.recipe import Recipe, Rule
+from toolkit.share import aliases
 
 # a repaired linear: in float, or in 8 bits with two terms for its activations, or for its weights as well
 KEEP_AS: dict[str, dict[str, Any]] = {
@@ -86,10 +87,10 @@ class Variants:
 
 
 def copied(graph: fx.GraphModule) -> fx.GraphModule:
-    """→ a copy over the same weights"""
+    """→ a copy over the same memory, that a target may move to its device"""
     with warnings.catch_warnings():  # copying how the graph is called asks torch for something that it calls outdated
         warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
-        return copy.deepcopy(graph, {id(tensor): tensor for tensor in (*graph.parameters(), *graph.buffers())})
+        return copy.deepcopy(graph, aliases(graph))
 
 
 def with_rules(recipe: Recipe, keep_as: str, names: Iterable[str]) -> Recipe:
