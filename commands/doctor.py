@@ -63,6 +63,7 @@ def command(options: Options) -> None:
 
 def not_run(name: str) -> dict[str, Any]:
     """→ "target" in the JSON of a command that runs nothing on it: "executed" is null, "native" what it would be"""
+    kernels.load()  # before that the status says what the Python reference is called
     found = targets.diagnose(name)
     ran = {"requested": name, "executed": None, "device": cpu_name(), "isa": kernels.status().isa}
     return {**ran, "native": found["native"], "reason": found["reason"]}

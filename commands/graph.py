@@ -70,7 +70,7 @@ def _begin(
     options: Options, loaded: tuple[Any, Any] | None, task: Task
 ) -> tuple[Any, PreTrainedTokenizerFast, Recipe, list[Example] | None]:
     """→ the model, float or quantized, its tokenizer, the recipe for it, and the questions of --autotune; raises what
-    is wrong with the options before the model is loaded"""
+    is wrong with the options, before a float model is loaded"""
     # a quantized model has decided the precision itself
     wanted = None if loaded is None and is_quantized(options.model) else recipe_of(options)
     if wanted is not None:
@@ -80,7 +80,9 @@ def _begin(
     use_threads(options)
     keep_freed_memory()
     model, tokenizer = loaded or load_any(options.model, task)
-    return model, tokenizer, saved_recipe(options, model) or wanted or recipe_of(options), questions
+    recipe = saved_recipe(options, model) or wanted or recipe_of(options)
+    require_device(options, recipe.precision)
+    return model, tokenizer, recipe, questions
 
 
 def fit(

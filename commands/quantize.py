@@ -30,7 +30,7 @@ NOTHING = Execution("nothing", False, "", "")  # ran: see not_run
 def command(options: Options, output: Path) -> None:
     """Save the model in 8 bits: int8 weights and scales, in the layout of compressed-tensors (int-quantized).
 
-    Every command loads the folder with --model, on every target, without the float weights.
+    Commands that run a model load the folder with --model, on every target that has int, without the float weights.
     """
     if "precision" in options.given and options.precision != "int":
         raise click.UsageError(f"quantize saves --precision int, not {options.precision}: leave --precision out")

@@ -26,6 +26,7 @@ def test_a_saved_model_answers_as_the_one_that_it_came_from(cli: Cli, tiny: str,
     target = made.json["target"]
     assert target.keys() == {"requested", "executed", "native", "device", "isa", "reason"}
     assert (target["requested"], target["executed"]) == ("cpu", None)  # it is saved, nothing ran
+    assert target == cli("--json", "doctor").json["target"]
     assert made.json["bytes"] == sum(path.stat().st_size for path in output.iterdir())
     arguments = ("eval", "--data", SAMPLE, "--limit", "6")
     for target in ("cpu", "customcpu"):
@@ -46,6 +47,8 @@ def test_what_contradicts_a_saved_model_is_said(cli: Cli, tiny: str, tmp_path: P
     for name, value in (("quantizer", "inc"), ("calibration", SAMPLE), ("recipe", "none.yaml"), ("ranges", "mse")):
         given = cli("--model", output, f"--{name}", value, *ask)
         assert given.code == 2 and f"leave --{name} out" in given.err, given.err
+    elsewhere = cli("--model", output, "--target", "customcpu", "--device", "cpu", *ask)
+    assert elsewhere.code == 2 and "--device is where --target cpu computes" in elsewhere.err
     again = cli("--model", output, "quantize", "--output", str(tmp_path / "again"))
     again.fails_in_one_line(1, "is quantized", "float weights")
 
