@@ -13,13 +13,16 @@ def write(path: Path, text: str) -> None:
 
 
 def in_place(path: Path, make: Callable[[Path], object]) -> None:
-    """`make` writes a file beside `path`, of the same ending, which then takes its place; the folder is made if need
-    be. Raises InputError where that can't be."""
+    """`make` writes a file beside `path`, of the same ending, which then takes its place, with the rights that any new
+    file gets; the folder is made if need be. Raises InputError where that can't be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{os.getpid()}-{path.name}")
         try:
+            beside.touch()
+            mode = beside.stat().st_mode
             make(beside)
+            beside.chmod(mode)  # safetensors' files are the owner's alone
             os.replace(beside, path)
         finally:
             beside.unlink(missing_ok=True)

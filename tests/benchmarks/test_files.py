@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from benchmarks.files import in_place, require_places, write
 from models.errors import InputError
@@ -14,6 +16,12 @@ def test_a_file_is_written_with_its_folder_and_nothing_is_left_beside_it(tmp_pat
     assert list(path.parent.iterdir()) == []
     write(path, "é")
     assert path.read_bytes() == "é".encode() and list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_has_the_rights_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    in_place(tmp_path / "made", lambda beside: save_file({"a": torch.zeros(1)}, beside))
+    assert (tmp_path / "made").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_what_fails_on_the_way_leaves_the_old_file(tmp_path: Path) -> None:

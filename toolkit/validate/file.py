@@ -28,7 +28,10 @@ def save(measured: Measured, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{os.getpid()}-{path.name}")
     try:
+        beside.touch()
+        mode = beside.stat().st_mode
         save_file({name: value.contiguous() for name, value in measured.outputs.items()}, beside, metadata)
+        beside.chmod(mode)  # save_file's files are the owner's alone, and this one is for other machines
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
