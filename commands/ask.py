@@ -12,7 +12,7 @@ from commands.common import Options, out, print_json, print_passage
 from commands.graph import Ready, prepare
 from commands.prompt import converse
 from commands.story import QUESTIONS, STORY
-from commands.texts import window_options
+from commands.texts import STDIN, lines_of, standard_input, window_options
 from models import InputError
 from models.question_answering.examples import Example, read_text
 from models.question_answering.predict import predict
@@ -61,7 +61,7 @@ def command(options: Options, passage: str | None, questions: tuple[str, ...], *
     context = read_passage(passage, max_words) if passage is not None else STORY
     asked = list(questions)
     if not asked and (options.json or not sys.stdin.isatty()):
-        asked = _from_standard_input()
+        asked = lines_of(standard_input(), STDIN, "questions: give one a line, or --question")
     ready = warmed_up(options, how)
     if not asked:
         converse(
@@ -151,13 +151,3 @@ def _names_file(given: str) -> bool:
         return False
     path = Path(given)
     return path.exists() or (len(given.split()) == 1 and (path.suffix in (".txt", ".md", ".gz") or "/" in given))
-
-
-def _from_standard_input() -> list[str]:
-    try:
-        asked = [row.strip() for row in sys.stdin.buffer.read().decode("utf-8").splitlines() if row.strip()]
-    except UnicodeDecodeError as error:
-        raise InputError(f"standard input is not UTF-8 (byte {error.start}): convert the questions to UTF-8") from error
-    if not asked:
-        raise InputError("standard input holds no questions: give one a line, or --question")
-    return asked

@@ -10,6 +10,9 @@ from commands.story import SENTENCES
 from models import InputError
 from models.question_answering.examples import read_text
 
+STDIN = "standard input"
+TEXTS = "text: give one a line, or --text"  # what `given_texts` wants
+
 
 def text_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--text and --file: what `given_texts` takes"""
@@ -31,20 +34,26 @@ def given_texts(texts: tuple[str, ...], path: str | None, built_in: list[str] | 
     the story. Raises InputError where a file or standard input holds none."""
     found = list(texts)
     if path is not None:
-        found += lines_of(read_text(path), path)
+        found += lines_of(read_text(path), path, TEXTS)
     if found:
         return found
     if not sys.stdin.isatty():
-        try:
-            return lines_of(sys.stdin.buffer.read().decode("utf-8"), "standard input")
-        except UnicodeDecodeError as error:
-            raise InputError(f"standard input is not UTF-8 (byte {error.start}): convert it to UTF-8") from error
+        return lines_of(standard_input(), STDIN, TEXTS)
     return built_in or SENTENCES
 
 
-def lines_of(text: str, source: str) -> list[str]:
-    """→ the lines of `text` that hold something. Raises InputError where none does, by what `source` calls it."""
+def standard_input() -> str:
+    """→ all of it. Raises InputError where it is not UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")  # a byte order mark is no text, as in a file
+    except UnicodeDecodeError as error:
+        raise InputError(f"{STDIN} is not UTF-8 (byte {error.start}): convert it to UTF-8") from error
+
+
+def lines_of(text: str, source: str, wanted: str = "text: give one a line") -> list[str]:
+    """→ the lines of `text` that hold something. Raises InputError where none does, by what `source` calls it and
+    `wanted` says."""
     found = [line.strip() for line in text.split("\n") if line.strip()]  # not splitlines(): U+0085 is text
     if not found:
-        raise InputError(f"{source} holds no text: give one a line, or --text")
+        raise InputError(f"{source} holds no {wanted}")
     return found

@@ -67,6 +67,13 @@ def test_questions_come_from_standard_input_and_passages_from_files(cli: Cli, tm
     assert result.json["answers"][0]["text"] == "Warsaw"
 
 
+def test_lines_of_standard_input_end_as_those_of_a_file(cli: Cli) -> None:
+    asked = "\ufeffWho repaired\u2028 the lamp?\r\nWho was the captain?"
+    result = cli("--json", "ask", stdin=asked.encode())
+    assert [found["question"] for found in result.json["answers"]] == ["Who repaired\u2028 the lamp?",
+                                                                       "Who was the captain?"]  # fmt: skip
+
+
 def test_the_threshold_turns_no_answer_off_and_on(cli: Cli) -> None:
     def ask(threshold: str) -> dict:
         arguments = ("--json", "ask", "--no-answer", threshold, "--question")
