@@ -15,10 +15,10 @@ def labels_of(logits: Tensor, config: Any, top: int) -> dict[str, Any]:
     (problem_type), as transformers has it.
     """
     logits = logits.float()
-    if config.problem_type == REGRESSION or len(logits) == 1:
-        kind, scores = "value", logits
-    elif config.problem_type == MULTI:
+    if config.problem_type == MULTI:
         kind, scores = "any", logits.sigmoid()
+    elif config.problem_type == REGRESSION or len(logits) == 1:
+        kind, scores = "value", logits
     else:
         kind, scores = "one", logits.softmax(-1)
     order = scores.argsort(descending=True, stable=True).tolist()[:top]

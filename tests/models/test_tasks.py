@@ -76,6 +76,7 @@ def test_positions_bound_a_row() -> None:
         ("multi_label_classification", [0.0, 1.0986123], "any", {"b": 0.75, "a": 0.5}),
         ("regression", [2.5, 1.0], "value", {"a": 2.5, "b": 1.0}),
         (None, [3.5], "value", {"a": 3.5}),
+        ("multi_label_classification", [1.0986123], "any", {"a": 0.75}),
     ],
 )
 def test_labels(problem: str | None, logits: list[float], kind: str, scores: dict[str, float]) -> None:
