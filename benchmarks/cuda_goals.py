@@ -17,6 +17,7 @@ import torch
 from benchmarks import cuda_work
 from benchmarks.cuda_peers import PEERS
 from benchmarks.files import require_places, write
+from benchmarks.one_line import OneLine
 from targets.cuda import device
 
 DATA = Path(__file__).parents[1] / "tests" / "data" / "squad" / "dev-v1.1.json.gz"
@@ -124,7 +125,7 @@ def _met(met: bool | None) -> str:
     return {True: "yes", False: "no", None: "–"}[met]
 
 
-@click.command()
+@click.command(cls=OneLine)
 @click.option("--output", type=click.Path(path_type=Path), default="cuda-goals", show_default=True,
               help="Writes PATH.json and PATH.md.")  # fmt: skip
 @click.option("--data", default=str(DATA), help="SQuAD file for the true lengths and the F1.")

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+import targets
 from benchmarks.inputs import SHAPES, random_batch, random_model
+from benchmarks.one_line import OneLine
 from toolkit import Recipe, transform
+from toolkit.recipe import SCHEMES
 from toolkit.sensitivity.fidelity import Fidelity
 
 OUTLIERS = 6  # channels; BERT-base has about as many
@@ -81,13 +84,15 @@ def rows(model: nn.Module, batches: list[dict[str, Tensor]], target: str, scheme
                 yield f"{scheme:<8} {kind:<11} {how:<8} {found.sqnr_db:6.2f} dB"
 
 
-@click.command()
+@click.command(cls=OneLine)
 @click.option("--shape", type=click.Choice(list(SHAPES)), default="bert-base", show_default=True)
 @click.option("--target", default="customcpu", show_default=True)
-@click.option("--scheme", "schemes", multiple=True, default=("dynamic",), show_default=True)
+@click.option("--scheme", "schemes", multiple=True, default=("dynamic",), show_default=True,
+              type=click.Choice(SCHEMES), help="Repeatable.")  # fmt: skip
 @click.option("--length", default=128, show_default=True, help="Tokens a sequence.")
 def main(shape: str, target: str, schemes: tuple[str, ...], length: int) -> None:
     """SQNR of a random model's logits, with outlier channels planted, INT8 against float."""
+    targets.require_runnable(targets.get(target), "int", strict=False)  # before a model is made
     model, batches = planted(shape, length)
     for line in rows(model, batches, target, schemes):
         click.echo(line)

@@ -5,13 +5,17 @@ python -m benchmarks.plot PICTURE.png RESULT.json...
 
 import importlib.util
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+
 from benchmarks.files import in_place
+from benchmarks.one_line import OneLine
 from benchmarks.table import engines, title
+from models import InputError
+from models.question_answering.examples import read_text
 
 OURS, OTHERS, EDGE = "#c2410c", "#94a3b8", "#1e293b"
 ROW, PANEL = 0.3, 1.3  # inches: a bar, and what a panel has around them
@@ -19,7 +23,6 @@ ROW, PANEL = 0.3, 1.3  # inches: a bar, and what a panel has around them
 
 def available() -> str | None:
     """None, or why no plot can be drawn here."""
-
     found = importlib.util.find_spec("matplotlib")
     return None if found else "a plot needs matplotlib, which is not installed: pip install -e .[bench]"
 
@@ -61,7 +64,26 @@ def _panel(axes: Any, result: dict[str, Any]) -> None:
     axes.set_xlabel(f"{what}; % of the measured int8 peak", fontsize=8)
 
 
+def read_result(path: str) -> dict[str, Any]:
+    """→ what `bench` wrote. Raises InputError for any other file."""
+    try:
+        result = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON (line {error.lineno}): give what bench --output wrote") from error
+    if not (isinstance(result, dict) and {"ours", "peers"} <= result.keys()):
+        raise InputError(f"{path} is no result of bench (no 'ours' and 'peers' in it): give what bench --output wrote")
+    return result
+
+
+@click.command(cls=OneLine)
+@click.argument("picture", type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, required=True)
+def main(picture: Path, results: tuple[str, ...]) -> None:
+    """Draws the JSON files RESULTS that `bench --output` wrote, a panel each, as PICTURE (PNG)."""
+    if why := available():
+        raise InputError(why)
+    draw([read_result(path) for path in results], picture)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit("wanted: python -m benchmarks.plot PICTURE.png RESULT.json...")
-    draw([json.loads(Path(name).read_text("utf-8")) for name in sys.argv[2:]], Path(sys.argv[1]))
+    main()

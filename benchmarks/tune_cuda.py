@@ -13,7 +13,8 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.files import write
+from benchmarks.files import require_places, write
+from benchmarks.one_line import OneLine
 
 HIDDEN = (384, 768, 1024)  # MiniLM, BERT-base, BERT-large
 TOKENS = (32, 64, 128, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 12_288)
@@ -83,7 +84,7 @@ def measured(kind: str, m: int, n: int, k: int, tile: Any) -> float | None:
         return None
 
 
-@click.command()
+@click.command(cls=OneLine)
 @click.option("--output", type=click.Path(path_type=Path), help="Where to write.  [default: the table in use]")
 @click.option("--quick", is_flag=True, help="BERT-large at 384 tokens alone.")
 def main(output: Path | None, quick: bool) -> None:
@@ -92,6 +93,8 @@ def main(output: Path | None, quick: bool) -> None:
         raise click.ClickException("torch.cuda.is_available() is False; tiles are measured on a GPU")
     from operators.triton import tiles
 
+    place = output or tiles.TABLE
+    require_places(place)
     kinds = ("int8", "fp8") if torch.cuda.get_device_capability() >= (8, 9) else ("int8",)
     found: dict[str, list[Any]] = {kind: [] for kind in kinds}
     for kind in kinds:
@@ -99,7 +102,7 @@ def main(output: Path | None, quick: bool) -> None:
             found[kind] += best(kind, n, k, candidates(kind), measured, (384,) if quick else TOKENS)
             click.echo(f"{kind} {n}x{k}: {json.dumps(found[kind][-1]) if found[kind] else 'nothing ran'}")
     name = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    write(output or tiles.TABLE, as_text(merged(tiles.table(), tiles.chip(), found, name)))
+    write(place, as_text(merged(tiles.table(), tiles.chip(), found, name)))
 
 
 def as_text(table: dict[str, Any]) -> str:

@@ -1,12 +1,14 @@
 """One engine's JSON, the tables and the plot, from hand-made times."""
 
 import copy
+import json
 import struct
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from benchmarks import plot, report, table
+from benchmarks import outliers, plot, report, table
 from benchmarks.contenders import Contender, LeftOut
 from benchmarks.inputs import Batches, random_batch
 from benchmarks.peers.base import Engine
@@ -78,3 +80,20 @@ def test_the_plot_is_a_picture_with_a_panel_a_result(tmp_path: Path) -> None:
     assert all(file.read_bytes().startswith(b"\x89PNG\r\n\x1a\n") for file in (one, two))
     assert sizes[1][0] == sizes[0][0] and sizes[1][1] > 1.8 * sizes[0][1] > 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.png", "two.png"]
+
+
+def test_saved_results_are_drawn_and_other_files_refused_in_one_line(tmp_path: Path) -> None:
+    saved, other, picture = tmp_path / "saved.json", tmp_path / "other.json", tmp_path / "drawn.png"
+    saved.write_text(json.dumps(result()))
+    other.write_text("[]")
+    drawn = CliRunner().invoke(plot.main, [str(picture), str(saved), str(saved)])
+    assert drawn.exit_code == 0 and picture.exists()
+    for path, said in ((other, "is no result of bench"), (tmp_path / "gone.json", "no file at")):
+        refused = CliRunner().invoke(plot.main, [str(picture), str(path)])
+        assert refused.exit_code == 1 and said in refused.output and len(refused.output.splitlines()) == 1
+
+
+def test_what_a_benchmark_can_not_use_is_one_line() -> None:
+    refused = CliRunner().invoke(outliers.main, ["--target", "toaster"])
+    assert refused.exit_code == 1 and "unknown target 'toaster'" in refused.output
+    assert len(refused.output.splitlines()) == 1
