@@ -63,16 +63,19 @@ def _shape(value: Any) -> str:
     return ", ".join(_shape(part) for part in value) if isinstance(value, tuple | list) else ""
 
 
-@torch.inference_mode()
-def profile(graph: fx.GraphModule, batch: Batch, calls: int, warm: int = 2) -> list[list[Event]]:
-    """The events of each of `calls` runs, after `warm` untimed ones. A module is timed as one operator; the
-    interpreter's own few microseconds a node fall between the events.
-
-    Raises InputError for a graph that runs on another device, whose times a clock on the CPU does not see.
-    """
+def require_cpu(graph: fx.GraphModule) -> None:
+    """Raises InputError for a graph that runs on another device, whose times a clock on the CPU does not see."""
     device = graph.meta.get(PLACED)
     if device is not None and device.type != "cpu":
         raise InputError(f"time by operator is measured on the CPU, and this graph runs on {device}: use its profiler")
+
+
+@torch.inference_mode()
+def profile(graph: fx.GraphModule, batch: Batch, calls: int, warm: int = 2) -> list[list[Event]]:
+    """The events of each of `calls` runs, after `warm` untimed ones. A module is timed as one operator; the
+    interpreter's own few microseconds a node fall between the events. Raises InputError as `require_cpu` does.
+    """
+    require_cpu(graph)
     _, given = complete(graph, (), dict(batch))
     found = []
     for number in range(warm + calls):
