@@ -5,11 +5,9 @@ import os
 import sys
 
 import click
-from click.core import ParameterSource
 
-from commands.common import FAILED, NOT_NATIVE, USAGE, Options
+from commands.common import FAILED, NOT_NATIVE, USAGE, Options, written
 
-COMMANDLINE = ParameterSource.COMMANDLINE
 COMMANDS = {
     "ask": "Answer questions on a passage, interactively or one-shot.",
     "bench": "Latency and throughput: median, p95, p99, share of the machine's peak; other engines beside it.",
@@ -21,7 +19,7 @@ COMMANDS = {
     "finetune": "Fine-tune an encoder on SQuAD; runs under torchrun on many processes.",
     "generate": "Text that a language model goes on with, greedy or drawn.",
     "plan": "What a model would cost on an AMD NPU: tiles, latency by part, and what would make it faster.",
-    "quantize": "Save the model in 8 bits as a folder that every command, transformers and vLLM load.",
+    "quantize": "Save the model in 8 bits as a folder that --model takes, and that transformers and vLLM load.",
     "tag": "Labelled pieces of texts: token classification.",
     "validate": "The same inputs on several targets: SQNR, cosine, equal answers, latency and memory; PASS or FAIL.",
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
@@ -107,10 +105,9 @@ def main(
     """
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch loads its thread pool
-    given = frozenset(name for name in context.params if context.get_parameter_source(name) is COMMANDLINE)
     context.obj = Options(
-        target, precision, scheme, model, strict, threads, as_json, without, recipe, given, calibration, samples,
-        ranges, percentile, quantizer, autotune, device,
+        target, precision, scheme, model, strict, threads, as_json, without, recipe, written(context), calibration,
+        samples, ranges, percentile, quantizer, autotune, device,
     )  # fmt: skip
     if device and context.invoked_subcommand not in PLACED:
         raise click.UsageError(

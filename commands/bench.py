@@ -13,7 +13,7 @@ from benchmarks.files import named, require_places, write
 from benchmarks.inputs import Batches
 from benchmarks.peers._models import logits_of
 from benchmarks.peers.base import Engine
-from commands.common import Options, err, out, print_json, progress_bar
+from commands.common import Options, err, out, print_json, progress_bar, refuse
 from commands.graph import Ready, prepare
 from commands.models import is_quantized, load_float
 from models import InputError, load
@@ -45,6 +45,8 @@ def command(options: Options, batch_size: int, sequence_length: int, iterations:
             data: str | None, limit: int | None, with_peers: bool, patterns: tuple[str, ...], with_profile: bool,
             trace: Path | None, output: Path | None) -> None:  # fmt: skip
     """Latency and throughput with warm-up: median, p95, p99, samples a second, share of the machine's peak."""
+    if shape:
+        refuse(options.given, ("model",), "is not what --shape measures")
     if output and (why := plot.available()):
         raise InputError(why)
     require_places(trace, *named(output, *ENDINGS))
@@ -58,6 +60,8 @@ def command(options: Options, batch_size: int, sequence_length: int, iterations:
         passes = windows_of(data, limit, model, tokenizer, batch_size, sequence_length)
     saved = not shape and is_quantized(options.model)
     loaded = prepare(options, None if saved else (model, tokenizer))
+    if with_profile or trace:
+        profiling.require_cpu(loaded.graph)  # now, not after everything has been measured
     threads = options.threads or torch.get_num_threads()
     found, absent = contenders(options, loaded, engines, model, passes, threads)
     result = {

@@ -1,10 +1,12 @@
 """What every command shares: the options before the command's name, consoles, JSON, exit codes."""
 
 import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
@@ -44,6 +46,21 @@ class Options:
     quantizer: str = "native"
     autotune: str | None = None
     device: str | None = None
+
+
+def written(context: click.Context | None = None) -> frozenset[str]:
+    """→ the names of the options of a command, by default of the one that runs, that were written out and aren't
+    defaults"""
+    context = context or click.get_current_context()
+    source = context.get_parameter_source
+    return frozenset(name for name in context.params if source(name) is ParameterSource.COMMANDLINE)
+
+
+def refuse(given: Collection[str], names: Iterable[str], why: str) -> None:
+    """Raises UsageError where one of `names` is among the options given: it would change nothing, and `why`."""
+    wrong = next((name for name in names if name in given), None)
+    if wrong:
+        raise click.UsageError(f"--{wrong.replace('_', '-')} {why}: leave it out")
 
 
 def print_passage(passage: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from torch import fx
 
-from commands.common import GATE_MISSED, Options, err, out, print_json
+from commands.common import GATE_MISSED, Options, err, out, print_json, refuse, written
 from commands.graph import before_lowering, describe, header_of
 from commands.models import is_quantized
 from commands.recipe import recipe_of
@@ -55,6 +55,10 @@ def command(options: Options, kind: str, output: Path, data: str | None, limit: 
         raise click.UsageError(f"a file is for any engine, and is checked against {REFERENCE}: leave --target out")
     if options.without:
         raise click.UsageError("a file has no fusions: leave --without out")
+    if kind == "pt2":
+        refuse(written(), ("provider",), "is for an ONNX file, not pt2")
+    if no_check:
+        refuse(written(), ("data", "limit", "provider", "min_equal"), "is for the check, which --no-check leaves out")
     begun = time.perf_counter()
     require_possible(options, kind, provider, no_check)
     (questions_of if task == ASK.name else texts_of)(data, limit)  # what is wrong with the file is said now
@@ -66,18 +70,18 @@ def command(options: Options, kind: str, output: Path, data: str | None, limit: 
     header = header_of(options, reference, made.data)
     err.print(describe(header))
     with beside(output) as new:
-        written = write(made.graph, made.recipe, options, kind, new)
+        says = write(made.graph, made.recipe, options, kind, new)
         found = None
         if inputs is not None:
             other: Any = open_session(new, provider, options.threads) if kind == "onnx" else pt2.read(new)
             found = checked(reference, other, inputs, min_equal)
-            written["check"] = {**found.as_json(), **_who(kind, other)}
+            says["check"] = {**found.as_json(), **_who(kind, other)}
         if found is not None and not found.passed:
             err.print(f"opswap: {output} was not written: it disagrees with {options.target}: {_words(found)}")
             raise click.exceptions.Exit(GATE_MISSED)
-        written["files"] = {path.name: path.stat().st_size for path in sorted(new.parent.iterdir())}
+        says["files"] = {path.name: path.stat().st_size for path in sorted(new.parent.iterdir())}
     seconds = round(time.perf_counter() - begun, 2)
-    result = {**header, "format": kind, "output": str(output), **written, "seconds": seconds}
+    result = {**header, "format": kind, "output": str(output), **says, "seconds": seconds}
     print_json(result) if options.json else _print(result, found)
 
 

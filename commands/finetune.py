@@ -11,7 +11,7 @@ import click
 import torch
 import torch.distributed as dist
 
-from commands.common import Options, err, out, print_json, progress_bar
+from commands.common import Options, err, out, print_json, progress_bar, refuse, written
 from commands.graph import use_threads
 from commands.recipe import HOW_INT
 from commands.texts import window_options
@@ -90,6 +90,8 @@ def command(options: Options, base: str, train_files: tuple[str, ...], output: P
     """Fine-tune an encoder on SQuAD, or with --qat a whole model for 8 bits. Runs under torchrun on many processes."""
     _check_options(options)
     check_qat(qat, distill)
+    if not eval_data:
+        refuse(written(), ("eval_limit",), "shortens --eval-data FILE, which is not given")
     recipe = recipe_of(activations) if qat else None
     examples = [example for file in train_files for example in read_examples(file)][:limit]
     held_out = read_examples(eval_data, eval_limit or None) if eval_data else []

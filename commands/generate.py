@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from commands.common import Options, err, out, print_json, progress_bar
+from commands.common import Options, err, out, print_json, progress_bar, refuse, written
 from commands.graph import Ready, prepare
 from commands.texts import given_texts, text_options
 from models import InputError
@@ -32,6 +32,8 @@ NO_CACHE = "the graph keeps no keys and values of earlier tokens: every step com
 def command(options: Options, texts: tuple[str, ...], path: str | None, new_tokens: int, sample: bool,
             temperature: float, top_k: int, top_p: float, repetition: float, seed: int) -> None:  # fmt: skip
     """Text generation: greedy, or drawn with a seed. Without a cache: a text of N tokens costs N passes."""
+    if not sample:
+        refuse(written(), ("temperature", "top_k", "top_p", "seed"), "is for --sample, which is not given")
     given = given_texts(texts, path, PROMPT)
     ready = prepare(options, task=GENERATE)
     prompts = tokens_of(

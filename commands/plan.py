@@ -8,7 +8,7 @@ import click
 from benchmarks import arithmetic, inputs, plot
 from benchmarks.files import named, require_places, write
 from commands import plan_plot, plan_report
-from commands.common import Options, print_json, print_wide
+from commands.common import Options, print_json, print_wide, refuse
 from commands.graph import prepare
 from commands.models import is_quantized, load_float
 from models import InputError, load
@@ -28,6 +28,8 @@ def command(options: Options, batch_size: int, sequence_length: int, shape: str 
     if (options.target, options.precision) != ("aie", "int"):
         given = f"{options.target} and {options.precision}"
         raise click.UsageError(f"plan is for the NPU: give --target aie --precision int; got {given}")
+    if shape:
+        refuse(options.given, ("model",), "is not what --shape describes")
     if output and (why := plot.available()):
         raise InputError(why)
     places = named(output, "json", "png")

@@ -2,9 +2,7 @@
 
 from dataclasses import replace
 
-from click import UsageError
-
-from commands.common import Options
+from commands.common import Options, refuse
 from models.question_answering.examples import read_text
 from toolkit import Recipe
 from toolkit.calibrate import require_data
@@ -47,16 +45,10 @@ def require_sense(options: Options, recipe: Recipe) -> None:
         if not recipe.is_static():
             _refuse(options, ("calibration", "samples"), f"is for --scheme static with --quantizer {recipe.quantizer}")
     if recipe.precision != "int":
-        _refuse(options, HOW_INT, f"is for --precision int, not {recipe.precision}")
+        refuse(options.given, HOW_INT, f"is for --precision int, not {recipe.precision}")
     if options.calibration is None:
-        _refuse(options, ("samples",), "are drawn from --calibration FILE, which is not given")
+        refuse(options.given, ("samples",), "are drawn from --calibration FILE, which is not given")
     if not recipe.is_static():
-        _refuse(options, ("ranges", "percentile"), "is for --scheme static")
+        refuse(options.given, ("ranges", "percentile"), "is for --scheme static")
     if recipe.ranges != "percentile":
-        _refuse(options, ("percentile",), f"is for --ranges percentile, not {recipe.ranges}")
-
-
-def _refuse(options: Options, names: tuple[str, ...], why: str) -> None:
-    wrong = next((name for name in names if name in options.given), None)
-    if wrong:
-        raise UsageError(f"--{wrong} {why}: leave it out")
+        refuse(options.given, ("percentile",), f"is for --ranges percentile, not {recipe.ranges}")

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
-from click.core import ParameterSource
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from commands.common import written
 from models import load
 from models.finetune import Distillation, weights_checksum
 from models.finetune.dropout import ATTENTION, replace_dropout
@@ -64,8 +64,7 @@ def distillation(distill: bool, weight: float, temperature: float) -> Distillati
 
 def check_qat(qat: bool, distill: bool) -> None:
     """Refuses options that would have no part in the run, rather than pass over them."""
-    source = click.get_current_context().get_parameter_source
-    given = {name for name in ("activations", "dropout", *TEACHERS) if source(name) is ParameterSource.COMMANDLINE}
+    given = written()
     if not qat and (distill or "activations" in given):
         name = "distill" if distill else "activations"
         raise click.UsageError(f"--{name} is about a model that rounds to 8 bits: give --qat too, or leave it out")

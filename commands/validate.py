@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from benchmarks.files import require_places, write
-from commands.common import GATE_MISSED, Options, err, out, print_json, print_wide
+from commands.common import GATE_MISSED, Options, err, out, print_json, print_wide, refuse, written
 from commands.models import load_float
 from commands.texts import window_options
 from commands.validate_inputs import Inputs, read_inputs
@@ -49,6 +49,8 @@ def command(options: Options, pairs: tuple[str, ...], listed: str | None, refere
             output: Path | None) -> None:  # fmt: skip
     """The same inputs on several targets: SQNR, cosine, largest difference and equal answers against the reference,
     latency and memory of each; exit code 3 where one is not near enough."""
+    if task != "ask":
+        refuse(written(), ("stride",), "is for the windows of --task ask")
     file = _file_named(reference)
     first = None if file else parse(reference, "fp")
     sides = [side for side in _sides(options, pairs, listed) if side != first]

@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from commands.graph import Ready, prepare
+from targets._place import place
 from tests.cli import Cli
 from tests.models.samples import tiny_folder
 
@@ -96,6 +99,7 @@ def test_real_windows_padded_and_in_like_lengths(bench) -> None:
         (("--data", SAMPLE, "--limit", "1", "--batch-size", "100"), 1, "lower --batch-size"),
         (("--limit", "3"), 2, "--data"),
         (("--iterations", "0"), 2, "--iterations"),
+        (("--shape", "bert-base"), 2, "--model is not what --shape measures"),
     ],
 )
 def test_what_cannot_be_measured_is_said(bench, arguments: tuple, code: int, said: str) -> None:
@@ -106,3 +110,15 @@ def test_what_cannot_be_measured_is_said(bench, arguments: tuple, code: int, sai
 def test_a_plot_that_cannot_be_drawn_is_said_at_once(bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     bench("--output", str(tmp_path / "x")).fails_in_one_line(1, "matplotlib", "pip install -e .[bench]")
+
+
+def test_a_profile_that_can_not_be_made_is_said_before_anything_is_timed(bench, monkeypatch) -> None:
+    monkeypatch.setattr("commands.bench.measured", lambda *given, **named: pytest.fail("it was timed"))
+    monkeypatch.setattr("commands.bench.prepare", lambda *given: placed(prepare(*given)))
+
+    def placed(ready: Ready) -> Ready:
+        place(ready.graph, torch.device("meta"))
+        return ready
+
+    result = bench("--sequence-length", "16", "--profile")
+    assert result.code == 1 and "time by operator is measured on the CPU" in result.err

@@ -69,6 +69,8 @@ REFUSED = {
     "no data": ((), ("--limit", "5"), 2, "--limit shortens --data"),
     "no such file": ((), ("--data", "none.json"), 1, "no file at none.json"),
     "no such provider": ((), ("--provider", "cuda"), 1, "has no provider cuda; it has"),
+    "a provider for pt2": ((), ("--format", "pt2", "--provider", "cpu"), 2, "--provider is for an ONNX file, not pt2"),
+    "a check left out": ((), ("--no-check", "--min-equal", "1"), 2, "--min-equal is for the check"),
 }
 
 

@@ -88,6 +88,7 @@ def test_what_cannot_be_done_is_one_line(
         (("--quantizer", "torchao"), ()),
         (("--strict",), ()),
         ((), ("--eval-limit", "-1")),
+        ((), ("--eval-limit", "5")),
         ((), ("--average", "1.5")),
         ((), ("--dropout", "1")),
         ((), ("--distill",)),

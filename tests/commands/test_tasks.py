@@ -108,6 +108,12 @@ def test_sampling_draws_what_transformers_draws(cli: Cli, language_model: Path) 
     assert cli(*ask, "--seed", "8").json["texts"][0]["text"] != found
 
 
+@pytest.mark.parametrize("option", [("--temperature", "2"), ("--top-k", "3"), ("--top-p", "0.5"), ("--seed", "1")])
+def test_what_shapes_a_draw_is_refused_where_none_is_made(cli: Cli, option: tuple[str, str]) -> None:
+    refused = cli("generate", "--text", TEXT, *option)
+    assert refused.code == 2 and f"{option[0]} is for --sample" in refused.err
+
+
 def test_a_text_does_not_depend_on_its_neighbours(cli: Cli, language_model: Path) -> None:
     ask = ("--json", "--model", str(language_model), "generate", "--new-tokens", "6", "--sample", "--seed", "3")
     alone = cli(*ask, "--text", TEXT).json["texts"][0]["text"]
