@@ -41,9 +41,11 @@ def require_sense(options: Options, recipe: Recipe) -> None:
     require_data(recipe, options.calibration)
     require_possible(recipe, None if options.autotune is None else lambda graph: 0.0)
     if recipe.quantizer != NATIVE:
-        _refuse(options, ("ranges", "percentile"), f"is for the native quantizer, not {recipe.quantizer}")
+        refuse(options.given, ("ranges", "percentile"), f"is for the native quantizer, not {recipe.quantizer}")
         if not recipe.is_static():
-            _refuse(options, ("calibration", "samples"), f"is for --scheme static with --quantizer {recipe.quantizer}")
+            refuse(
+                options.given, ("calibration", "samples"), f"is for --scheme static with --quantizer {recipe.quantizer}"
+            )
     if recipe.precision != "int":
         refuse(options.given, HOW_INT, f"is for --precision int, not {recipe.precision}")
     if options.calibration is None:
