@@ -27,12 +27,14 @@ from toolkit.pipeline import captured, lowered, quantized
 DYNAMIC, STATIC = Recipe(precision="int"), Recipe(precision="int", scheme="static")
 SYMMETRIC = Recipe(precision="int", scheme="static", symmetric=True, rules=(Rule("*.0.*query", precision="bf16"),))
 SYMMETRIC_DYNAMIC = Recipe(precision="int", symmetric=True)
+WEIGHTS = Recipe(precision="int", scheme="weight")
 QUERY = "bert.encoder.layer.0.attention.self.query"
 CASES = {
     "bert float": ("bert", Recipe()),
     "bert dynamic": ("bert", DYNAMIC),
     "bert dynamic symmetric": ("bert", SYMMETRIC_DYNAMIC),
     "bert static symmetric": ("bert", SYMMETRIC),
+    "bert weights": ("bert", WEIGHTS),
     **{f"{name} static": (name, STATIC) for name in (*tiny.BUILDERS, tiny.TIED)},
 }
 
@@ -194,11 +196,13 @@ def test_another_kind_of_file_leaves_the_weights_beside_alone(tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {*there, "model.pt2"}
 
 
-def test_weights_in_8_bits_alone_are_counted_in_pt2(tmp_path: Path) -> None:
-    graph = graph_of("bert", Recipe("int", scheme="weight"))
-    assert pt2.write(checkpoint.copied(graph), tmp_path / "bert.pt2", {}) == 12
+def test_weights_in_8_bits_alone_are_counted_and_stay_so(tmp_path: Path) -> None:
+    assert pt2.write(checkpoint.copied(graph_of("bert", WEIGHTS)), tmp_path / "bert.pt2", {}) == 12
     program = torch.export.load(tmp_path / "bert.pt2")
     assert sum(value.dtype == torch.int8 for value in program.state_dict.values()) == 12
+    path, written = exported("bert", WEIGHTS)
+    assert written.linears == 12 and written.operators["DequantizeLinear"] == 12
+    assert sum(numpy_helper.to_array(value).dtype == "int8" for value in onnx.load(path).graph.initializer) == 12
 
 
 def test_what_goes_wrong_leaves_what_stood_there(tmp_path: Path) -> None:

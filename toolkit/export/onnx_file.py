@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import fx
 
+from targets._bf16 import Bf16Linear
+from targets._weight import WeightLinear
 from toolkit.export.errors import ExportError
 from toolkit.export.files import data_name
 from toolkit.export.program import program_of
-from toolkit.export.split import split_linears, swap_bf16
+from toolkit.export.split import split_linears, swap
 
 PACKAGES = ("onnx", "onnxscript")
 PRECISIONS = ("fp", "int")  # that a file can be of
@@ -53,7 +55,8 @@ def write(graph: fx.GraphModule, path: Path, about: Mapping[str, str], largest: 
         return OnnxToken(how) if how.scale is None else OnnxStatic(how)
 
     linears = split_linears(graph, quantizer, OnnxLinear)
-    wide = swap_bf16(graph, widened)
+    linears += len(swap(graph, WeightLinear, OnnxLinear))
+    wide = swap(graph, Bf16Linear, widened)
     model = _model(graph)
     model.metadata_props.update(about)
     _save(model, path, largest)

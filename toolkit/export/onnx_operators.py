@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from targets._bf16 import Bf16Linear
 from targets._linear import Activation, QuantizedLinear
+from targets._weight import WeightLinear
 from targets._whole import Whole
 
 Rows = tuple[Tensor, Tensor, Tensor]
@@ -103,17 +104,18 @@ class OnnxWhole(nn.Module):
 
 
 class OnnxLinear(nn.Module):
-    """A quantized linear behind one of the above. weight: int8 [K, N], as ONNX multiplies."""
+    """A quantized linear behind one of the above, or with int8 weights alone; weight int8 [K, N], as ONNX has it."""
 
     weight: Tensor
     weight_scale: Tensor
+    weight_sum: Tensor | None
     bias: Tensor | None
 
-    def __init__(self, source: QuantizedLinear) -> None:
+    def __init__(self, source: QuantizedLinear | WeightLinear) -> None:
         super().__init__()
         self.register_buffer("weight", source.weight.t().contiguous())
         self.register_buffer("weight_scale", source.scale)
-        self.register_buffer("weight_sum", source.weight_sum)
+        self.register_buffer("weight_sum", source.weight_sum if isinstance(source, QuantizedLinear) else None)
         self.register_buffer("bias", source.bias)
 
     def forward(self, x: Tensor | Rows) -> Tensor:

@@ -20,7 +20,7 @@ from targets._whole import Whole
 from toolkit.capture import from_export
 from toolkit.export.errors import ExportError
 from toolkit.export.program import program_of
-from toolkit.export.split import split_linears, swap_bf16
+from toolkit.export.split import split_linears, swap
 
 PRECISIONS = ("fp", "bf16", "int")  # that a file can be of
 
@@ -121,7 +121,7 @@ def write(graph: fx.GraphModule, path: Path, about: Mapping[str, str]) -> int:
     """
     linears = split_linears(graph, _quantizer, QdqLinear)
     linears += sum(isinstance(module, WeightLinear) for module in graph.modules())  # they stay as they are
-    swap_bf16(graph, Apart)
+    swap(graph, Bf16Linear, Apart)
     program, _ = program_of(graph)
     try:
         torch.export.save(program, path, extra_files=dict(about))

@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import fx, nn
 
-from targets._bf16 import Bf16Linear
 from targets._fused import RowsLinear
 from targets._linear import Activation, QuantizedLinear
 from targets._whole import QuantizeWhole, Whole
@@ -38,11 +37,11 @@ def split_linears(gm: fx.GraphModule, quantizer: Quantizer, linear: Linear) -> i
     return swapped
 
 
-def swap_bf16(gm: fx.GraphModule, make: Callable[[Bf16Linear], nn.Module]) -> list[str]:
-    """Bf16Linear → make(it), in place. → their names"""
-    names = [name for name, module in gm.named_modules() if isinstance(module, Bf16Linear)]
+def swap(gm: fx.GraphModule, kind: type[nn.Module], make: Callable[..., nn.Module]) -> list[str]:
+    """Modules of a kind → make(it), in place. → their names"""
+    names = [name for name, module in gm.named_modules() if isinstance(module, kind)]
     for name in names:
-        gm.set_submodule(name, make(gm.get_submodule(name)))  # type: ignore[arg-type]
+        gm.set_submodule(name, make(gm.get_submodule(name)).eval())
     return names
 
 
