@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import fx, nn
+from torch import fx
 
 
 def bind(graph: fx.GraphModule) -> None:
-    """`self.a.b.c(x)` in the code that runs → a call of that module, looked up once, in place.
+    """`self.a.b.c(x)` in the code that runs → a call of what `self.a.b` holds as c, itself looked up once, in place.
 
-    The graph itself keeps its nodes. `graph.recompile()`, which copies do too, brings the look-ups back.
+    The graph itself keeps its nodes, and a module that is put in the place of another is called. `graph.recompile()`,
+    which copies do too, brings the look-ups back.
     """
     bound = fx.Graph()
     bound.set_codegen(graph.graph._codegen)
@@ -17,12 +18,15 @@ def bind(graph: fx.GraphModule) -> None:
     for node in graph.graph.nodes:
         made = copies[node] = bound.node_copy(node, copies.__getitem__)
         if node.op == "call_module":
-            made.op, made.target = "call_function", _call_of(graph.get_submodule(str(node.target)))
+            made.op, made.target = "call_function", _call_of(graph, str(node.target))
     type(graph).forward = type(fx.GraphModule(graph, bound)).forward  # each GraphModule has a class of its own
 
 
-def _call_of(module: nn.Module) -> Callable[..., Any]:
+def _call_of(graph: fx.GraphModule, target: str) -> Callable[..., Any]:
+    owner, _, name = target.rpartition(".")
+    modules = graph.get_submodule(owner)._modules
+
     def call(*args: Any, **kwargs: Any) -> Any:
-        return module(*args, **kwargs)
+        return modules[name](*args, **kwargs)  # type: ignore[misc]
 
     return call

@@ -52,6 +52,19 @@ def test_hooks_are_called(graph, model):
     assert set(called) == names_of_modules(graph)
 
 
+def test_a_module_that_is_put_in_the_place_of_another_is_called(graph, model):
+    class Loud(torch.nn.Module):
+        def forward(self, *given):
+            raise RuntimeError("called")
+
+    for name in names_of_modules(graph):
+        before = graph.get_submodule(name)
+        graph.set_submodule(name, Loud())
+        with pytest.raises(RuntimeError, match="called"):
+            graph(**tiny.inputs(model, 1, 5))
+        graph.set_submodule(name, before)
+
+
 def test_a_copy_has_its_own_modules(graph, model):
     inputs = tiny.inputs(model, 2, 9)
     expected = graph(**inputs)[0]
