@@ -16,7 +16,7 @@ from operators.validate import require
 
 @triton.jit
 def _embed_kernel(
-    ids1, table1, ids2, table2, ids3, table3, gamma, beta, smooth_scale, smooth_shift,
+    ids1, table1, size1, ids2, table2, size2, ids3, table3, size3, gamma, beta, smooth_scale, smooth_shift,
     y, q, scales, zeros, M, N, eps, fixed_scale, fixed_zero, SMOOTH: tl.constexpr,
     THREE: tl.constexpr, QUANTIZE: tl.constexpr,
     HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -25,10 +25,10 @@ def _embed_kernel(
     columns = tl.arange(0, COLUMNS)
     there = rows < M
     inside = there[:, None] & (columns < N)[None, :]
-    value = _lookup(ids1, table1, rows, columns, there, inside, N)
-    value += _lookup(ids2, table2, rows, columns, there, inside, N)
+    value = _lookup(ids1, table1, size1, rows, columns, there, inside, N)
+    value += _lookup(ids2, table2, size2, rows, columns, there, inside, N)
     if THREE:
-        value += _lookup(ids3, table3, rows, columns, there, inside, N)
+        value += _lookup(ids3, table3, size3, rows, columns, there, inside, N)
     value = normalize(value, gamma, beta, eps, columns, inside, N)
     tl.store(y + rows.to(tl.int64)[:, None] * N + columns[None, :], value.to(y.dtype.element_ty), mask=inside)
     if QUANTIZE:
@@ -37,26 +37,30 @@ def _embed_kernel(
 
 
 @triton.jit
-def _lookup(ids, table, rows, columns, there, inside, N):
+def _lookup(ids, table, size, rows, columns, there, inside, N):
     where = tl.load(ids + rows, mask=there, other=0).to(tl.int64)
-    return tl.load(table + where[:, None] * N + columns[None, :], mask=inside, other=0.0).to(tl.float32)
+    known = ((where >= 0) & (where < size))[:, None]
+    found = tl.load(table + where[:, None] * N + columns[None, :], mask=inside & known, other=0.0).to(tl.float32)
+    return tl.where(known, found, float("nan"))
 
 
 def embed_norm(ids: Sequence[Tensor], tables: Sequence[Tensor], how: Norm) -> tuple[Tensor, Rows | None]:
     """ids int64 [M] for each table, tables [V, N] of any float type, two or three → LayerNorm of the sum of what they
-    hold there, and its rows. The ids are not checked: one that its table does not have reads other memory."""
+    hold there, and its rows. An id that its table does not have gives NaN: to refuse it the CPU would have to wait."""
     require(len(ids) == len(tables) in (2, 3), "embed_norm: two or three tables were wanted", len(tables), "add them")
     m, n = ids[0].shape[0], tables[0].shape[1]
     y = torch.empty((m, n), dtype=how.dtype, device=tables[0].device)
     levels = how.levels or Levels("symmetric")
     rows = empty_rows(y, m if how.levels else 0, n, levels)
     if m:
-        pairs = [part.contiguous() for pair in zip(ids, tables, strict=True) for part in pair]
-        pairs += pairs[:2] * (3 - len(tables))
+        looked_up: list[Tensor | int] = []
+        for places, table in zip(ids, tables, strict=True):
+            looked_up += [places.contiguous(), table.contiguous(), table.shape[0]]
+        looked_up += looked_up[:3] * (3 - len(tables))
         shape = launch.shape(n)
         constants: dict[str, object] = {"THREE": len(tables) == 3, "QUANTIZE": how.levels is not None}
         constants["SMOOTH"] = how.smooth is not None
         constants |= {**launch.constants(levels), **shape._asdict()}
         fixed = (levels.scale, float(levels.zero_point))
-        _embed_kernel[shape.grid(m)](*pairs, *how.vectors(), y, *rows, m, n, how.eps, *fixed, **constants)
+        _embed_kernel[shape.grid(m)](*looked_up, *how.vectors(), y, *rows, m, n, how.eps, *fixed, **constants)
     return y, rows if how.levels else None

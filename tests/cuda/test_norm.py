@@ -85,6 +85,18 @@ def test_embeddings(device, count, kind):
     same_rows(rows, reference.quantize_per_token(y.cpu(), False))
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_an_id_that_its_table_does_not_have_gives_nan(device, number):
+    """It read what lies beside the table."""
+    tables, made = [random(size, 50, seed=size) for size in (9, 3, 7)], how(50, device, Levels.of(False))
+    ids = [torch.zeros(6, dtype=torch.int64) for _ in tables]
+    good = embed_norm([part.to(device) for part in ids], [table.to(device) for table in tables], made)[0].cpu()
+    ids[number][2], ids[number][5] = len(tables[number]), -1
+    y, rows = embed_norm([part.to(device) for part in ids], [table.to(device) for table in tables], made)
+    assert y.cpu()[[2, 5]].isnan().all() and rows[1].cpu()[[2, 5]].isnan().all()
+    assert torch.equal(y.cpu()[[0, 1, 3, 4]], good[[0, 1, 3, 4]])
+
+
 def test_embeddings_of_one_table_are_refused(device):
     with pytest.raises(ValueError, match="two or three tables were wanted; got 1"):
         embed_norm([torch.zeros(1, dtype=torch.int64)], [torch.zeros(1, 4)], how(4, device))
