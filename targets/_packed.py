@@ -1,7 +1,7 @@
 """customcpu's modules: each one operator of opswap, over weights packed once.
 
-What an operator takes besides its input is gathered once, into a tuple: with a few tokens, looking up buffers would
-take as long as the arithmetic.
+Buffers are taken from where nn.Module holds them: with a few tokens, asking it for each would take as long as the
+arithmetic.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,12 @@ class PackedLinear(TargetLinear):
     def __init__(self, source: QuantizedLinear) -> None:
         super().__init__(source)
         self.register_buffer("packed", torch.ops.opswap.pack_weight(source.weight))
-        self.weights = self.packed, self.weight_sum, self.scale, self.bias  # as every operator on this layer takes them
+
+    @property
+    def weights(self) -> tuple[Tensor | None, ...]:
+        """packed, weight_sum, scale and bias, as every operator on this layer takes them after the rows"""
+        held = self._buffers
+        return held["packed"], held["weight_sum"], held["scale"], held["bias"]
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.ops.opswap.linear_int8(x, *self.weights, *self.levels)
@@ -63,17 +68,17 @@ class PackedNorm(NormRows):
 
     def __init__(self, source: NormRows) -> None:
         super().__init__(source.gamma, source.beta, source.eps, source.activation, source.smooth)
-        self.normal = norm_of(self)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Rows]:
-        y, *rows = torch.ops.opswap.norm_rows(x, *self.normal)
+        y, *rows = torch.ops.opswap.norm_rows(x, *norm_of(self))
         return y if self.activation is None else (y, tuple(rows))
 
 
 def norm_of(module: NormRows) -> tuple[Any, ...]:
     """→ gamma, beta, eps, quantize, levels and smooth, as every operator that normalizes takes them"""
-    quantize = module.activation is not None
-    return module.gamma, module.beta, module.eps, quantize, *module.levels, *(module.smooth or ())
+    held, quantize = module._buffers, module.activation is not None
+    smooth = held["smooth_scale"], held["smooth_shift"]
+    return held["gamma"], held["beta"], module.eps, quantize, *module.levels, *smooth
 
 
 class PackedEmbedNorm(EmbedNorm):
@@ -81,12 +86,13 @@ class PackedEmbedNorm(EmbedNorm):
 
     def __init__(self, source: EmbedNorm) -> None:
         super().__init__(source.tables(), source)
-        self.looked_up, self.normal = self.tables(), norm_of(self)
+        self.names = [f"table{number}" for number in range(len(source.tables()))]
 
     def forward(self, *ids: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
-        pairs = [part for pair in zip(ids, self.looked_up, strict=True) for part in pair]
+        tables = [self._buffers[name] for name in self.names]
+        pairs = [part for pair in zip(ids, tables, strict=True) for part in pair]
         missing = [None] * (6 - len(pairs))
-        y, *rows = torch.ops.opswap.embed_norm(*pairs, *missing, *self.normal)
+        y, *rows = torch.ops.opswap.embed_norm(*pairs, *missing, *norm_of(self))
         return y if self.activation is None else (y, tuple(rows))
 
 
@@ -98,7 +104,7 @@ class PackedRowsLinearAddNorm(PackedNorm):
         self.linear = PackedLinear(source.linear)
 
     def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
-        y, *out = torch.ops.opswap.linear_int8_add_norm(*rows, *self.linear.weights, residual, *self.normal)
+        y, *out = torch.ops.opswap.linear_int8_add_norm(*rows, *self.linear.weights, residual, *norm_of(self))
         return y if self.activation is None else (y, tuple(out))
 
 
