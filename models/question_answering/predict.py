@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from models.errors import InputError
 from models.numbers import require_numbers
 from models.question_answering.examples import Example
 from models.question_answering.features import Window, collate, make_windows
@@ -70,9 +71,14 @@ def _run(model: Callable[..., Any], pad_token_id: int, windows: list[Window]) ->
 def answer_texts(
     examples: Sequence[Example], answers: Sequence[Answer], null_threshold: float | None = None
 ) -> dict[str, str]:
-    """Question id → text of the best span; with a `null_threshold`, "" where the null answer wins."""
-    texts = {}
+    """Question id → text of the best span; with a `null_threshold`, "" where the null answer wins.
+
+    Raises InputError where two questions have one id: one's answer would stand for both.
+    """
+    texts: dict[str, str] = {}
     for example, answer in zip(examples, answers, strict=True):
+        if example.id in texts:
+            raise InputError(f"two questions have the id {example.id!r}: give each one of its own")
         null = not answer.spans or (null_threshold is not None and answer.is_null(null_threshold))
         texts[example.id] = "" if null else example.context[answer.spans[0].start : answer.spans[0].end]
     return texts

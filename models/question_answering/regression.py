@@ -68,15 +68,18 @@ def read_baseline(path: str) -> Baseline:
     """A report as `--json eval` printed it. Raises InputError for any other file."""
     try:
         report = json.loads(read_text(path))
-        f1, total, answers = float(report["f1"]), report.get("total"), report.get("answers")
+        f1, answers = float(report["f1"]), report.get("answers")
+        total = None if report.get("total") is None else int(report["total"])
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is no report of eval (no number 'f1' in it): save one with --json eval") from error
+        raise InputError(
+            f"{path} is no report of eval (wanted the numbers 'f1' and 'total'): save one with --json eval"
+        ) from error
     whole = answers is None or (isinstance(answers, dict) and all(isinstance(text, str) for text in answers.values()))
     if not whole:
         raise InputError(f"the 'answers' in {path} are no texts by question: save the report again with --json eval")
-    return Baseline(path, f1, report.get("data"), None if total is None else int(total), answers)
+    return Baseline(path, f1, report.get("data"), total, answers)
 
 
 def require_same_questions(baseline: Baseline, data: str, examples: Sequence[Example]) -> None:

@@ -97,3 +97,9 @@ def test_texts_of_answers() -> None:
     assert answer_texts(examples, answers) == {"a": "Warsaw", "b": ""}
     assert answer_texts(examples, answers, 0.0) == {"a": "", "b": ""}
     assert answer_texts(examples, answers, 1.0) == {"a": "Warsaw", "b": ""}
+
+
+def test_two_questions_of_one_id_have_no_answers() -> None:
+    examples = [Example("a", "", "Curie was born in Warsaw.", question, ()) for question in ("Where?", "Who?")]
+    with pytest.raises(InputError, match="two questions have the id 'a'"):
+        answer_texts(examples, [Answer((), 0.0)] * 2)

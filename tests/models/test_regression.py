@@ -77,6 +77,12 @@ def test_a_report_without_answers_still_says_the_drop(tmp_path) -> None:
     assert found.unpaired is not None and "no answers" in found.unpaired
 
 
+@pytest.mark.parametrize("wrong", [{"f1": "good"}, {"f1": None}, {"total": "all"}, {"total": [3]}])
+def test_what_is_no_report_is_said(tmp_path, wrong) -> None:
+    with pytest.raises(InputError, match="is no report of eval"):
+        read_baseline(report(tmp_path / "r.json", RIGHT, **wrong))
+
+
 def test_same_questions_in_a_renamed_file_are_the_same(tmp_path) -> None:
     require_same_questions(read_baseline(report(tmp_path / "r.json", RIGHT)), "renamed.json", EXAMPLES)
 
