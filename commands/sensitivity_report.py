@@ -112,7 +112,7 @@ def _shared(names: list[str]) -> str:
 
 def _answers(changed: int, drop: float) -> str:
     """Answers that changed, and by how much F1 rose or fell"""
-    return f"{changed} {-drop:+7.2f}"
+    return f"{changed} {0.0 - drop:+7.2f}"  # not -drop: of nothing that is -0.00
 
 
 def _finite(value: Any) -> Any:
