@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.inputs import Batches
+from benchmarks.one_line import one_line
 from benchmarks.peers.base import Engine, Run, Work
 from toolkit.sensitivity.fidelity import Fidelity
 
@@ -110,9 +111,3 @@ def _into(log: Path) -> Iterator[None]:
             for number, old in zip((1, 2), saved, strict=True):
                 os.dup2(old, number)
                 os.close(old)
-
-
-def one_line(error: Exception) -> str:
-    """→ its kind, and the first line of what it says"""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import cuda_peers, inputs, measure
-from benchmarks.contenders import one_line
+from benchmarks.one_line import one_line
 from benchmarks.peers._models import logits_of
 from benchmarks.peers.base import Batch, Run
 from models import load

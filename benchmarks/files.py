@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models import InputError
+from toolkit.in_place import replacing
 
 
 def write(path: Path, text: str) -> None:
@@ -16,16 +17,8 @@ def in_place(path: Path, make: Callable[[Path], object]) -> None:
     """`make` writes a file beside `path`, of the same ending, which then takes its place, with the rights that any new
     file gets; the folder is made if need be. Raises InputError where that can't be."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{os.getpid()}-{path.name}")
-        try:
-            beside.touch()
-            mode = beside.stat().st_mode
+        with replacing(path) as beside:
             make(beside)
-            beside.chmod(mode)  # safetensors' files are the owner's alone
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -1,4 +1,4 @@
-"""What the commands of this folder share that are run by themselves, `python -m benchmarks.NAME`."""
+"""A failure in one line: an engine's, and that of the commands which are run by `python -m benchmarks.NAME`."""
 
 from typing import Any
 
@@ -17,3 +17,9 @@ class OneLine(click.Command):
             return super().invoke(ctx)
         except (InputError, UsageError, TargetUnavailable, NotNative) as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+
+
+def one_line(error: Exception) -> str:
+    """→ its kind, and the first line of what it says"""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -105,7 +105,7 @@ class EmbedNorm(NormRows):
             self.register_buffer(f"table{number}", table.detach())
 
     def tables(self) -> list[Tensor]:
-        return [buffer for name, buffer in self.named_buffers() if name.startswith("table")]
+        return [held for name, held in self._buffers.items() if name.startswith("table") and held is not None]
 
     def forward(self, *ids: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
         found = [F.embedding(places, table) for places, table in zip(ids, self.tables(), strict=True)]

@@ -86,11 +86,9 @@ class PackedEmbedNorm(EmbedNorm):
 
     def __init__(self, source: EmbedNorm) -> None:
         super().__init__(source.tables(), source)
-        self.names = [f"table{number}" for number in range(len(source.tables()))]
 
     def forward(self, *ids: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
-        tables = [self._buffers[name] for name in self.names]
-        pairs = [part for pair in zip(ids, tables, strict=True) for part in pair]
+        pairs = [part for pair in zip(ids, self.tables(), strict=True) for part in pair]
         missing = [None] * (6 - len(pairs))
         y, *rows = torch.ops.opswap.embed_norm(*pairs, *missing, *norm_of(self))
         return y if self.activation is None else (y, tuple(rows))

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import fx
 
+from toolkit.share import same_nodes
+
 
 def bind(graph: fx.GraphModule) -> None:
     """`self.a.b.c(x)` in the code that runs → a call of what `self.a.b` holds as c, itself looked up once, in place.
@@ -12,13 +14,10 @@ def bind(graph: fx.GraphModule) -> None:
     The graph itself keeps its nodes, and a module that is put in the place of another is called. `graph.recompile()`,
     which copies do too, brings the look-ups back.
     """
-    bound = fx.Graph()
-    bound.set_codegen(graph.graph._codegen)
-    copies: dict[fx.Node, fx.Node] = {}
-    for node in graph.graph.nodes:
-        made = copies[node] = bound.node_copy(node, copies.__getitem__)
+    bound = same_nodes(graph)
+    for node in bound.nodes:
         if node.op == "call_module":
-            made.op, made.target = "call_function", _call_of(graph, str(node.target))
+            node.op, node.target = "call_function", _call_of(graph, str(node.target))
     type(graph).forward = type(fx.GraphModule(graph, bound)).forward  # each GraphModule has a class of its own
 
 

@@ -1,8 +1,17 @@
-"""Copies of modules over the same memory, each free to move to another device or dtype by itself."""
+"""Copies of graphs and modules over the same memory, each free to move to another device or dtype by itself."""
 
 import copy
 
 from torch import Tensor, fx, nn
+
+
+def same_nodes(graph: fx.GraphModule) -> fx.Graph:
+    """→ its nodes once more, called as it is, to be rewritten"""
+    fresh, made = fx.Graph(), dict[fx.Node, fx.Node]()
+    for node in graph.graph.nodes:
+        made[node] = fresh.node_copy(node, made.__getitem__)
+    fresh.set_codegen(graph.graph._codegen)
+    return fresh
 
 
 def aliases(module: nn.Module) -> dict[int, Tensor]:

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from toolkit.checkpoint import shapes
 from toolkit.checkpoint.errors import CheckpointError
-from toolkit.share import unshare
+from toolkit.share import same_nodes, unshare
 
 NAMESPACES = ("aten", "opswap", "opswap_reference")
 PLAIN = ("getitem", "add", "sub", "mul", "floordiv", "mod", "neg", "eq", "ne", "lt", "le", "gt", "ge")
@@ -61,11 +61,7 @@ def from_json(program: Mapping[str, Any], attributes: Mapping[str, Any], class_n
 
 def copied(graph: fx.GraphModule) -> fx.GraphModule:
     """→ another graph over the same memory, to be rewritten, and moved to a device, in its stead"""
-    fresh, made = fx.Graph(), dict[fx.Node, fx.Node]()
-    for node in graph.graph.nodes:
-        made[node] = fresh.node_copy(node, made.__getitem__)
-    fresh.set_codegen(graph.graph._codegen)
-    copy = fx.GraphModule(graph, fresh, class_name=type(graph).__name__).eval()
+    copy = fx.GraphModule(graph, same_nodes(graph), class_name=type(graph).__name__).eval()
     unshare(copy)
     copy.meta = {key: dict(value) if isinstance(value, dict) else value for key, value in graph.meta.items()}
     return copy

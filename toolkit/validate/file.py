@@ -1,7 +1,6 @@
 """What one machine measured as a safetensors file, which is the reference on another."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from targets.base import UsageError
+from toolkit.in_place import replacing
 from toolkit.validate.measure import Measured
 
 FORMAT, VERSION = "opswap-validate", "1"
@@ -25,16 +25,8 @@ def save(measured: Measured, path: Path) -> None:
         "digest": measured.digest,
         **{key: json.dumps(value, ensure_ascii=False) for key, value in plain.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        beside.touch()
-        mode = beside.stat().st_mode
+    with replacing(path) as beside:
         save_file({name: value.contiguous() for name, value in measured.outputs.items()}, beside, metadata)
-        beside.chmod(mode)  # save_file's files are the owner's alone, and this one is for other machines
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Measured:
