@@ -11,6 +11,7 @@ from commands.common import FAILED, NOT_NATIVE, USAGE, Options, written
 COMMANDS = {
     "ask": "Answer questions on a passage, interactively or one-shot.",
     "bench": "Latency and throughput: median, p95, p99, share of the machine's peak; other engines beside it.",
+    "calibrate": "Find how the model is best rounded to 8 bits, and leave that in its folder, for --precision int.",
     "classify": "Labels of texts or pairs of texts: sequence classification.",
     "doctor": "What each target can do on this machine, and why.",
     "encode": "Hidden states of texts, and how many tokens a second.",

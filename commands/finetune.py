@@ -11,6 +11,7 @@ import click
 import torch
 import torch.distributed as dist
 
+from commands.calibrate import calibrate_trained
 from commands.common import Options, err, out, print_json, progress_bar, refuse, written
 from commands.graph import use_threads
 from commands.recipe import HOW_INT
@@ -79,17 +80,22 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
               help="What the logits are divided by for the teacher's share.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("--bf16/--no-bf16", default=None, help="Default: where the CPU has AVX512-BF16 or AMX.")
+@click.option("--calibrate/--no-calibrate", default=None,
+              help="Leave with the model how it is best rounded to 8 bits; never with --qat.  "
+              "[default: calibrate]")  # fmt: skip
 @click.option("--checkpoint-every", default=250, show_default=True, type=click.IntRange(1), help="Steps.")
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Go on from --output's state.")
 @click.pass_obj
 def command(options: Options, base: str, train_files: tuple[str, ...], output: Path, eval_data: str | None,
              eval_limit: int, dropout: float, limit: int | None, bf16: bool | None, checkpoint_every: int,
-             resume: bool, qat: bool, activations: str, distill: bool, distill_weight: float, temperature: float,
-             learning_rate: float | None, max_length: int | None, stride: int | None,
+             calibrate: bool | None, resume: bool, qat: bool, activations: str, distill: bool, distill_weight: float,
+             temperature: float, learning_rate: float | None, max_length: int | None, stride: int | None,
              **numbers: Any) -> None:  # fmt: skip
     """Fine-tune an encoder on SQuAD, or with --qat a whole model for 8 bits. Runs under torchrun on many processes."""
     _check_options(options)
     check_qat(qat, distill)
+    if qat:
+        refuse(written(), ("calibrate",), "has no part in --qat, which rounds as it trained")
     if not eval_data:
         refuse(written(), ("eval_limit",), "shortens --eval-data FILE, which is not given")
     recipe = recipe_of(activations) if qat else None
@@ -131,6 +137,8 @@ def command(options: Options, base: str, train_files: tuple[str, ...], output: P
               start.checksum, start.teacher)  # fmt: skip
     if main:
         save_model(start.model, start.tokenizer, output, start.note)
+        if not qat and calibrate is not False:
+            calibrate_trained(output, examples, train_files)
         result = {**_header(base, settings.bf16, recipe.scheme if recipe else None), "output": str(output)}
         result |= {"dropout": 0.0 if qat else dropout, **asdict(settings)}
         result["history"] = history

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import InputError
-from models.question_answering.examples import read_examples, read_text
+from models.question_answering.examples import Example, read_examples, read_text
 from models.question_answering.features import Window, collate, make_windows
 from models.question_answering.predict import like_length_batches
 
@@ -44,16 +44,12 @@ def read_calibration(
     file can't be read or holds none.
     """
     path = Path(path)
-    draw = random.Random(SEED)
     if path.name.removesuffix(".gz").endswith(SQUAD_ENDINGS):
-        examples = read_examples(path)
-        chosen = draw.sample(examples, min(samples, len(examples)))
-        windows = make_windows(tokenizer, chosen, length)
-        return CalibrationData(path.name, len(chosen), tuple(windows), tokenizer.pad_token_id or 0)
+        return from_questions(read_examples(path), path.name, tokenizer, samples, length)
     passages = [line.strip() for line in read_text(path).split("\n") if line.strip()]
     if not passages:
         raise InputError(f"{path} holds no text: give a file with one passage a line, or a SQuAD file (.json)")
-    lines = draw.sample(passages, min(samples, len(passages)))
+    lines = random.Random(SEED).sample(passages, min(samples, len(passages)))
     encoded = tokenizer(lines, truncation=True, max_length=length, padding=False)
     types = encoded.get("token_type_ids")
     windows = [
@@ -61,3 +57,12 @@ def read_calibration(
         for row, ids in enumerate(encoded["input_ids"])
     ]
     return CalibrationData(path.name, len(lines), tuple(windows), tokenizer.pad_token_id or 0)
+
+
+def from_questions(
+    examples: list[Example], file: str, tokenizer: PreTrainedTokenizerFast, samples: int, length: int
+) -> CalibrationData:
+    """As read_calibration, of questions that are there already; file: where they are from, for the report."""
+    chosen = random.Random(SEED).sample(examples, min(samples, len(examples)))
+    windows = make_windows(tokenizer, chosen, length)
+    return CalibrationData(file, len(chosen), tuple(windows), tokenizer.pad_token_id or 0)

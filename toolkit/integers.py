@@ -1,13 +1,14 @@
 """The float graph → its linears in 8 bits: equalize, calibrate, quantize, refine, add terms."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import fx
 
 from targets._linear import QuantizedLinear
 from toolkit.calibrate import Batches, Calibration, Progress, calibrate, require_data
-from toolkit.equalize import Equalized, equalize, refine
+from toolkit.equalize import Equalized, equalize, refine, rounding_of
+from toolkit.equalize.stored import FILE, Stored, read
 from toolkit.quantize import chosen, keep_float, quantize
 from toolkit.recipe import Recipe
 from toolkit.report import CALIBRATED, ELSEWHERE, EQUALIZED
@@ -17,10 +18,12 @@ from toolkit.terms import add_terms
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was learnt from data before anything is rounded; calibration is None where no linear is static."""
+    """What was learnt from data before anything is rounded; calibration is None where no linear is static; known: the
+    data of what was stored with the model, where that is used."""
 
     equalized: Equalized
     calibration: Calibration | None
+    known: dict[str, object] | None = None
 
 
 def to_int(
@@ -49,18 +52,30 @@ def prepare(
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Smooths the float graph, in place, and observes it: equalize, calibrate."""
-    equalized = equalize(graph, recipe, chosen(graph, recipe), data)
+    """Smooths the float graph, in place, and observes it: equalize, calibrate. Without data it goes by what is stored
+    in the folder of the graph's model, if anything is."""
+    stored = read(graph) if data is None else None
+    equalized = equalize(graph, recipe, chosen(graph, recipe), data, stored)
     clean(graph)
     found = calibrate(graph, recipe, data, folder, progress) if recipe.is_static() and data is not None else None
-    return Prepared(equalized, found)
+    known = {**stored.data, "stored": FILE} if stored and equalized.stored else None
+    return Prepared(equalized, found, known)
 
 
 def round_all(graph: fx.GraphModule, recipe: Recipe, prepared: Prepared) -> None:
     """quantize, refine, add_terms, in place"""
     found = prepared.calibration
     quantize(graph, recipe, found.activations if found else None)
-    graph.meta[CALIBRATED] = found.report if found else None
+    graph.meta[CALIBRATED] = found.report if found else prepared.known
     graph.meta[EQUALIZED] = refine(graph, prepared.equalized, recipe)
     if add_terms(graph, recipe, {name: linear.weight for name, linear in prepared.equalized.linears.items()}):
         clean(graph)
+
+
+def find_rounding(graph: fx.GraphModule, recipe: Recipe, data: Batches, about: dict[str, object]) -> Stored:
+    """graph: as `captured` makes it, used up; about: file and samples of the data → what `toolkit.equalize.stored`
+    keeps in the model's folder. Nothing is smoothed: weights and their shapes stay those of the model."""
+    recipe = replace(recipe, smooth=False)
+    prepared = prepare(graph, recipe, data)
+    round_all(graph, recipe, prepared)
+    return rounding_of(prepared.equalized, recipe, about)

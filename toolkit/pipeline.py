@@ -17,6 +17,7 @@ from toolkit.bind import bind
 from toolkit.calibrate import Batches, Progress, require_data
 from toolkit.capture import capture, from_export
 from toolkit.elsewhere import quantize_elsewhere, require_possible
+from toolkit.equalize.stored import ORIGIN
 from toolkit.integers import to_int
 from toolkit.lower import lower
 from toolkit.native import go_native
@@ -99,6 +100,7 @@ def captured(model: nn.Module, precision: str = "fp") -> fx.GraphModule:
     else:
         graph = capture(model, DTYPES.get(precision, torch.float32))
     run(graph, PASSES)
+    graph.meta[ORIGIN] = getattr(model, "name_or_path", None)
     return graph
 
 

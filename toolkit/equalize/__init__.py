@@ -1,5 +1,7 @@
 """What makes 8 bits lose less, around `quantize`: `equalize` before it, on the float graph, `refine` after it."""
 
+import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,9 +15,12 @@ from toolkit.equalize.correct import correction
 from toolkit.equalize.observe import Batch, Moments, observe
 from toolkit.equalize.rounding import compensate
 from toolkit.equalize.smooth import smooth
+from toolkit.equalize.stored import FILE, Rounding, Stored, how_of, key_of
 from toolkit.recipe import Layer, Recipe
 
-__all__ = ["Equalized", "equalize", "refine"]
+__all__ = ["Equalized", "equalize", "refine", "rounding_of"]
+
+log = logging.getLogger(__name__)
 
 NO_DATA = "no calibration data"
 Rounded = QuantizedLinear | WeightLinear
@@ -23,23 +28,30 @@ Rounded = QuantizedLinear | WeightLinear
 
 @dataclass(frozen=True)
 class Equalized:
-    """linears: the float linears as `quantize` gets them; moments: what each reads, empty without data; applied: for
-    each step that the recipe asks for, on how many linears it was done, or why not; weights: integers and scales that
+    """linears: the float linears as `quantize` gets them; moments: what each reads, empty without data; stored: what
+    was found for it before, where there is no data now; applied: for each step that the recipe asks for, on how many
+    linears it was done, or why not; weights, shifts: integers and scales, and what was added to the biases, that
     `refine` made once, for whoever rounds the same linears again."""
 
     linears: dict[str, nn.Linear]
     moments: Mapping[str, Moments]
+    stored: Mapping[str, Rounding]
     applied: dict[str, int | str] = field(default_factory=dict)
     weights: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    shifts: dict[str, Tensor] = field(default_factory=dict)
 
 
 def equalize(
-    graph: fx.GraphModule, recipe: Recipe, names: Collection[str], data: Iterable[Batch] | None = None
+    graph: fx.GraphModule,
+    recipe: Recipe,
+    names: Collection[str],
+    data: Iterable[Batch] | None = None,
+    stored: Stored | None = None,
 ) -> Equalized:
     """Smooths the captured float graph, in place, where the recipe says so; then observes what the linears read.
 
     names: the linears that are going to be quantized. data: calibration batches, iterable twice; without it nothing is
-    smoothed and `refine` does only what needs no data. Raises UsageError when data has no batch.
+    smoothed, and `refine` does what needs no data, or what is in `stored`. Raises UsageError when data has no batch.
     """
     applied: dict[str, int | str] = {}
     if recipe.smooth:
@@ -48,8 +60,20 @@ def equalize(
     moments: dict[str, Moments] = {}
     if data is not None and (recipe.clip or recipe.compensate or recipe.correct_bias):
         moments = observe(graph, data, names, square=recipe.compensate)
-    linears = {name: graph.get_submodule(name) for name in names}
-    return Equalized(linears, moments, applied)  # type: ignore[arg-type]
+    linears: dict[str, nn.Linear] = {name: graph.get_submodule(name) for name in names}  # type: ignore[misc]
+    found = {} if data is not None or stored is None else _fitting(stored, linears, recipe)
+    return Equalized(linears, moments, found, applied)
+
+
+def _fitting(stored: Stored, linears: Mapping[str, nn.Linear], recipe: Recipe) -> dict[str, Rounding]:
+    """→ what was stored for these linears, if the recipe wants weights rounded that way"""
+    if not recipe.compensate or recipe.clip != stored.clip:
+        return {}
+    keys = {name: key_of(linear) for name, linear in linears.items()}
+    found = {name: stored.linears[key] for name, key in keys.items() if key in stored.linears}
+    if linears and not found:
+        log.warning("%s is of other weights than the model's: not used; run `calibrate` again", FILE)
+    return found
 
 
 def refine(graph: fx.GraphModule, equalized: Equalized, recipe: Recipe) -> dict[str, int | str]:
@@ -57,31 +81,49 @@ def refine(graph: fx.GraphModule, equalized: Equalized, recipe: Recipe) -> dict[
 
     → for each step of the recipe, `smooth` too, how many linears it was done on, or why it was not
     """
-    quantized = {name: graph.get_submodule(name) for name in equalized.linears}
-    found = {name: m for name, m in quantized.items() if isinstance(m, Rounded)}
-    for name, module in found.items():
-        how = recipe.layer(name)
+    done = {"clip": 0, "compensate": 0, "correct_bias": 0}
+    for name in equalized.linears:
+        module, how = graph.get_submodule(name), recipe.layer(name)
+        if not isinstance(module, Rounded):
+            continue
+        known = name in equalized.moments or name in equalized.stored
         if how.weight_bits == 8:  # of 16, the second term takes what the first leaves
             if name not in equalized.weights:
-                equalized.weights[name] = _integers(
-                    module, equalized.linears[name], equalized.moments.get(name), recipe
-                )
+                equalized.weights[name] = _integers(module, name, equalized, recipe)
             module.weight, module.scale = equalized.weights[name]
+            done["clip"], done["compensate"] = done["clip"] + 1, done["compensate"] + known
         if isinstance(module, QuantizedLinear):
             module.weight_sum = weight_sum(module.weight)
-        if recipe.correct_bias and name in equalized.moments:
-            _correct(module, equalized.linears[name], equalized.moments[name], how)
-    applied, seen = dict(equalized.applied), equalized.moments
-    anew = [name for name in found if recipe.layer(name).weight_bits == 8]
-    for step, done in (("clip", anew), ("compensate", anew), ("correct_bias", found)):
+        shift = _shift(module, name, equalized, how) if recipe.correct_bias else None
+        if shift is not None:
+            equalized.shifts[name] = shift
+            module.bias = shift if module.bias is None else module.bias + shift
+            done["correct_bias"] += 1
+    applied, without = dict(equalized.applied), not equalized.moments and not equalized.stored
+    for step, count in done.items():
         if getattr(recipe, step):
-            applied[step] = NO_DATA if step != "clip" and not seen else len(done)
+            applied[step] = NO_DATA if step != "clip" and without else count
     return applied
 
 
-def _integers(module: Rounded, linear: nn.Linear, seen: Moments | None, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """→ int8 [N, K] and scale float32 [N] of the weight of `linear`, rounded anew"""
-    weight = linear.weight.detach().float()
+def rounding_of(equalized: Equalized, recipe: Recipe, data: dict[str, object]) -> Stored:
+    """equalized: by data, not smoothed, after `refine`; data: file and samples → what `write` keeps of it, but for
+    linears of which two have the same weights, and maybe not the same inputs"""
+    keys = {name: key_of(equalized.linears[name]) for name in equalized.weights.keys() & equalized.shifts.keys()}
+    twice = {key for key, times in Counter(keys.values()).items() if times > 1}
+    found = {
+        key: Rounding(*equalized.weights[name], equalized.shifts[name], how_of(recipe.layer(name)))
+        for name, key in sorted(keys.items())
+        if key not in twice
+    }
+    return Stored(found, recipe.clip, data)
+
+
+def _integers(module: Rounded, name: str, equalized: Equalized, recipe: Recipe) -> tuple[Tensor, Tensor]:
+    """→ int8 [N, K] and scale float32 [N] of the weight of the linear `name`, rounded anew"""
+    if name in equalized.stored:
+        return equalized.stored[name].weight, equalized.stored[name].scale
+    weight, seen = equalized.linears[name].weight.detach().float(), equalized.moments.get(name)
     q, scale = module.weight, module.scale
     if recipe.clip:
         q, scale = clip(weight, None if seen is None else seen.square())
@@ -90,8 +132,13 @@ def _integers(module: Rounded, linear: nn.Linear, seen: Moments | None, recipe: 
     return q, scale
 
 
-def _correct(module: Rounded, linear: nn.Linear, seen: Moments, how: Layer) -> None:
-    weight = linear.weight.detach().float()
+def _shift(module: Rounded, name: str, equalized: Equalized, how: Layer) -> Tensor | None:
+    """→ what the bias of the linear `name` lacks, float32 [N]; None where nothing says so"""
+    stored, seen = equalized.stored.get(name), equalized.moments.get(name)
+    if stored is not None:  # of these integers, and of activations that are rounded in this way
+        return stored.shift if how.weight_bits == 8 and stored.how == how_of(how) else None
+    if seen is None:
+        return None
+    weight = equalized.linears[name].weight.detach().float()
     near = module.weight.float() * module.scale[:, None] if how.weight_bits == 8 else weight
-    shift = correction(weight, near, seen, how)
-    module.bias = shift if module.bias is None else module.bias + shift
+    return correction(weight, near, seen, how)

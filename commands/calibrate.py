@@ -1,0 +1,99 @@
+"""`calibrate`: how the model is best rounded to 8 bits, left in its folder."""
+
+import time
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.common import Options, err, out, print_json
+from commands.doctor import not_run
+from commands.graph import read_data, use_threads
+from commands.recipe import recipe_of, require_sense
+from models import InputError, load
+from models.calibration import CalibrationData, from_questions
+from models.memory import keep_freed_memory
+from models.places import folder_of
+from models.question_answering.examples import Example
+from models.texts import longest_row
+from operators.weights import WeightError
+from targets.base import NotFinite, UsageError
+from toolkit import CaptureError, Recipe
+from toolkit.equalize.stored import key_of, write
+from toolkit.integers import find_rounding
+from toolkit.pipeline import captured
+from toolkit.quantize import linears_of
+
+
+@click.command("calibrate")
+@click.pass_obj
+def command(options: Options) -> None:
+    """Find, with --calibration FILE, how the model is best rounded to 8 bits, and leave that in its folder.
+
+    From then on --precision int goes by it wherever no data is given: the weights' errors make up for each other, and
+    the biases for what is left. The float model stays as it is.
+    """
+    recipe = checked(options)
+    use_threads(options)
+    keep_freed_memory()
+    begun = time.perf_counter()
+    model, tokenizer = load(options.model)
+    data = read_data(options, tokenizer, model.config)
+    if data is None:
+        raise click.UsageError("calibrate wants data; got none; give --calibration FILE")
+    file, count = leave_rounding(model, recipe, data, Path(folder_of(options.model)))
+    result: dict[str, Any] = {
+        "target": not_run(options.target),
+        "model": options.model,
+        "precision": recipe.precision,
+        "scheme": recipe.scheme,
+        "calibration": {"file": data.file, "samples": data.samples},
+        "output": str(file),
+        "layers": count,
+        "seconds": round(time.perf_counter() - begun, 2),
+    }
+    print_json(result) if options.json else out.print(f"{file}: {count} linears, {result['seconds']:.1f} s")
+
+
+def checked(options: Options) -> Recipe:
+    """→ the recipe whose rounding is to be found. Raises UsageError for what can't be left with a model."""
+    if "precision" in options.given and options.precision != "int":
+        raise click.UsageError(f"calibrate is for --precision int, not {options.precision}: leave --precision out")
+    recipe = recipe_of(replace(options, precision="int"))
+    if recipe.schemes() != {"dynamic"}:
+        odd = next(iter(recipe.schemes() - {"dynamic"}))
+        raise click.UsageError(f"calibrate is for the scheme dynamic, not {odd}: `quantize` saves such a model whole")
+    if not recipe.compensate:
+        raise click.UsageError("calibrate finds how weights make up for each other's errors; the recipe turns "
+                               "compensate off: leave that out")  # fmt: skip
+    if options.quantizer != "native":
+        raise click.UsageError(f"calibrate is for the native quantizer, not {options.quantizer}: leave it out")
+    require_sense(options, recipe)
+    return recipe
+
+
+def leave_rounding(model: Any, recipe: Recipe, data: CalibrationData, folder: Path) -> tuple[Path, int]:
+    """model: float, whose files `folder` holds → the file, and of how many linears. Raises InputError."""
+    graph = captured(model, recipe.precision)
+    names = {key_of(linear): name for name, linear in linears_of(graph).items()}
+    stored = find_rounding(graph, recipe, data, {"file": data.file, "samples": data.samples})
+    try:
+        return write(folder, {key: names[key] for key in stored.linears}, stored), len(stored.linears)
+    except OSError as error:
+        raise InputError(
+            f"{folder} can't be written to ({error.strerror or error}): copy the model elsewhere"
+        ) from error
+
+
+def calibrate_trained(folder: Path, examples: list[Example], files: Collection[str]) -> None:
+    """What `calibrate` does, for the model that `finetune` wrote, on questions that it was trained with. Where it can't
+    be done, a line says so: the training is not lost."""
+    model, tokenizer = load(str(folder))
+    names = ", ".join(Path(file).name for file in files)
+    data = from_questions(examples, names, tokenizer, Options.samples, longest_row(tokenizer, model.config))
+    try:
+        leave_rounding(model, Recipe(precision="int"), data, folder)
+    except (CaptureError, WeightError, NotFinite, UsageError) as error:
+        err.print(f"{folder} is not calibrated for 8 bits: {error}")

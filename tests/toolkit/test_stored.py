@@ -1,0 +1,156 @@
+"""Rounding that was found with data and lies with the model: the same without the data, for these weights alone."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import BertModel
+
+from models import load
+from models.calibration import CalibrationData, read_calibration
+from tests.checks import assert_equal_bits
+from tests.commands.folders import tiny_folder
+from tests.models.samples import SQUAD
+from toolkit import Recipe, Rule, report_of, transform
+from toolkit.equalize.stored import FILE, key_of, read, write
+from toolkit.integers import find_rounding
+from toolkit.pipeline import captured, quantized
+from toolkit.quantize import QuantizedLinear, linears_of
+
+INT = Recipe(precision="int")
+NOT_SMOOTHED = replace(INT, smooth=False)
+NONE = "no calibration data"
+DATA = {"file": "sample-v1.1.json.gz", "samples": 12}
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory):
+    """→ a folder with a model and its rounding, and the data"""
+    folder = tiny_folder(tmp_path_factory.mktemp("model"), "ask")
+    model, tokenizer = load(str(folder))
+    data = read_calibration(SQUAD / "sample-v1.1.json.gz", tokenizer, 12)
+    leave(folder, model, data)
+    return folder, data
+
+
+def leave(folder, model, data: CalibrationData, recipe=INT):
+    return write(folder, {}, find_rounding(captured(model, "int"), recipe, data, DATA))
+
+
+def copy_of(folder, place):
+    place.mkdir()
+    for path in folder.iterdir():
+        (place / path.name).write_bytes(path.read_bytes())
+    return place
+
+
+def integers(graph):
+    return {name: module for name, module in graph.named_modules() if isinstance(module, QuantizedLinear)}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys() and found
+    for name, linear in expected.items():
+        for part in ("weight", "scale", "bias", "weight_sum"):
+            assert_equal_bits(getattr(found[name], part), getattr(linear, part), f"{name}.{part}")
+
+
+def test_without_data_it_is_as_with_them(calibrated):
+    folder, data = calibrated
+    model, _ = load(str(folder))
+    assert_same(integers(quantized(model, INT)), integers(quantized(model, NOT_SMOOTHED, data)))
+    report = report_of(transform(model, INT, "customcpu"))
+    assert report.equalized == {"smooth": NONE, "compensate": 12, "correct_bias": 12}
+    assert report.calibration == {**DATA, "stored": FILE}
+
+
+def test_it_is_not_plain_rounding(calibrated, tmp_path):
+    folder, _ = calibrated
+    plain = copy_of(folder, tmp_path / "plain")
+    (plain / FILE).unlink()
+    (first, second) = (integers(quantized(load(str(place))[0], INT)) for place in (folder, plain))
+    assert all(not torch.equal(first[name].weight, linear.weight) for name, linear in second.items())
+    assert all(not torch.equal(first[name].bias, linear.bias) for name, linear in second.items())
+
+
+def test_data_that_are_given_win(calibrated):
+    folder, data = calibrated
+    model, _ = load(str(folder))
+    report = report_of(transform(model, INT, data=data))
+    assert report.equalized["smooth"] and report.equalized["smooth"] != NONE and report.calibration is None
+
+
+def test_the_model_in_another_class_has_it_too(calibrated):
+    """Its linears have other names there."""
+    folder, _ = calibrated
+    assert report_of(transform(BertModel.from_pretrained(folder), INT)).equalized["compensate"] == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "weights", "biases"),
+    [
+        ({"activation_bits": 16}, True, False),
+        ({"symmetric": True}, True, False),
+        ({"weight_bits": 16}, False, False),
+        ({"compensate": False}, False, False),
+        ({"correct_bias": False}, True, False),
+        ({"clip": True}, False, False),
+        ({"rules": (Rule("*.intermediate.dense", scheme="weight"),)}, True, True),
+    ],
+    ids=lambda change: "-".join(change) if isinstance(change, dict) else "",
+)
+def test_only_what_was_found_for_this_way_of_rounding_is_used(calibrated, change, weights, biases):
+    folder, _ = calibrated
+    model, _ = load(str(folder))
+    whole, changed = (integers(quantized(model, recipe)) for recipe in (INT, replace(INT, **change)))
+    name = "bert.encoder.layer.1.output.dense"
+    assert torch.equal(whole[name].weight, changed[name].weight) is weights
+    assert torch.equal(whole[name].bias, changed[name].bias) is biases
+
+
+def test_other_weights_are_said_and_rounded_without_it(calibrated, tmp_path, caplog):
+    folder, _ = calibrated
+    other = copy_of(folder, tmp_path / "other")
+    state = load_file(other / "model.safetensors")
+    save_file({name: value * 1.01 for name, value in state.items()}, other / "model.safetensors", {"format": "pt"})
+    with caplog.at_level(logging.WARNING):
+        report = report_of(transform(load(str(other))[0], INT))
+    assert report.equalized["compensate"] == NONE and report.calibration is None
+    assert f"{FILE} is of other weights" in caplog.text
+
+
+@pytest.mark.parametrize("harm", ["cut off", "another format", "empty"])
+def test_a_file_that_cannot_be_read_is_said(calibrated, tmp_path, caplog, harm):
+    folder, _ = calibrated
+    place = copy_of(folder, tmp_path / "place") / FILE
+    if harm == "another format":
+        save_file(load_file(place), place, {"format": "another"})
+    else:
+        place.write_bytes(place.read_bytes()[:1000] if harm == "cut off" else b"")
+    with caplog.at_level(logging.WARNING):
+        report = report_of(transform(load(str(place.parent))[0], INT))
+    assert report.equalized["compensate"] == NONE
+    assert "can't be read" in caplog.text and "run `calibrate` again" in caplog.text
+
+
+def test_of_linears_with_the_same_weights_nothing_is_kept(calibrated, tmp_path):
+    """They may read different inputs, and a checksum does not tell which is which."""
+    folder, data = calibrated
+    model, _ = load(str(folder))
+    layers = model.bert.encoder.layer
+    layers[1].load_state_dict(layers[0].state_dict())
+    model.save_pretrained(tmp_path)
+    leave(tmp_path, model, data)
+    graph = captured(load(str(copy_of(folder, tmp_path / "tokens")))[0], "int")
+    graph.meta["opswap_origin"] = str(tmp_path)
+    assert not read(graph).linears
+
+
+def test_a_model_without_a_folder_has_none():
+    from tests import tiny
+
+    graph = captured(tiny.build("bert"), "int")
+    assert read(graph) is None
+    assert len({key_of(linear) for linear in linears_of(graph).values()}) == 13
