@@ -20,9 +20,9 @@ ELSEWHERE = "opswap_elsewhere"  # another quantizer made the graph
 class Report:
     """target: requested, executed, native, device, isa, reason. swapped: linears swapped, by unique name. kept:
     {"name", "precision", "why"} of each linear that stays in float, as "fp", "bf16" or "fp16"; swapped + len(kept) is
-    the number of linears. fused: how often each fusion was applied. calibration: how static ranges were found, or what was
-    stored with the model and used; None where there is neither. equalized: for each step of toolkit/equalize that was
-    asked for, on how many linears it was done, or why not. quantizer: who quantized, with the version of another's
+    the number of linears. fused: how often each fusion was applied. calibration: how static ranges were found, or what
+    was stored with the model and used; None where there is neither. equalized: for each step of toolkit/equalize that
+    was asked for, on how many linears it was done, or why not. quantizer: who quantized, with the version of another's
     package. terms: the linears of 16 bits, and the names of those that their second terms became; these don't count as
     swapped."""
 
