@@ -18,6 +18,7 @@ from toolkit.calibrate import Batches, Progress, require_data
 from toolkit.capture import capture, from_export
 from toolkit.elsewhere import quantize_elsewhere, require_possible
 from toolkit.equalize.stored import ORIGIN
+from toolkit.fuse import APPROXIMATE
 from toolkit.integers import to_int
 from toolkit.lower import lower
 from toolkit.native import go_native
@@ -138,7 +139,8 @@ def lowered(
     why_float = f"{chosen.name} has no operator of its own for it at precision {recipe.precision}"
     if recipe.precision in set(chosen.fused) - set(chosen.quantized):
         keep_float(graph, why_float)  # now: fusing gives linears other names
-    fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision in chosen.fused else {}
+    left_out = set(recipe.without) | (APPROXIMATE if ELSEWHERE in graph.meta else set())
+    fused = fuse(graph, chosen.fusions - left_out) if recipe.precision in chosen.fused else {}
     for module in graph.modules():
         if isinstance(module, Attention | AttentionRows):
             module.precise = recipe.attention == "fp" or (recipe.attention == "auto" and ELSEWHERE in graph.meta)
