@@ -1,7 +1,8 @@
 """The compiled kernels of a kind that has a list of its own: which there are, which run, and forcing one.
 
-Without forcing, the best one runs that this CPU can and that goes with no better kernels than those in use
-(`kernels.use`, $OPSWAP_ISA): with those of AVX2, attention and floats run on AVX2 too.
+Without forcing, the best one runs that this CPU can, whatever the others are: one with AVX-512 but no VNNI multiplies
+bytes on AVX2, floats on AVX-512. Where kernels are forced (`kernels.use`, $OPSWAP_ISA), none that goes with better
+ones: with those of AVX2, attention and floats run on AVX2 too.
 """
 
 import ctypes

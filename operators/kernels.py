@@ -97,14 +97,23 @@ def runnable() -> tuple[str, ...]:
     return _runnable(_library) if _library else ()
 
 
-def use(isa: str) -> None:
-    """Makes `isa` serve all later calls in this process. Raises NoSuchKernels when it was not built or does not run
-    here, ValueError when no kernels are loaded."""
+def forced() -> str | None:
+    """What `use` or OPSWAP_ISA named; None: nothing, and the best serves."""
+    index = _library.opswap_forced() if _library else -1
+    return _built(_library)[index] if _library and index >= 0 else None
+
+
+def use(isa: str | None) -> None:
+    """Makes `isa` serve all later calls in this process; None: the best one again. Raises NoSuchKernels when it was
+    not built or does not run here, ValueError when no kernels are loaded."""
     global _reason
     if _library is None:
         raise ValueError(f"kernels.use({isa!r}): no compiled kernels are loaded ({_reason}); call kernels.load()")
-    _use(_library, isa, f"kernels.use({isa!r})")
-    _reason = None if isa == runnable()[0] else f"kernels.use({isa!r})"
+    if isa is None:
+        _library.opswap_use(-1)
+    else:
+        _use(_library, isa, f"kernels.use({isa!r})")
+    _reason = None if isa in (None, runnable()[0]) else f"kernels.use({isa!r})"
 
 
 def status() -> KernelStatus:

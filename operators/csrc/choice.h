@@ -1,6 +1,6 @@
-// Which of a list of kernels serves: the best that runs here and goes with no better entry of kernels.inc
-// than the one in use, until one is forced. A kernel has a name, an isa (its entry there) and runs_here; the
-// last of a list runs everywhere.
+// Which of a list of kernels serves: the best that runs here, whatever the other lists' are, until one is
+// forced. Where an entry of kernels.inc is forced, those of this list that go with a better entry are left
+// out. A kernel has a name, an isa (its entry there) and runs_here; the last of a list runs everywhere.
 #pragma once
 
 #include <atomic>
@@ -27,7 +27,7 @@ public:
     const int fixed = forced;
     if (fixed >= 0)
       return fixed;
-    const int limit = opswap_used();
+    const int limit = opswap_forced();
     int i = 0;
     while (rank(built[i].isa) < limit || !runs_here(i))
       i++;

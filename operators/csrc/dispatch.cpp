@@ -28,23 +28,26 @@ int best() {
   return i;
 }
 
-std::atomic<int> &used() {
-  static std::atomic<int> index(best());
-  return index;
-}
+std::atomic<int> forced{-1};
 
 } // namespace
 
-const Kernels &kernels_in_use() { return built[used()]; }
+const Kernels &kernels_in_use() { return built[opswap_used()]; }
 
 int opswap_count(void) { return count; }
 const char *opswap_isa(int index) { return built[index].isa; }
 int opswap_runs_here(int index) { return built[index].runs_here(); }
-int opswap_used(void) { return used(); }
+int opswap_forced(void) { return forced; }
+
+int opswap_used(void) {
+  static const int first = best();
+  const int fixed = forced;
+  return fixed >= 0 ? fixed : first;
+}
 
 int opswap_use(int index) {
-  if (index < 0 || index >= count || !built[index].runs_here())
+  if (index < -1 || index >= count || (index >= 0 && !built[index].runs_here()))
     return 0;
-  used() = index;
+  forced = index;
   return 1;
 }

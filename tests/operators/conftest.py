@@ -1,7 +1,7 @@
 """Every kernel of csrc/kernels.inc is tested in one process, by forcing it: `kernels.use(isa)`.
 
 That is how the lesser ones run on a machine that has the best: an AVX-512 CPU runs the AVX2 kernel and the
-portable one too. What this cannot show is the choice that a CPU without AVX-512 makes.
+portable one too. Which of them a CPU with less chooses: test_choice.py.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.fail(f"no kernels to test: {kernels.status().reason}")
     if request.param not in kernels.runnable():
         pytest.skip(f"this CPU cannot run {request.param}")
-    before = kernels.status().isa
+    before = kernels.forced()
     kernels.use(request.param)
     yield request.param
     kernels.use(before)

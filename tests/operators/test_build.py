@@ -108,6 +108,18 @@ def test_use_refuses_what_is_not_there() -> None:
         kernels.use("abacus")
 
 
+def test_forcing_ends() -> None:
+    before = kernels.forced()
+    try:
+        kernels.use("portable")
+        assert (kernels.forced(), kernels.status().isa) == ("portable", "portable")
+        kernels.use(None)
+        status = kernels.status()
+        assert (kernels.forced(), status.isa, status.reason) == (None, kernels.runnable()[0], None)
+    finally:
+        kernels.use(before)
+
+
 def test_files_for_one_instruction_set_include_no_library() -> None:
     special = [path for path in build.SOURCES.glob("*.cpp") if path.read_text().startswith("// build:")]
     assert len(special) > 10

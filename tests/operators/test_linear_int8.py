@@ -116,7 +116,7 @@ def test_any_linear(
     x = (torch.randn(m, k, generator=torch.Generator().manual_seed(seed)) + offset) * 2.0**exponent
     layer = linear(n, k, bias, seed)
     want = reference.linear_int8(x, *layer.args(), *levels)
-    before = kernels.status().isa
+    before = kernels.forced()
     assert kernels.runnable()
     try:
         for isa in kernels.runnable():
