@@ -66,7 +66,7 @@ def _open(library: ctypes.CDLL, path: str, forced: str) -> None:
     global _library, _reason
     library.opswap_isa.restype = ctypes.c_char_p
     if forced:
-        _use(library, forced, f"OPSWAP_ISA={forced}")
+        _use(library, forced, f"OPSWAP_ISA={forced}", REFERENCE)
     torch.ops.load_library(path)
     _library, _reason = library, f"OPSWAP_ISA={forced}" if forced else None
 
@@ -79,11 +79,12 @@ def _runnable(library: ctypes.CDLL) -> tuple[str, ...]:
     return tuple(isa for i, isa in enumerate(_built(library)) if library.opswap_runs_here(i))
 
 
-def _use(library: ctypes.CDLL, isa: str, what: str) -> None:
+def _use(library: ctypes.CDLL, isa: str, what: str, *others: str) -> None:
+    """others: what `what` takes besides compiled kernels"""
     built, runnable = _built(library), _runnable(library)
     if isa not in runnable:
         why = "this CPU cannot run it" if isa in built else "there is no such kernel"
-        raise NoSuchKernels(f"{what}: {why}; name one of {', '.join(runnable)}")
+        raise NoSuchKernels(f"{what}: {why}; name one of {', '.join((*runnable, *others))}")
     library.opswap_use(built.index(isa))
 
 
