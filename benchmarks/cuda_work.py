@@ -12,10 +12,12 @@ from benchmarks.one_line import one_line
 from benchmarks.peers._models import logits_of
 from benchmarks.peers.base import Batch, Run
 from models import load
-from models.question_answering.examples import read_examples
+from models.errors import InputError
+from models.question_answering.examples import Example
 from models.question_answering.features import make_windows
 from models.question_answering.metrics import evaluate
 from models.question_answering.predict import answer_texts, predict
+from targets import NotNative, TargetUnavailable
 from toolkit import Recipe, transform
 
 OURS = {"opswap int": "int", "opswap fp8": "fp8", "opswap bf16": "bf16"}
@@ -42,10 +44,15 @@ def one_shape(name: str, shape: str, rows: int, rounds: int) -> Work:
     return Work(name, model, batch, batch, rows, rounds)
 
 
-def true_lengths(name: str, shape: str, data: str, rows: int, limit: int | None, rounds: int) -> Work:
-    """The windows of a SQuAD file in batches of like length; padding is left out by us, and little for the peers"""
+def true_lengths(name: str, shape: str, examples: Sequence[Example], rows: int, rounds: int) -> Work:
+    """The windows of SQuAD's questions in batches of like length; padding is left out by us, and little for the peers.
+    Raises InputError where they make no batch."""
     model, tokenizer = inputs.random_model(shape), load()[1]
-    windows = make_windows(tokenizer, read_examples(data, limit), WINDOW)
+    windows = make_windows(tokenizer, examples, WINDOW)
+    if len(windows) < rows:
+        raise InputError(
+            f"a batch of {rows} windows was wanted; the questions make {len(windows)}; lower --rows or raise --limit"
+        )
     found = inputs.like_lengths(model, windows, tokenizer.pad_token_id, rows, WINDOW)
     pad = tokenizer.pad_token_id
     peers = [longer(batch, pad) for batch in found.batches]
@@ -61,7 +68,7 @@ def longer(batch: Batch, pad: int) -> Batch:
 
 def times(work: Work, prepare: Callable[[str, Work], Run], names: Sequence[str]) -> dict[str, Any]:
     """→ for each engine its milliseconds: of each call where there is one batch, else of each whole pass; or the
-    reason, as a string, why it could not be measured. In turns, in one process."""
+    reason, as a string, why it could not be measured. In turns, in one process. A fault of our own is raised."""
     runs: dict[str, Run] = {}
     found: dict[str, Any] = {}
     for name in names:
@@ -70,8 +77,10 @@ def times(work: Work, prepare: Callable[[str, Work], Run], names: Sequence[str])
             for batch in batches_of(name, work) * 3:  # compile, capture, replay
                 run(batch)
             runs[name] = run
-        # an engine of others raises what it likes; its failure is a result, which stands in the report
+        # an engine of others raises what it likes; its failure is a result, as is what ours can't do on this GPU
         except Exception as error:
+            if name in OURS and not isinstance(error, TargetUnavailable | NotNative):
+                raise
             found[name] = one_line(error)
     if not runs:
         return found
@@ -95,18 +104,17 @@ def prepare(name: str, work: Work) -> Run:
     return cuda_peers.prepare(name, work.model)
 
 
-def f1_or_why(data: str, limit: int | None) -> dict[str, float] | str:
-    """f1_drops, or why there are none: what was timed before must not be lost with them"""
+def f1_or_why(examples: Sequence[Example]) -> dict[str, float] | str:
+    """f1_drops, or why this GPU has none"""
     try:
-        return f1_drops(data, limit)
-    except (RuntimeError, ValueError, OSError) as error:
+        return f1_drops(examples)
+    except (TargetUnavailable, NotNative) as error:
         return one_line(error)
 
 
-def f1_drops(data: str, limit: int | None, target: str = "cuda", model: str = "minilm-squad") -> dict[str, float]:
-    """→ F1 of `model` at fp, int and fp8 on a SQuAD file, and what int and fp8 lose of it, in points"""
+def f1_drops(examples: Sequence[Example], target: str = "cuda", model: str = "minilm-squad") -> dict[str, float]:
+    """→ F1 of `model` at fp, int and fp8 on SQuAD's questions, and what int and fp8 lose of it, in points"""
     network, tokenizer = load(model)
-    examples = read_examples(data, limit)
     found = {}
     for precision in ("fp", "int", "fp8"):
         graph = transform(network, Recipe(precision), target)

@@ -89,7 +89,7 @@ def rows(model: nn.Module, batches: list[dict[str, Tensor]], target: str, scheme
 @click.option("--target", default="customcpu", show_default=True)
 @click.option("--scheme", "schemes", multiple=True, default=("dynamic",), show_default=True,
               type=click.Choice(SCHEMES), help="Repeatable.")  # fmt: skip
-@click.option("--length", default=128, show_default=True, help="Tokens a sequence.")
+@click.option("--length", type=click.IntRange(1), default=128, show_default=True, help="Tokens a sequence.")
 def main(shape: str, target: str, schemes: tuple[str, ...], length: int) -> None:
     """SQNR of a random model's logits, with outlier channels planted, INT8 against float."""
     targets.require_runnable(targets.get(target), "int", strict=False)  # before a model is made

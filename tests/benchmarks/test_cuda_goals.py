@@ -9,6 +9,9 @@ from click.testing import CliRunner
 from benchmarks import cuda_goals, cuda_work
 from benchmarks.cuda_goals import GOALS, Goal, judged, markdown
 from benchmarks.cuda_work import Work, longer, times
+from models import InputError
+from models.question_answering.examples import read_examples
+from targets import TargetUnavailable
 from tests import tiny
 
 LATENCY, RATE = Goal("one", "ms", 2.0), Goal("many", "samples/s", 1000)
@@ -71,13 +74,52 @@ def test_engines_in_turns_and_what_fails_is_a_reason(monkeypatch):
     def prepare(name, work):
         if name == "torchao int8":
             raise ImportError("no torchao")
+        if name == "opswap fp8":
+            raise TargetUnavailable("fp8 wants a newer GPU")
         return lambda batch: seen.append((name, batch["input_ids"].shape[1])) or ()
 
     for batches, count in ((1, 3), (2, 3)):
-        found = times(work(batches), prepare, ["opswap int", "torch.compile bf16", "torchao int8"])
+        found = times(work(batches), prepare, ["opswap int", "opswap fp8", "torch.compile bf16", "torchao int8"])
         assert found["torchao int8"] == "ImportError: no torchao"
+        assert found["opswap fp8"] == "TargetUnavailable: fp8 wants a newer GPU"
         assert len(found["opswap int"]) == len(found["torch.compile bf16"]) == count
     assert {("opswap int", 9), ("opswap int", 10), ("torch.compile bf16", cuda_work.LONGER)} == set(seen)
+
+
+@pytest.mark.parametrize("when", ["prepared", "called"])
+def test_a_fault_of_our_own_ends_the_run(when):
+    def call(batch):
+        raise ZeroDivisionError("ours")
+
+    def prepare(name, work):
+        return call if when == "called" else call(None)
+
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        times(work(1), prepare, ["opswap int"])
+
+
+@pytest.mark.parametrize(
+    "given, code, line",
+    [
+        (["--rows", "0"], 2, "'--rows': 0 is not in the range x>=1"),
+        (["--data", "nowhere.json"], 1, "no file at nowhere.json"),
+    ],
+    ids=["no rows", "no data"],
+)
+def test_what_is_given_is_checked_before_anything_is_done(given, code, line, tmp_path, monkeypatch):
+    def too_early():
+        raise AssertionError("the device was looked at first")
+
+    monkeypatch.setattr(cuda_goals.device, "why_not", too_early)
+    monkeypatch.setattr(cuda_goals.device, "interpreted", too_early)
+    done = CliRunner().invoke(cuda_goals.main, ["--output", str(tmp_path / "out"), *given])
+    assert done.exit_code == code and line in done.output and not list(tmp_path.iterdir())
+
+
+def test_too_few_windows_for_a_batch_are_refused():
+    examples = read_examples(str(cuda_goals.DATA), 3)
+    with pytest.raises(InputError, match="a batch of 32 windows was wanted; the questions make [34]; lower --rows"):
+        cuda_work.true_lengths("few", "bert-base", examples, 32, 1)
 
 
 def test_longer_batches_are_padding():

@@ -1,6 +1,7 @@
 import torch
+from click.testing import CliRunner
 
-from benchmarks.outliers import LEAST, MOST, plant
+from benchmarks.outliers import LEAST, MOST, main, plant
 from tests import tiny
 
 
@@ -18,3 +19,8 @@ def test_planted_channels_are_as_large_as_they_should_be_after_every_norm():
     for size in sizes:
         times = size[channels] / size.median()
         assert (times >= 0.9 * LEAST).all() and (times <= 1.1 * MOST).all()
+
+
+def test_no_tokens_are_refused():
+    done = CliRunner().invoke(main, ["--length", "0"])
+    assert done.exit_code == 2 and "'--length': 0 is not in the range x>=1" in done.output
