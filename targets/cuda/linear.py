@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from operators.triton import fp8, int8, layer_norm, rows, tiles
+from operators.triton.launch import WIDEST
 from operators.triton.layer_norm import Norm
 from operators.triton.levels import FP8, Levels
 from operators.triton.source import Parts
@@ -55,7 +56,7 @@ class CudaLinear(TargetLinear):
         """rows [T, K] → [T, N] of `dtype`, with GELU if wanted"""
         if self.fp8:
             return fp8.linear_fp8(made, fp8.Weight(self.weight, self.scale, self.bias), dtype, gelu)
-        if self._tile(made).kernel == tiles.LIBRARY:
+        if self._tile(made).kernel == tiles.LIBRARY and self.out_features <= WIDEST:
             return rows.scale_parts(self._parts(made), dtype, gelu)
         return int8.linear_int8(made, self._weight(), dtype, gelu)
 

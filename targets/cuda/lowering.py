@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import fx, nn
 
+from operators.triton.launch import WIDEST
 from targets._fp8 import Fp8Linear
 from targets._fused import (
     Attention,
@@ -17,11 +18,13 @@ from targets._fused import (
     RowsLinear,
     RowsLinearAddNorm,
     RowsLinearGelu,
+    outermost,
     swap_modules,
 )
 from targets._linear import QuantizedLinear
 from targets._place import place
 from targets._whole import QuantizeWhole
+from targets.base import UsageError
 from targets.cuda import linear, norm
 from targets.cuda.attention import CudaAttention, CudaAttentionRows, Plan
 from targets.cuda.packed import split_rows
@@ -47,10 +50,12 @@ def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> Non
     """Swaps, in place, every module that cuda has its own for, and moves what is computed to `device`.
 
     At fp, bf16 and fp16 that is attention alone: linears, norms and GELU are PyTorch's.
+    Raises UsageError for a layer that is too wide.
     """
     plan, quantized = Plan(), precision in ("int", "fp8")
     inner = linear.HALF if quantized and device.type == "cuda" else None
     if quantized:
+        require_widths(graph)
         swap_modules(graph, QUANTIZED)
     attention = {Attention: CudaAttention, AttentionRows: CudaAttentionRows}
     swap_modules(graph, {kind: partial(made, plan=plan, inner=inner) for kind, made in attention.items()})
@@ -59,6 +64,26 @@ def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> Non
     packed = split_rows(graph, plan, device)
     graph.recompile()
     place(graph, torch.device("cpu") if packed else device)
+
+
+def require_widths(graph: fx.GraphModule) -> None:
+    """Raises UsageError for a module whose rows are wider than a program of the row kernels holds."""
+    for name, module in outermost(graph):
+        columns = max(_rows_of(module), default=0)
+        if columns > WIDEST:
+            todo = "keep it in float by a recipe, or use another target"
+            raise UsageError(f"target cuda quantizes rows of at most {WIDEST} columns; {name} has {columns}; {todo}")
+
+
+def _rows_of(module: nn.Module) -> list[int]:
+    """→ the widths of the rows that `module` makes or reads whole"""
+    widths = [len(module.gamma)] if isinstance(module, NormRows) else []
+    linear = getattr(module, "linear", module)
+    if isinstance(linear, QuantizedLinear):
+        widths.append(linear.in_features)
+    if isinstance(module, RowsLinearGelu) and module.activation.scale is None:  # a given scale wants no whole row
+        widths.append(module.linear.out_features)
+    return widths
 
 
 def halve(graph: fx.GraphModule) -> int:
