@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from tests import tiny
 from tests.toolkit.fusing import inputs, mask_of, model_of
 from toolkit import Recipe, UsageError, capture
-from toolkit.calibrate import calibrate
+from toolkit.calibrate import calibrate, state
 from toolkit.calibrate import calibrate as calibration
 from toolkit.pipeline import PASSES, run
 
@@ -136,6 +136,22 @@ def test_a_damaged_file_is_said_and_made_anew(damage, tmp_path, caplog):
     path.write_bytes(damage)
     assert calibrate(graph_of(), STATIC, DATA, tmp_path) == whole
     assert "begins anew" in caplog.text and path.stat().st_size > 100
+
+
+def test_the_file_has_the_rights_of_any_new_file_and_a_failure_leaves_none(tmp_path, monkeypatch):
+    calibrate(graph_of(), STATIC, DATA, tmp_path / "made")
+    (path,) = (tmp_path / "made").iterdir()
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+    def full(tensors: dict, place: Path, metadata: dict) -> None:
+        place.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(state, "save_file", full)
+    with pytest.raises(OSError, match="no space left"):
+        calibrate(graph_of(), STATIC, DATA, tmp_path / "full")
+    assert list((tmp_path / "full").iterdir()) == []
 
 
 def test_the_file_does_not_grow_with_the_data(tmp_path):

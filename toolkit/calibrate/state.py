@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, fx
 
 from toolkit.calibrate.histogram import BINS, Histogram
 from toolkit.calibrate.observe import Batch
+from toolkit.in_place import replacing
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,6 @@ def load(path: Path | None, key: str, names: Sequence[str]) -> State:
 
 def save(path: Path, key: str, state: State) -> None:
     """Writes beside and renames into place: killed at any time, the file is the old or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     parts = {f"{name}/{part}": t for name, h in state.histograms.items() for part, t in h.state().items()}
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(parts, beside, {"key": key, "batches": str(state.batches), "tokens": str(state.tokens)})
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        save_file(parts, beside, {"key": key, "batches": str(state.batches), "tokens": str(state.tokens)})
