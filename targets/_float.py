@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 from operators import kernels
 from targets._bf16 import Bf16Linear
 from targets._weight import WeightLinear
+from targets.base import Recipe
 
 aten = torch.ops.aten
 
@@ -61,16 +62,17 @@ class PackedWeightLinear(nn.Module):
 PACKED = (PackedFloatLinear, PackedWeightLinear)
 
 
-def lower_float(graph: fx.GraphModule) -> None:
-    """nn.Linear → PackedFloatLinear, WeightLinear → PackedWeightLinear, with the GELU that follows; without compiled
-    kernels PyTorch's are better.
+def lower_float(graph: fx.GraphModule, recipe: Recipe) -> None:
+    """nn.Linear → PackedFloatLinear, WeightLinear → PackedWeightLinear, with the GELU that follows unless the recipe
+    leaves that fusion out; without compiled kernels PyTorch's are better.
 
     At int too, for the layers that are kept in float: PyTorch's own threads would go on spinning after their product,
     on the cores that the next kernels want (with a head of 2 outputs it cost a third of the time at batch 1).
     """
     if kernels.status().compiled:
         swap_float(graph)
-        fuse_gelu(graph)
+        if "gelu" not in recipe.without:
+            fuse_gelu(graph)
 
 
 def swap_float(graph: fx.GraphModule) -> int:

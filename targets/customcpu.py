@@ -15,7 +15,7 @@ def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
     """Each module that MODULES names → what it makes of it; nn.Linear → PackedFloatLinear."""
     kernels.load()
     swap_modules(graph, MODULES)
-    lower_float(graph)
+    lower_float(graph, recipe)
 
 
 def execution(precision: str) -> Execution:

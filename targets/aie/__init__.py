@@ -41,7 +41,7 @@ def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
     """Each module that MODULES names → what it makes of it; the float head as on customcpu."""
     kernels.load()
     swap_modules(graph, MODULES)
-    lower_float(graph)
+    lower_float(graph, recipe)
 
 
 def missing() -> list[str]:

@@ -96,6 +96,24 @@ def test_layers_kept_in_float_run_on_our_kernels_at_int():
     assert "qa_outputs" in kinds and set(kinds.values()) == {PackedFloatLinear}
 
 
+KEPT = {"keep": ("*.intermediate.dense", "qa_outputs")}
+
+
+@pytest.mark.parametrize(
+    "target, precision, kept",
+    [("customcpu", "fp", {}), ("customcpu", "bf16", {}), ("customcpu", "int", KEPT), ("aie", "int", KEPT)],
+    ids=["fp", "bf16", "kept at int", "kept on aie"],
+)
+def test_gelu_can_be_left_out(target, precision, kept):
+    model = tiny.build("bert")
+    fused, plain = (transform(model, Recipe(precision, without=w, **kept), target) for w in ((), ("gelu",)))
+    for graph, count in ((fused, 2), (plain, 0)):
+        floats = [module for module in graph.modules() if type(module) is PackedFloatLinear]
+        assert sum(module.activation == "gelu" for module in floats) == count
+    given = tiny.inputs(model, 2, 9)
+    assert_sqnr(plain(**given)[0], fused(**given)[0], 30)
+
+
 @pytest.mark.parametrize("precision", GATE_DB)
 def test_without_compiled_kernels_pytorch_serves_and_it_says_so(monkeypatch, precision):
     status = kernels.KernelStatus(compiled=False, isa="reference", built=(), reason="no compiler")
