@@ -9,6 +9,7 @@ precise: no kernel may round float32 to bfloat16 on the way, as the fastest does
 """
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -58,6 +59,11 @@ def _attend(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: in
     validate.check_attention(op, qkv, starts, keep, heads, scale)
     at = starts.tolist()
     validate.check_starts(op, at, qkv.shape[0])
+    return attend(qkv, at, keep, heads, scale)
+
+
+def attend(qkv: Tensor, at: Sequence[int], keep: Tensor | None, heads: int, scale: float) -> Tensor:
+    """The arithmetic of `attention`, at: its starts; nothing is checked, and rows from at[-1] on are zeros."""
     total, hidden = qkv.shape[0], qkv.shape[1] // 3
     y = qkv.new_zeros((total, hidden), dtype=torch.float32)
     for first, last in itertools.pairwise(at):

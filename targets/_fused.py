@@ -5,13 +5,13 @@ Each forward is the reference, in plain torch. Rows: the tuple (q uint8 [T, K], 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from operators.attention import attend as attend_each
 from targets._linear import Activation, QuantizedLinear
 
 Rows = tuple[Tensor, Tensor, Tensor]
@@ -171,18 +171,8 @@ FUSED = (Quantize, RowsLinear, RowsLinearGelu, NormRows, EmbedNorm, RowsLinearAd
 # an operator, so that a loop over sequences whose number nobody knows yet can be exported
 @torch.library.custom_op("opswap_reference::attention", mutates_args=())
 def attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
-    """Attention's forward: one sequence after another, in float32."""
-    width = qkv.shape[1] // 3
-    out = qkv.new_zeros((qkv.shape[0], width), dtype=torch.float32)
-    for first, last in pairwise(starts.tolist()):
-        query, key, value = qkv[first:last].float().view(last - first, 3, heads, width // heads).permute(1, 2, 0, 3)
-        if keep is not None:
-            kept = keep[first:last]
-            key, value = key[:, kept], value[:, kept]
-        if key.shape[1]:
-            y = F.scaled_dot_product_attention(query[None], key[None], value[None], scale=scale)[0]
-            out[first:last] = y.transpose(0, 1).reshape(last - first, width)
-    return out
+    """Attention's forward: the operator's reference, whatever kernels are loaded."""
+    return attend_each(qkv, starts.tolist(), keep, heads, scale)
 
 
 @attend.register_fake
