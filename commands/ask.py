@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from commands.common import Options, out, print_json, print_passage
+from commands.common import Options, out, print_json, print_passage, refuse, written
 from commands.graph import Ready, prepare
 from commands.prompt import converse
 from commands.story import QUESTIONS, STORY
@@ -56,6 +56,8 @@ class How:
 @click.pass_obj
 def command(options: Options, passage: str | None, questions: tuple[str, ...], **settings: Any) -> None:  # fmt: skip
     """Answer questions on a passage, interactively or one-shot; answers are pieces of the passage."""
+    if not options.json:
+        refuse(written(), ("candidates",), "is for --json, which is not given")
     max_words = settings.pop("max_words")
     how = How(**settings)
     context = read_passage(passage, max_words) if passage is not None else STORY

@@ -2,7 +2,7 @@
 
 import click
 
-from commands.common import Options, out, print_json
+from commands.common import Options, out, print_json, refuse, written
 from commands.graph import prepare
 from commands.labelled import labelled
 from commands.texts import given_texts, text_options
@@ -20,6 +20,8 @@ from models.tasks import CLASSIFY
 def command(options: Options, texts: tuple[str, ...], path: str | None, seconds: tuple[str, ...], top: int,
             batch_size: int, max_length: int | None) -> None:  # fmt: skip
     """Sequence classification: the labels of texts or pairs of texts, with their probabilities."""
+    if not options.json:
+        refuse(written(), ("top",), "is for --json, which is not given")
     given = given_texts(texts, path)
     if seconds and len(seconds) != len(given):
         raise click.UsageError(f"--second makes pairs: {len(given)} texts want as many, got {len(seconds)}")

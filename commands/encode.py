@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.files import in_place, require_places
 from benchmarks.measure import latency
-from commands.common import Options, err, out, print_json
+from commands.common import Options, err, out, print_json, refuse, written
 from commands.graph import Ready, prepare
 from commands.texts import given_texts, text_options
 from models.question_answering.features import Window
@@ -38,6 +38,8 @@ SHOWN = 4  # numbers of a text's first hidden state that are printed
 def command(options: Options, texts: tuple[str, ...], path: str | None, batch_size: int, max_length: int | None,
             iterations: int, perf: bool, graphs: bool, output: Path | None) -> None:  # fmt: skip
     """Hidden states of texts: float32 or bfloat16 by --precision, 8 bits too; how fast with --perf."""
+    if not perf:
+        refuse(written(), ("iterations",), "is for --perf, which is not given")
     given = given_texts(texts, path)
     require_places(output)
     if graphs:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from benchmarks.files import require_places, write
-from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar
+from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar, refuse, written
 from commands.graph import prepare
 from commands.texts import window_options
 from models.question_answering.examples import Example, read_examples
@@ -58,6 +58,8 @@ def command(
     """SQuAD v1.1 and v2.0: exact match and F1 as the official scripts compute them."""
     if max_drop is not None and baseline is None:
         raise click.UsageError("--max-drop needs the report to compare with: give --baseline FILE")
+    if not options.json:
+        refuse(written(), ("summary",), "is for --json, which is not given")
     wanted = read_baseline(baseline) if baseline else None
     require_places(predictions)
     examples = read_examples(data, limit)

@@ -24,7 +24,8 @@ def labelled(
     for places, _, output in through(ready.graph, ready.tokenizer.pad_token_id, windows, batch_size):
         for place, logits in zip(places, output.logits, strict=True):
             said = labels_of(given[place], windows[place], logits)
-            found[place] = {"text": given[place], "truncated": cut[place], **said}
+            pair = {"second": seconds[place]} if seconds else {}
+            found[place] = {"text": given[place], **pair, "truncated": cut[place], **said}
     return {
         **ready.header,
         "max_length": length,

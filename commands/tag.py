@@ -24,6 +24,8 @@ from models.tasks import TAG
 def command(options: Options, texts: tuple[str, ...], path: str | None, every: bool, batch_size: int,
             max_length: int | None) -> None:  # fmt: skip
     """Token classification: the labelled pieces of texts, with their places and probabilities."""
+    if every and options.json:
+        raise click.UsageError("--words is for what is printed; the JSON has them anyway: leave it out")
     given = given_texts(texts, path)
     ready = prepare(options, task=TAG)
 

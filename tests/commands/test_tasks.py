@@ -40,6 +40,7 @@ def test_classify_pairs(cli: Cli, tmp_path: Path) -> None:
         scores = model(**given).logits[0].softmax(-1)
     assert found["texts"][0]["score"] == pytest.approx(float(scores.max()), rel=1e-4)
     assert len(found["texts"][0]["candidates"]) == 1
+    assert (found["texts"][0]["text"], found["texts"][0]["second"]) == (TEXT, OTHER)
     wrong = cli("--model", folder, "classify", "--text", TEXT, "--text", OTHER, "--second", OTHER)
     assert wrong.code == 2 and "2 texts want as many, got 1" in wrong.err
 
@@ -141,3 +142,19 @@ def test_prompts_that_do_not_fit(cli: Cli, language_model: Path) -> None:
 def test_the_embedded_model_has_no_such_head(cli: Cli, command: str, said: str) -> None:
     result = cli(command, "--text", TEXT)
     assert result.code == 1 and not result.out and said in result.err and "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (("classify", "--top", "2"), "--top is for --json, which is not given"),
+        (("--json", "tag", "--words"), "--words is for what is printed; the JSON has them anyway"),
+        (("encode", "--iterations", "2"), "--iterations is for --perf, which is not given"),
+        (("eval", "--data", "nowhere.json", "--summary"), "--summary is for --json, which is not given"),
+        (("ask", "--candidates", "3"), "--candidates is for --json, which is not given"),
+    ],
+    ids=["top", "words", "iterations", "summary", "candidates"],
+)
+def test_what_would_change_nothing_is_refused(cli: Cli, given: tuple[str, ...], said: str) -> None:
+    refused = cli(*given, stdin=b"some text\n")
+    assert (refused.code, refused.out) == (2, "") and f"{said}: leave it out" in refused.err
