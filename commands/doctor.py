@@ -8,7 +8,7 @@ import click
 from rich.table import Table
 
 import targets
-from commands.common import Options, out, print_json
+from commands.common import Options, out, print_json, refuse
 from operators import kernels
 from targets import _devices
 from targets._hardware import cpu_name
@@ -23,12 +23,14 @@ PACKAGES = (
     "torchao",
     "triton",
 )
+TAKEN = {"target", "threads", "as_json"}  # options before the command that it takes
 
 
 @click.command("doctor")
 @click.pass_obj
 def command(options: Options) -> None:
     """What each target can do on this machine, and why."""
+    refuse(options.given, sorted(options.given - TAKEN), "is for commands that run a model, and doctor runs none")
     targets.get(options.target)
     kernels.load()
     status = kernels.status()

@@ -29,6 +29,21 @@ def test_doctor_prints_a_table(cli: Cli) -> None:
         assert word in result.out
 
 
+@pytest.mark.parametrize(
+    "option",
+    [("--precision", "int"), ("--scheme", "static"), ("--model", "nowhere"), ("--without", "gelu"), ("--strict",)],
+    ids=lambda option: option[0],
+)
+def test_options_of_a_run_are_refused(cli: Cli, option: tuple[str, ...]) -> None:
+    refused = cli(*option, "doctor")
+    assert (refused.code, refused.out) == (2, "") and f"{option[0]} is for commands that run a model" in refused.err
+
+
+def test_what_doctor_takes(cli: Cli) -> None:
+    found = cli("--target", "customcpu", "--threads", "1", "--json", "doctor").json
+    assert found["target"]["requested"] == "customcpu" and found["precision"] == "fp"
+
+
 @pytest.mark.parametrize("variable", ["OPSWAP_ISA", "OPSWAP_GAUDI", "OPSWAP_AIE_DEVICE"])
 def test_a_variable_that_names_nothing_is_wrong_usage(cli: Cli, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setattr(kernels, "_reason", kernels.NOT_LOADED)  # as in a process of its own, which loads them first
