@@ -17,7 +17,7 @@ from targets._onnx import CPU, full_name
 from toolkit import Recipe, checkpoint
 from toolkit.export import onnx_file, pt2
 from toolkit.export.about import about
-from toolkit.export.check import LEAST_DB, LEAST_EQUAL, Agreement, agreement
+from toolkit.export.check import LEAST_DB, LEAST_EQUAL, LEAST_EQUAL_INT8, Agreement, agreement
 from toolkit.export.files import beside
 from toolkit.onnx_session import open_session
 from toolkit.pipeline import lowered
@@ -37,14 +37,14 @@ REFERENCE = "cpu"  # stock kernels: float32 wherever the graph is not in 8 bits
               "one a line.  [default: the built-in story]")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), help="With --data: the first N questions or texts only.")
 @click.option("--provider", default=CPU, show_default=True, help="Who checks an ONNX file: a provider of ONNX Runtime.")
-@click.option("--min-equal", default=LEAST_EQUAL, show_default=True, type=click.FloatRange(0, 1),
-              help="The share of equal answers that passes.")  # fmt: skip
+@click.option("--min-equal", type=click.FloatRange(0, 1), help="The share of equal answers that passes.  "
+              f"[default: {LEAST_EQUAL}, in 8 bits {LEAST_EQUAL_INT8}]")  # fmt: skip
 @click.option("--task", default=ASK.name, show_default=True, type=click.Choice(sorted(TASKS)),
               help="What the model is loaded for: the file's outputs are this command's.")  # fmt: skip
 @click.option("--no-check", is_flag=True, help="Write the file without running it.")
 @click.pass_obj
 def command(options: Options, kind: str, output: Path, data: str | None, limit: int | None, provider: str,
-            min_equal: float, task: str, no_check: bool) -> None:  # fmt: skip
+            min_equal: float | None, task: str, no_check: bool) -> None:  # fmt: skip
     """Write the model as ONNX or pt2, and check that the file computes what the graph computes.
 
     Either the file stands there, checked, or what stood there before.
@@ -74,7 +74,8 @@ def command(options: Options, kind: str, output: Path, data: str | None, limit: 
         found = None
         if inputs is not None:
             other: Any = open_session(new, provider, options.threads) if kind == "onnx" else pt2.read(new)
-            found = checked(reference, other, inputs, min_equal)
+            usual = LEAST_EQUAL_INT8 if made.recipe.precision == "int" else LEAST_EQUAL
+            found = checked(reference, other, inputs, usual if min_equal is None else min_equal)
             says["check"] = {**found.as_json(), **_who(kind, other)}
         if found is not None and not found.passed:
             err.print(f"opswap: {output} was not written: it disagrees with {options.target}: {_words(found)}")
@@ -121,7 +122,8 @@ def _who(kind: str, other: Any) -> dict[str, Any]:
 
 def _words(found: Agreement) -> str:
     db = f"SQNR {found.sqnr_db:.1f} dB (at least {LEAST_DB:.0f})"
-    return f"{db}, {found.equal} of {found.questions} answers equal" if found.questions else db
+    equal = f"{found.equal} of {found.questions} answers equal (at least {found.least})"
+    return f"{db}, {equal}" if found.questions else db
 
 
 def _print(result: dict[str, Any], found: Agreement | None) -> None:

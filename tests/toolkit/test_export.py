@@ -20,6 +20,7 @@ from tests.checks import assert_sqnr
 from toolkit import Recipe, Rule, checkpoint, transform
 from toolkit.export import ExportError, onnx_file, pt2
 from toolkit.export.about import about
+from toolkit.export.check import LEAST_EQUAL, LEAST_EQUAL_INT8, Agreement
 from toolkit.export.files import beside
 from toolkit.onnx_session import open_session
 from toolkit.pipeline import captured, lowered, quantized
@@ -216,3 +217,12 @@ def test_what_goes_wrong_leaves_what_stood_there(tmp_path: Path) -> None:
         pass
     with pytest.raises(ExportError, match="can't be written to"), beside(place / "below" / "model.onnx"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("share", "questions", "least"),
+    [(LEAST_EQUAL, 121, 120), (LEAST_EQUAL_INT8, 121, 118), (0.07, 100, 7), (0.0, 5, 0), (1.0, 5, 5), (0.99, 0, 0)],
+)
+def test_the_least_number_of_equal_answers_that_passes(share, questions, least):
+    assert Agreement(40.0, questions, least, share).passed and Agreement(40.0, questions, least, share).least == least
+    assert not Agreement(40.0, questions, least - 1, share).passed and not Agreement(34.9, questions, least).passed

@@ -10,6 +10,10 @@ from toolkit.validate.measure import Recorder
 
 LEAST_DB = 35.0  # of the outputs at real tokens
 LEAST_EQUAL = 0.99  # of the answers
+# In 8 bits two runtimes that are both right differ more: a float's last bit turns a level, and in a few layers that is
+# noise of its own. ONNX Runtime and cpu gave the same answer to 98.7 (dynamic) and 98.9% (static) of 1,000 questions;
+# of a sample of 121 as many as three may differ.
+LEAST_EQUAL_INT8 = 0.97
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,13 @@ class Agreement:
     least_equal: float = LEAST_EQUAL
 
     @property
+    def least(self) -> int:
+        """→ how many equal answers pass"""
+        return math.ceil(self.least_equal * self.questions - 1e-9)  # 0.07 * 100 is a little more than 7
+
+    @property
     def passed(self) -> bool:
-        return self.sqnr_db >= LEAST_DB and self.equal >= self.least_equal * self.questions
+        return self.sqnr_db >= LEAST_DB and self.equal >= self.least
 
     def as_json(self) -> dict[str, Any]:
         """sqnr_db is null where the outputs are equal, bit for bit"""
