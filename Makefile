@@ -1,6 +1,8 @@
 # `make run` and `make test` do the whole set-up; both are quick the second time.
 PYTHON ?= python3
 PY := .venv/bin/python
+# A worker a core; eight at most, as each takes up to 2 GB. They take each other's tests when they run out of their own.
+PYTEST := $(PY) -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 .PHONY: run test smoke lint kernels clean
 
@@ -8,9 +10,9 @@ run: .venv/run kernels
 	$(PY) run.py --target aie --precision int
 
 test: .venv/dev .venv/other .venv/gpu kernels lint
-	$(PY) -m pytest
-	PYTHONPATH=.venv/quantizers $(PY) -m pytest tests/toolkit/test_quantizers.py
-	TRITON_INTERPRET=1 PYTHONPATH=.venv/triton $(PY) -m pytest tests/cuda
+	$(PYTEST)
+	PYTHONPATH=.venv/quantizers $(PYTEST) tests/toolkit/test_quantizers.py
+	TRITON_INTERPRET=1 PYTHONPATH=.venv/triton $(PYTEST) tests/cuda
 
 smoke: .venv/dev kernels
 	$(PY) -m pytest tests/smoke

@@ -6,7 +6,6 @@ itself, with what requirements-triton.txt installs and TRITON_INTERPRET=1. pytes
 
 import importlib.util
 import os
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -21,14 +20,6 @@ def device() -> torch.device:
     if not INTERPRETED and not torch.cuda.is_available():
         pytest.fail("there is no GPU: set TRITON_INTERPRET=1 before Python starts")
     return torch.device("cpu" if INTERPRETED else "cuda")
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -1,20 +1,10 @@
-"""One thread for all tests here: tiny models gain nothing from more, and sums keep their order. Runs that stopped."""
+"""Runs that stopped."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.models.runs import AVERAGED, Killed, raise_at, run
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

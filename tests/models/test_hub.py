@@ -77,7 +77,7 @@ def refused(name: str, said: str) -> None:
     with pytest.raises(InputError) as error:
         load(name)
     assert said in str(error.value) and name in str(error.value) and "\n" not in str(error.value)
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < 9, "that of the Hugging Face client is 10 s, and it tries again"
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "org/no-such"])
@@ -120,7 +120,7 @@ def test_without_a_network_the_cache_serves(
 def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
     command = [sys.executable, "run.py", "--model", "org/no-such", "ask", "--question", "Who?"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
     assert "no model org/no-such here" in done.stderr
 

@@ -29,13 +29,13 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 
 
 def refused(name: str | Path, *said: str, **options: object) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(InputError) as error:
         load(str(name), **options)
     message = str(error.value)
     assert all(part in message for part in said), message
     assert "\n" not in message and len(message) < 600
-    assert time.perf_counter() - begun < 10
+    assert time.process_time() - begun < 10, "of the CPU, however busy it is"
 
 
 def test_a_folder_gives_its_weights_in_eval_mode(whole: Path) -> None:

@@ -33,7 +33,7 @@ def start(**environment: str) -> subprocess.Popen:
 def run(**environment: str) -> tuple[int, str, list[str]]:
     """Exit status, what it printed, and its lines on standard error."""
     process = start(**environment)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out.strip(), err.strip().splitlines()
 
 
@@ -85,7 +85,7 @@ def test_code_that_does_not_compile_is_one_line(tmp_path: Path, monkeypatch: pyt
 def test_two_processes_build_at_once(tmp_path: Path) -> None:
     both = [start(OPSWAP_CACHE=str(tmp_path)) for _ in range(2)]
     for process in both:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0 and "|True|" in out and not err, err
     assert [path.suffix for path in tmp_path.iterdir()] == [".so"]
 
