@@ -77,7 +77,8 @@ class Recipe:
     finds the range of a static scale, one of RANGES; percentile: of the values inside, for the ranges of that name,
     within PERCENTILES; both defaults lost the least F1 with the embedded model on SQuAD v1.1's development set (0.08,
     and minmax 0.32 on 2,000 of its questions). smooth, clip, compensate, correct_bias: the steps of toolkit/equalize,
-    by what each brought; all but clip need calibration data, and are left out, as the report says, where there is none.
+    by what each brought; all but clip need calibration data, compensate and correct_bias only where `calibrate` left
+    nothing with the model, and are left out, as the report says, where there is none.
     quantizer: who quantizes, one of toolkit.quantizers.NAMES; one that isn't native goes by scheme, keep and rules of
     precision fp.
     activation_bits, weight_bits: 8, or 16 as the sum of two terms of 8 bits (toolkit/terms.py): all products stay int8,
