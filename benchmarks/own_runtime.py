@@ -1,0 +1,66 @@
+"""How often a graph of another quantizer answers on our targets as it does run by itself, in PyTorch; and how often as
+itself with its sums in another order, beside which no other arithmetic can be asked to be nearer."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+import torch
+from torch import fx, nn
+
+from benchmarks.one_line import OneLine
+from models import load
+from models.calibration import read_calibration
+from models.question_answering.examples import read_examples
+from models.question_answering.predict import answer_texts, predict
+from toolkit import Recipe, transform
+from toolkit.calibrate import Batches
+from toolkit.capture import capture
+from toolkit.elsewhere import quantize_elsewhere, require_possible
+from toolkit.pipeline import CLEANING, run
+from toolkit.quantizers import NAMES, NATIVE
+
+TARGETS = ("cpu", "customcpu", "aie")
+ITSELF = "itself, without oneDNN"
+
+Answer = Callable[[Any], Mapping[str, str]]  # a model → its answers, by question
+
+
+def own_graph(model: nn.Module, recipe: Recipe, data: Batches) -> fx.GraphModule:
+    """→ the Q/DQ graph that the recipe's quantizer makes of the model; PyTorch runs it"""
+    graph = capture(model)
+    run(graph, CLEANING)
+    return quantize_elsewhere(graph, recipe, data, None)
+
+
+def equal_answers(graph: fx.GraphModule, answer: Answer) -> dict[str, int]:
+    """→ how many answers equal those of `graph` in PyTorch: its own without oneDNN, and each target's"""
+    wanted = answer(graph)
+    with torch.backends.mkldnn.flags(enabled=False):
+        found = {ITSELF: answer(graph)}
+    for target in TARGETS:
+        found[target] = answer(transform(graph, Recipe("int"), target))
+    return {name: sum(text == wanted[key] for key, text in answers.items()) for name, answers in found.items()}
+
+
+@click.command(cls=OneLine)
+@click.option("--quantizer", required=True, type=click.Choice([name for name in NAMES if name != NATIVE]))
+@click.option("--scheme", default="static", show_default=True, type=click.Choice(["static", "dynamic"]))
+@click.option("--calibration", required=True, metavar="FILE", help="SQuAD file or text to calibrate with.")
+@click.option("--samples", default=32, show_default=True, type=click.IntRange(1), help="Questions of it.")
+@click.option("--data", required=True, metavar="FILE", help="SQuAD file whose questions are asked.")
+@click.option("--limit", type=click.IntRange(1), help="Its first N questions only.")
+def main(quantizer: str, scheme: str, calibration: str, samples: int, data: str, limit: int | None) -> None:
+    """Answers of another quantizer's graph of the embedded model, on our targets and run by itself: how many equal."""
+    recipe = Recipe("int", scheme=scheme, quantizer=quantizer)
+    require_possible(recipe, None)
+    examples = read_examples(data, limit)
+    model, tokenizer = load()
+    graph = own_graph(model, recipe, read_calibration(calibration, tokenizer, samples))
+    found = equal_answers(graph, lambda made: answer_texts(examples, predict(made, tokenizer, examples)))
+    for name, equal in found.items():
+        click.echo(f"{quantizer} {scheme:<8} {name:<23} {equal} of {len(examples)}")
+
+
+if __name__ == "__main__":
+    main()
