@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from commands.common import Options, err, out, print_json
+import targets
+from commands.common import Options, err, out, print_json, refuse
 from commands.doctor import not_run
 from commands.graph import read_data, use_threads
 from commands.recipe import recipe_of, require_sense
@@ -26,6 +27,8 @@ from toolkit.integers import find_rounding
 from toolkit.pipeline import captured
 from toolkit.quantize import linears_of
 
+NO_DATA = "calibrate wants data; got none; give --calibration FILE"
+
 
 @click.command("calibrate")
 @click.pass_obj
@@ -42,7 +45,7 @@ def command(options: Options) -> None:
     model, tokenizer = load(options.model)
     data = read_data(options, tokenizer, model.config)
     if data is None:
-        raise click.UsageError("calibrate wants data; got none; give --calibration FILE")
+        raise click.UsageError(NO_DATA)
     file, count = leave_rounding(model, recipe, data, Path(folder_of(options.model)))
     result: dict[str, Any] = {
         "target": not_run(options.target),
@@ -61,13 +64,18 @@ def checked(options: Options) -> Recipe:
     """→ the recipe whose rounding is to be found. Raises UsageError for what can't be left with a model."""
     if "precision" in options.given and options.precision != "int":
         raise click.UsageError(f"calibrate is for --precision int, not {options.precision}: leave --precision out")
+    targets.get(options.target)
+    refuse(options.given, ("without", "strict"), "has no part in calibrate")
+    if options.calibration is None:
+        raise click.UsageError(NO_DATA)
     recipe = recipe_of(replace(options, precision="int"))
     if recipe.schemes() != {"dynamic"}:
         odd = next(iter(recipe.schemes() - {"dynamic"}))
         raise click.UsageError(f"calibrate is for the scheme dynamic, not {odd}: `quantize` saves such a model whole")
-    if not recipe.compensate:
-        raise click.UsageError("calibrate finds how weights make up for each other's errors; the recipe turns "
-                               "compensate off: leave that out")  # fmt: skip
+    if not (recipe.compensate and recipe.correct_bias):
+        off = "correct_bias" if recipe.compensate else "compensate"
+        raise click.UsageError(f"calibrate finds weights and biases that make up for errors; the recipe turns {off} "
+                               "off: leave that out")  # fmt: skip
     if options.quantizer != "native":
         raise click.UsageError(f"calibrate is for the native quantizer, not {options.quantizer}: leave it out")
     require_sense(options, recipe)
@@ -79,6 +87,8 @@ def leave_rounding(model: Any, recipe: Recipe, data: CalibrationData, folder: Pa
     graph = captured(model, recipe.precision)
     names = {key_of(linear): name for name, linear in linears_of(graph).items()}
     stored = find_rounding(graph, recipe, data, {"file": data.file, "samples": data.samples})
+    if not stored.linears:
+        raise InputError("calibrate found no linear whose rounding could be kept: the recipe leaves none in 8 bits")
     try:
         return write(folder, {key: names[key] for key in stored.linears}, stored), len(stored.linears)
     except OSError as error:
@@ -90,10 +100,10 @@ def leave_rounding(model: Any, recipe: Recipe, data: CalibrationData, folder: Pa
 def calibrate_trained(folder: Path, examples: list[Example], files: Collection[str]) -> None:
     """What `calibrate` does, for the model that `finetune` wrote, on questions that it was trained with. Where it can't
     be done, a line says so: the training is not lost."""
-    model, tokenizer = load(str(folder))
     names = ", ".join(Path(file).name for file in files)
-    data = from_questions(examples, names, tokenizer, Options.samples, longest_row(tokenizer, model.config))
     try:
+        model, tokenizer = load(str(folder))
+        data = from_questions(examples, names, tokenizer, Options.samples, longest_row(tokenizer, model.config))
         leave_rounding(model, Recipe(precision="int"), data, folder)
-    except (CaptureError, WeightError, NotFinite, UsageError) as error:
+    except (InputError, CaptureError, WeightError, NotFinite, UsageError) as error:
         err.print(f"{folder} is not calibrated for 8 bits: {error}")

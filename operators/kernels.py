@@ -99,7 +99,7 @@ def runnable() -> tuple[str, ...]:
 
 
 def forced() -> str | None:
-    """What `use` or OPSWAP_ISA named; None: nothing, and the best serves."""
+    """What of the compiled kernels `use` or OPSWAP_ISA named; None: none, and the best serves."""
     index = _library.opswap_forced() if _library else -1
     return _built(_library)[index] if _library and index >= 0 else None
 

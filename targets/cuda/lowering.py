@@ -71,7 +71,8 @@ def require_widths(graph: fx.GraphModule) -> None:
     for name, module in outermost(graph):
         columns = max(_rows_of(module), default=0)
         if columns > WIDEST:
-            todo = "keep it in float by a recipe, or use another target"
+            linear = isinstance(getattr(module, "linear", module), QuantizedLinear)
+            todo = "keep it in float by a recipe, or use another target" if linear else "use another target"
             raise UsageError(f"target cuda quantizes rows of at most {WIDEST} columns; {name} has {columns}; {todo}")
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import BertModel
 
@@ -121,12 +122,34 @@ def test_other_weights_are_said_and_rounded_without_it(calibrated, tmp_path, cap
     assert f"{FILE} is of other weights" in caplog.text
 
 
-@pytest.mark.parametrize("harm", ["cut off", "another format", "empty"])
+def test_another_search_of_scales_is_said(calibrated, caplog):
+    folder, _ = calibrated
+    with caplog.at_level(logging.WARNING):
+        report = report_of(transform(load(str(folder))[0], replace(INT, clip=True)))
+    assert report.equalized["compensate"] == NONE and report.calibration is None
+    assert "was found with clip False, the recipe has True: not used" in caplog.text
+
+
+def test_a_report_names_the_file_only_where_it_is_used(calibrated, caplog):
+    folder, _ = calibrated
+    with caplog.at_level(logging.WARNING):
+        report = report_of(transform(load(str(folder))[0], replace(INT, weight_bits=16)))
+    assert report.equalized["compensate"] == NONE and report.calibration is None and not caplog.text
+
+
+@pytest.mark.parametrize("harm", ["cut off", "another format", "empty", "not finite", "levels"])
 def test_a_file_that_cannot_be_read_is_said(calibrated, tmp_path, caplog, harm):
     folder, _ = calibrated
     place = copy_of(folder, tmp_path / "place") / FILE
+    with safe_open(place, "pt") as file:
+        about = file.metadata()
     if harm == "another format":
         save_file(load_file(place), place, {"format": "another"})
+    elif harm in ("not finite", "levels"):
+        part, value = (".shift", torch.nan) if harm == "not finite" else (".weight", -128)
+        tensors = load_file(place)
+        next(tensor for name, tensor in tensors.items() if name.endswith(part)).view(-1)[3] = value
+        save_file(tensors, place, about)
     else:
         place.write_bytes(place.read_bytes()[:1000] if harm == "cut off" else b"")
     with caplog.at_level(logging.WARNING):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from toolkit.checkpoint import layers, layout
 from toolkit.checkpoint.errors import CheckpointError
 from toolkit.checkpoint.saving import CONFIG, OWN
+from toolkit.equalize.stored import FILE as ROUNDING
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def read(place: Path) -> Foreign:
     """Raises CheckpointError for a folder that is damaged, or whose scheme can't be computed here."""
     try:
         config = json.loads((place / CONFIG).read_text("utf-8"))["quantization_config"]
-        files = [path for path in sorted(place.glob("*.safetensors")) if path.name != OWN]
+        files = [path for path in sorted(place.glob("*.safetensors")) if path.name not in (OWN, ROUNDING)]
         tensors = {name: tensor for path in files for name, tensor in load_file(path).items()}
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

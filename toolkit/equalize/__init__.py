@@ -66,12 +66,16 @@ def equalize(
 
 
 def _fitting(stored: Stored, linears: Mapping[str, nn.Linear], recipe: Recipe) -> dict[str, Rounding]:
-    """→ what was stored for these linears, if the recipe wants weights rounded that way"""
-    if not recipe.compensate or recipe.clip != stored.clip:
+    """→ what was stored for these linears, where the recipe wants weights rounded that way"""
+    wanted = {name: linear for name, linear in linears.items() if recipe.layer(name).weight_bits == 8}
+    if not recipe.compensate or not wanted:
         return {}
-    keys = {name: key_of(linear) for name, linear in linears.items()}
+    if recipe.clip != stored.clip:
+        log.warning("%s was found with clip %s, the recipe has %s: not used", FILE, stored.clip, recipe.clip)
+        return {}
+    keys = {name: key_of(linear) for name, linear in wanted.items()}
     found = {name: stored.linears[key] for name, key in keys.items() if key in stored.linears}
-    if linears and not found:
+    if not found:
         log.warning("%s is of other weights than the model's: not used; run `calibrate` again", FILE)
     return found
 
@@ -136,7 +140,7 @@ def _shift(module: Rounded, name: str, equalized: Equalized, how: Layer) -> Tens
     """→ what the bias of the linear `name` lacks, float32 [N]; None where nothing says so"""
     stored, seen = equalized.stored.get(name), equalized.moments.get(name)
     if stored is not None:  # of these integers, and of activations that are rounded in this way
-        return stored.shift if how.weight_bits == 8 and stored.how == how_of(how) else None
+        return stored.shift if how.weight_bits == 8 and stored.how == how_of(how) else None  # a variant's may be 16
     if seen is None:
         return None
     weight = equalized.linears[name].weight.detach().float()

@@ -66,12 +66,12 @@ def write(folder: Path, names: Mapping[str, str], stored: Stored) -> Path:
     tensors = {f"{key}.{part}": getattr(r, part) for key, r in stored.linears.items() for part in PARTS}
     hows = {key: r.how for key, r in stored.linears.items()}
     about = {"hows": hows, "names": dict(names), "clip": stored.clip, "data": stored.data}
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with replacing(place) as beside:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
-            beside,
-            {"format": FORMAT, "about": json.dumps(about)},
-        )
+        try:
+            save_file(whole, beside, {"format": FORMAT, "about": json.dumps(about)})
+        except SafetensorError as error:  # of a full disk too
+            raise OSError(f"{place} can't be written ({error})") from error
     return place
 
 
@@ -100,5 +100,7 @@ def _rounding(file: Any, key: str, how: Any) -> Rounding:
     sizes = weight.dim() == 2 and scale.shape == shift.shape == weight.shape[:1]
     if not sizes or (weight.dtype, scale.dtype, shift.dtype) != (torch.int8, torch.float32, torch.float32):
         raise ValueError(f"the tensors of {key} are not int8 [N, K] and twice float32 [N]")
+    if not (scale.isfinite().all() and shift.isfinite().all()) or bool((weight == -128).any()):
+        raise ValueError(f"the tensors of {key} are not finite, or their levels not within -127..127")
     scheme, symmetric, bits = how
     return Rounding(weight, scale, shift, (str(scheme), bool(symmetric), int(bits)))
