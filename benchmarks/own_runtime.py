@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 import torch
-from torch import fx, nn
+from torch import fx
 
 from benchmarks.one_line import OneLine
 from models import load
@@ -14,23 +14,14 @@ from models.calibration import read_calibration
 from models.question_answering.examples import read_examples
 from models.question_answering.predict import answer_texts, predict
 from toolkit import Recipe, transform
-from toolkit.calibrate import Batches
-from toolkit.capture import capture
-from toolkit.elsewhere import quantize_elsewhere, require_possible
-from toolkit.pipeline import CLEANING, run
+from toolkit.elsewhere import require_possible
+from toolkit.pipeline import made_elsewhere
 from toolkit.quantizers import NAMES, NATIVE
 
 TARGETS = ("cpu", "customcpu", "aie")
 ITSELF = "itself, without oneDNN"
 
 Answer = Callable[[Any], Mapping[str, str]]  # a model → its answers, by question
-
-
-def own_graph(model: nn.Module, recipe: Recipe, data: Batches) -> fx.GraphModule:
-    """→ the Q/DQ graph that the recipe's quantizer makes of the model; PyTorch runs it"""
-    graph = capture(model)
-    run(graph, CLEANING)
-    return quantize_elsewhere(graph, recipe, data, None)
 
 
 def equal_answers(graph: fx.GraphModule, answer: Answer) -> dict[str, int]:
@@ -56,7 +47,7 @@ def main(quantizer: str, scheme: str, calibration: str, samples: int, data: str,
     require_possible(recipe, None)
     examples = read_examples(data, limit)
     model, tokenizer = load()
-    graph = own_graph(model, recipe, read_calibration(calibration, tokenizer, samples))
+    graph = made_elsewhere(model, recipe, read_calibration(calibration, tokenizer, samples))
     found = equal_answers(graph, lambda made: answer_texts(examples, predict(made, tokenizer, examples)))
     for name, equal in found.items():
         click.echo(f"{quantizer} {scheme:<8} {name:<23} {equal} of {len(examples)}")

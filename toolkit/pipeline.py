@@ -37,6 +37,7 @@ __all__ = [
     "finish",
     "fuse",
     "lowered",
+    "made_elsewhere",
     "quantized",
     "run",
     "transform",
@@ -186,13 +187,20 @@ def quantized(
     return checkpoint.copied(cast(fx.GraphModule, model))
 
 
+def made_elsewhere(
+    model: nn.Module, recipe: Recipe, data: Batches | None, accuracy: Accuracy | None = None
+) -> fx.GraphModule:
+    """→ the Q/DQ graph that the recipe's quantizer makes of the model; PyTorch runs it"""
+    graph = capture(model)
+    run(graph, CLEANING)
+    return quantize_elsewhere(graph, recipe, data, accuracy)
+
+
 def _quantized_elsewhere(
     model: nn.Module, recipe: Recipe, data: Batches | None, accuracy: Accuracy | None
 ) -> fx.GraphModule:
     """→ the graph that the recipe's quantizer makes, read; what the recipe keeps is not quantized"""
-    graph = capture(model)
-    run(graph, CLEANING)
-    made = quantize_elsewhere(graph, recipe, data, accuracy)
+    made = made_elsewhere(model, recipe, data, accuracy)
     run(made, PASSES)
     keep_float(made, "its quantizer left it in float")
     made.meta[ELSEWHERE] = True
