@@ -25,10 +25,10 @@ typedef struct {
   const float *bias;         // [columns], or null
 } Strip;
 
-// One row of activations to bytes. q has room for `padded` >= k bytes: those after k are set to 0.
+// One row of activations to bytes. Of several rows it is the first: all of their parts lie one after another.
 typedef struct {
   const float *x;
-  int64_t k, padded;
+  int64_t k;
   int symmetric;
   float
       fixed_scale; // 0: from the row's own range; else every row has this scale and the zero point fixed_zero
@@ -38,7 +38,7 @@ typedef struct {
   int32_t *zero_point;
 } Row;
 
-// Layer normalization of one row of n values, x plus the residual if there is one.
+// Layer normalization of one row of n values, x plus the residual if there is one. As above for several rows.
 typedef struct {
   const float *x, *residual, *gamma, *beta;
   float eps;
@@ -52,10 +52,27 @@ typedef struct {
   const char *isa;
   int (*runs_here)(void);
   void (*gemm)(const Strip *);
-  void (*quantize)(const Row *);
-  void (*gelu)(float *x, const Row *); // GELU of x, which may be left in x; its row, which is of x, to bytes
-  void (*norm)(const Norm *, const Row *); // then the row, which is of y or smoothed, to bytes; or null
+  // Of `count` rows; the first one is given.
+  void (*quantize)(const Row *, int64_t count);
+  void (*gelu)(float *x, const Row *,
+               int64_t count); // GELU of x, which may be left in x; its rows, which are of x, to bytes
+  void (*norm)(const Norm *, const Row *,
+               int64_t count); // then the rows, which are of y or smoothed, to bytes; or null
 } Kernels;
+
+static inline Row row_at(const Row *first, int64_t i) {
+  Row r = *first;
+  r.x += i * r.k, r.q += i * r.k, r.scale += i, r.zero_point += i;
+  return r;
+}
+
+static inline Norm norm_at(const Norm *first, int64_t i) {
+  Norm n = *first;
+  n.x += i * n.n, n.y += i * n.n;
+  n.residual = n.residual ? n.residual + i * n.n : n.residual;
+  n.smoothed = n.smoothed ? n.smoothed + i * n.n : n.smoothed;
+  return n;
+}
 
 // The four bytes of group g of a row of k bytes; 0 beyond the end, which is never read.
 static inline uint32_t load_group(const uint8_t *row, int64_t k, int64_t g) {

@@ -1,13 +1,16 @@
 #include "layer_norm.h"
 
+#include <algorithm>
+
 #include "dispatch.h"
 #include "pool.h"
 
 namespace {
 
-const int SMOOTHED = 1; // the buffer of this thread's own for a smoothed row; 0 is the block of rows
+const int SMOOTHED = 1; // the buffer of this thread's own for smoothed rows; 0 is the block of rows
+const int64_t SOME = 4; // of them that there is room for
 
-}
+} // namespace
 
 LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, double eps,
                        const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
@@ -23,16 +26,23 @@ LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, 
   return {dense(gamma), dense(beta), static_cast<float>(eps), dense(smooth_scale), dense(smooth_shift)};
 }
 
-void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t n, int64_t at,
+void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, const Part &part,
                const Rows *to, const Activation &how) {
-  Norm row{x,       residual, data<float>(norm.gamma), data<float>(norm.beta), norm.eps, n, y, nullptr,
-           nullptr, nullptr};
+  const auto kernel = kernels_in_use().norm;
+  Norm first{x,       residual, data<float>(norm.gamma), data<float>(norm.beta), norm.eps, part.n, y, nullptr,
+             nullptr, nullptr};
   if (!to)
-    return kernels_in_use().norm(&row, nullptr);
-  if (norm.smooth_scale) {
-    row.smooth_scale = data<float>(norm.smooth_scale), row.smooth_shift = data<float>(norm.smooth_shift);
-    row.smoothed = static_cast<float *>(scratch(SMOOTHED, n * sizeof(float)));
+    return kernel(&first, nullptr, part.count);
+  Row bytes = row_of(*to, part.first, y, how);
+  if (!norm.smooth_scale)
+    return kernel(&first, &bytes, part.count);
+  first.smooth_scale = data<float>(norm.smooth_scale), first.smooth_shift = data<float>(norm.smooth_shift);
+  first.smoothed = static_cast<float *>(scratch(SMOOTHED, SOME * part.n * sizeof(float)));
+  bytes.x = first.smoothed;
+  for (int64_t i = 0; i < part.count; i += SOME) { // the smoothed rows stay in the L1 cache
+    Norm some = norm_at(&first, i);
+    Row their = row_at(&bytes, i);
+    their.x = some.smoothed = first.smoothed;
+    kernel(&some, &their, std::min(SOME, part.count - i));
   }
-  const Row bytes = row_of(*to, at, row.smoothed ? row.smoothed : y, how);
-  kernels_in_use().norm(&row, &bytes);
 }

@@ -20,6 +20,11 @@ LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, 
                        const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
                        int64_t n);
 
-// One row of y from x (and the residual), then its bytes into row `at` of `to` where there is any.
-void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t n, int64_t at,
+// Rows of a tensor: `count` of n values from `first` on.
+struct Part {
+  int64_t first, count, n;
+};
+
+// Those rows of y from x (and the residual), all [count, n], then their bytes into `to` where there is any.
+void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, const Part &part,
                const Rows *to, const Activation &how);

@@ -97,7 +97,6 @@ Rows empty_rows(int64_t m, int64_t k) {
 Row row_of(const Rows &r, int64_t to, const float *x, const Activation &how) {
   return {x,
           r.k,
-          r.k,
           how.symmetric,
           how.scale,
           how.zero,

@@ -118,19 +118,15 @@ void attend(const Call &c, const Task &t, float *y) {
 
 // y: `rows` rows of the result from `row` on.
 void quantize(const Result &out, const float *y, int64_t row, int64_t rows, int64_t h) {
-  const auto kernel = kernels_in_use().quantize;
-  for (int64_t r = row; r < row + rows; r++, y += h) {
-    const Row one{y,
-                  h,
+  const Row first{y,
                   h,
                   out.how.symmetric,
                   out.how.scale,
                   out.how.zero,
-                  out.q + r * h,
-                  out.scale + r,
-                  out.zero_point + r};
-    kernel(&one);
-  }
+                  out.q + row * h,
+                  out.scale + row,
+                  out.zero_point + row};
+  kernels_in_use().quantize(&first, rows);
 }
 
 void run(Call &c, const Result &out) {

@@ -31,10 +31,8 @@ Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_
   const Rows r = empty_rows(a.m, w.n);
   const auto kernel = kernels_in_use().gelu;
   in_blocks(a, w, [&](const Block &b) {
-    for (int64_t i = 0; i < b.rows; i++) {
-      const Row row = row_of(r, b.first + i, b.y + i * b.n, how);
-      kernel(b.y + i * b.n, &row);
-    }
+    const Row first = row_of(r, b.first, b.y, how);
+    kernel(b.y, &first, b.rows);
   });
   return {r.q, r.scale, r.zero_point};
 }
@@ -58,11 +56,9 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
   const Tensor added = dense(residual), y = empty({a.m, w.n}, ScalarType::Float);
   const Rows r = quantize ? empty_rows(a.m, w.n) : empty_rows(0, w.n);
   in_blocks(a, w, [&](const Block &b) {
-    for (int64_t i = 0; i < b.rows; i++) {
-      const int64_t at = b.first + i;
-      normalize(norm, b.y + i * b.n, data<float>(added) + at * b.n, out<float>(y) + at * b.n, b.n, at,
-                quantize ? &r : nullptr, how);
-    }
+    const int64_t at = b.first * b.n;
+    normalize(norm, b.y, data<float>(added) + at, out<float>(y) + at, {b.first, b.rows, b.n},
+              quantize ? &r : nullptr, how);
   });
   return results(y, r);
 }
@@ -76,12 +72,11 @@ Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fix
   const Rows r = empty_rows(m, n);
   const auto kernel = kernels_in_use().gelu;
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
-    float *y = static_cast<float *>(scratch(0, n * sizeof(float)));
-    for (int64_t i = task * ENOUGH_ROWS; i < std::min(m, (task + 1) * ENOUGH_ROWS); i++) {
-      std::memcpy(y, data<float>(from) + i * n, n * sizeof(float));
-      const Row row = row_of(r, i, y, how);
-      kernel(y, &row);
-    }
+    const int64_t first = task * ENOUGH_ROWS, rows = std::min(ENOUGH_ROWS, m - first);
+    float *y = static_cast<float *>(scratch(0, rows * n * sizeof(float)));
+    std::memcpy(y, data<float>(from) + first * n, rows * n * sizeof(float));
+    const Row row = row_of(r, first, y, how);
+    kernel(y, &row, rows);
   });
   return {r.q, r.scale, r.zero_point};
 }
@@ -97,9 +92,9 @@ Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double 
   const Tensor from = dense(x), y = empty({m, n}, ScalarType::Float);
   const Rows r = empty_rows(quantize ? m : 0, n);
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
-    for (int64_t i = task * ENOUGH_ROWS; i < std::min(m, (task + 1) * ENOUGH_ROWS); i++)
-      normalize(norm, data<float>(from) + i * n, nullptr, out<float>(y) + i * n, n, i,
-                quantize ? &r : nullptr, how);
+    const int64_t first = task * ENOUGH_ROWS, at = first * n;
+    normalize(norm, data<float>(from) + at, nullptr, out<float>(y) + at,
+              {first, std::min(ENOUGH_ROWS, m - first), n}, quantize ? &r : nullptr, how);
   });
   return results(y, r);
 }

@@ -22,10 +22,9 @@ Rows quantize(const Tensor &x, int64_t k, const Activation &how) {
   Rows r = empty_rows(m, k);
   const auto kernel = kernels_in_use().quantize;
   for_each_task(ceil_div(m, block), [&](int64_t task) {
-    for (int64_t i = task * block; i < std::min(m, (task + 1) * block); i++) {
-      const Row row = row_of(r, i, data<float>(x) + i * k, how);
-      kernel(&row);
-    }
+    const int64_t first = task * block;
+    const Row row = row_of(r, first, data<float>(x) + first * k, how);
+    kernel(&row, std::min(block, m - first));
   });
   return r;
 }

@@ -82,8 +82,10 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
   const Tensor y = empty({m, n}, ScalarType::Float);
   const Rows r = empty_rows(quantize ? m : 0, n);
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
-    for (int64_t i = task * ENOUGH_ROWS; i < std::min(m, (task + 1) * ENOUGH_ROWS); i++) {
-      float *row = out<float>(y) + i * n;
+    const int64_t first = task * ENOUGH_ROWS, rows = std::min(ENOUGH_ROWS, m - first);
+    float *const block = out<float>(y) + first * n;
+    for (int64_t i = first; i < first + rows; i++) {
+      float *row = block + (i - first) * n;
       if (i + 1 < m)
         fetch(lookups.front(), i + 1, n); // the tokens' table is large, and read at random
       for (const Lookup &l : lookups) {
@@ -94,8 +96,8 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
           for (int64_t k = 0; k < n; k++)
             row[k] += found[k];
       }
-      normalize(norm, row, nullptr, row, n, i, quantize ? &r : nullptr, how);
     }
+    normalize(norm, block, nullptr, block, {first, rows, n}, quantize ? &r : nullptr, how);
   });
   return {y, r.q, r.scale, r.zero_point};
 }

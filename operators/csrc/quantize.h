@@ -92,7 +92,6 @@ static inline void quantize_ranged(const Row *r, Range range) {
     scale_row(r->x, r->k, l.inverse, l.zero, l.least, r->q);
   else
     memset(r->q, l.zero, r->k);
-  memset(r->q + r->k, 0, r->padded - r->k);
 }
 
 // As scale_row, where values may lie far outside of the range. -> the largest size, as in Range.
@@ -117,7 +116,6 @@ static inline void finish_fixed(const Row *r, int32_t most) {
   *r->zero_point = r->fixed_zero;
   if (!finite)
     memset(r->q, r->fixed_zero, r->k);
-  memset(r->q + r->k, 0, r->padded - r->k);
 }
 
 static inline void quantize_fixed(const Row *r) {

@@ -79,10 +79,25 @@ static inline void norm_row(const Norm *r) {
 
 // What a file for one instruction set defines besides gemm_NAME.
 #define ROW_KERNELS(name)                                                                                    \
-  extern "C" void quantize_##name(const Row *r) { quantize_row(r); }                                         \
-  extern "C" void gelu_##name(float *x, const Row *r) { gelu_row(x, r); }                                    \
-  extern "C" void norm_##name(const Norm *n, const Row *r) {                                                 \
-    norm_row(n);                                                                                             \
-    if (r)                                                                                                   \
-      quantize_row(r);                                                                                       \
+  extern "C" void quantize_##name(const Row *first, int64_t count) {                                         \
+    for (int64_t i = 0; i < count; i++) {                                                                    \
+      const Row r = row_at(first, i);                                                                        \
+      quantize_row(&r);                                                                                      \
+    }                                                                                                        \
+  }                                                                                                          \
+  extern "C" void gelu_##name(float *x, const Row *first, int64_t count) {                                   \
+    for (int64_t i = 0; i < count; i++) {                                                                    \
+      const Row r = row_at(first, i);                                                                        \
+      gelu_row(x + i * r.k, &r);                                                                             \
+    }                                                                                                        \
+  }                                                                                                          \
+  extern "C" void norm_##name(const Norm *first, const Row *bytes, int64_t count) {                          \
+    for (int64_t i = 0; i < count; i++) {                                                                    \
+      const Norm n = norm_at(first, i);                                                                      \
+      norm_row(&n);                                                                                          \
+      if (!bytes)                                                                                            \
+        continue;                                                                                            \
+      const Row r = row_at(bytes, i);                                                                        \
+      quantize_row(&r);                                                                                      \
+    }                                                                                                        \
   }
