@@ -7,6 +7,7 @@ until `kernels.load()` is called; then the compiled library answers for CPU tens
 from operators import (
     attention,
     embedding,
+    feed_forward,
     floating,
     fused,
     gaudi,
@@ -25,6 +26,7 @@ __all__ = [
     "attention",
     "attention_kernels",
     "embedding",
+    "feed_forward",
     "float_kernels",
     "floating",
     "fused",

@@ -131,6 +131,25 @@ class RowsLinearAddNorm(NormRows):
         return super().forward(self.linear.multiply(rows) + residual)
 
 
+class FeedForward(nn.Module):
+    """rows, residual → y = second(wide(rows of first(rows, residual)), y of first): what a layer computes for each
+    token by itself, between two attentions
+
+    With an activation in `second` (y, its rows); with `then`, that reads them and alone does so, (y, then(rows)).
+    """
+
+    def __init__(
+        self, first: RowsLinearAddNorm, wide: RowsLinearGelu, second: RowsLinearAddNorm, then: RowsLinear | None
+    ) -> None:
+        super().__init__()
+        self.first, self.wide, self.second, self.then = first, wide, second, then
+
+    def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows] | tuple[Tensor, Tensor]:
+        y, rows = self.first(rows, residual)
+        made = self.second(self.wide(rows), y)
+        return made if self.then is None else (made[0], self.then(made[1]))
+
+
 class Attention(nn.Module):
     """qkv [T, 3H] float32 or bfloat16, starts int32 [B + 1], keep bool [T] or None → float32 [T, H]
 
@@ -165,7 +184,17 @@ class AttentionRows(nn.Module):
         return f"heads={self.heads}, scale={self.scale}, precise={self.precise}, {self.activation}"
 
 
-FUSED = (Quantize, RowsLinear, RowsLinearGelu, NormRows, EmbedNorm, RowsLinearAddNorm, Attention, AttentionRows)
+FUSED = (
+    Quantize,
+    RowsLinear,
+    RowsLinearGelu,
+    NormRows,
+    EmbedNorm,
+    RowsLinearAddNorm,
+    FeedForward,
+    Attention,
+    AttentionRows,
+)
 
 
 # an operator, so that a loop over sequences whose number nobody knows yet can be exported

@@ -14,6 +14,7 @@ from targets._fused import (
     Attention,
     AttentionRows,
     EmbedNorm,
+    FeedForward,
     NormRows,
     Rows,
     RowsLinear,
@@ -106,6 +107,27 @@ class PackedRowsLinearAddNorm(PackedNorm):
         return y if self.activation is None else (y, tuple(out))
 
 
+class PackedFeedForward(nn.Module):
+    """FeedForward as opswap::feed_forward_int8: rows [T, K], residual [T, N] → y, (y, rows) or (y, float32 [T, P])"""
+
+    def __init__(self, source: FeedForward) -> None:
+        super().__init__()
+        self.first, self.second = PackedRowsLinearAddNorm(source.first), PackedRowsLinearAddNorm(source.second)
+        self.wide = PackedRowsLinearGelu(source.wide)
+        self.register_module("then", None if source.then is None else PackedRowsLinear(source.then))
+
+    def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows] | tuple[Tensor, Tensor]:
+        held: Any = self._modules
+        first, wide, second, then = held["first"], held["wide"], held["second"], held["then"]
+        gamma, beta, eps, _, *ways = norm_of(first)
+        given = (*rows, *first.linear.weights, residual, gamma, beta, eps, *ways, *wide.weights, *wide.made)
+        last = (*second.linear.weights, *norm_of(second), *(NOTHING if then is None else then.weights))
+        y, q, scale, zero_point, z = torch.ops.opswap.feed_forward_int8(*given, *last)
+        if then is not None:
+            return y, z
+        return y if second.activation is None else (y, (q, scale, zero_point))
+
+
 class PackedAttention(Attention):
     """Attention as opswap::attention: qkv [T, 3H], starts, keep → float32 [T, H]"""
 
@@ -126,6 +148,8 @@ class PackedAttentionRows(AttentionRows):
         return torch.ops.opswap.attention_int8(qkv, starts, keep, self.heads, self.scale, *self.levels, self.precise)
 
 
+NOTHING = (None,) * 4  # the weights of no linear
+
 MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     QuantizedLinear: PackedLinear,
     RowsLinear: PackedRowsLinear,
@@ -137,7 +161,7 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     AttentionRows: PackedAttentionRows,
 }
 
-# every fusion there is has its operator here
+# fusions that have their operators here; customcpu has one more
 FUSIONS = (
     "attention",
     "qkv",

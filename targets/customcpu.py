@@ -5,16 +5,16 @@ from torch import fx
 
 from operators import float_kernels, kernels
 from targets._float import lower_float
-from targets._fused import swap_modules
+from targets._fused import FeedForward, swap_modules
 from targets._hardware import cpu_name
-from targets._packed import FUSIONS, MODULES
+from targets._packed import FUSIONS, MODULES, PackedFeedForward
 from targets.base import Execution, Recipe, Target
 
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
     """Each module that MODULES names → what it makes of it; nn.Linear → PackedFloatLinear."""
     kernels.load()
-    swap_modules(graph, MODULES)
+    swap_modules(graph, {**MODULES, FeedForward: PackedFeedForward})
     lower_float(graph, recipe)
 
 
@@ -42,6 +42,6 @@ TARGET = Target(
     precisions=("fp", "bf16", "int"),
     lower=lower,
     execution=execution,
-    fusions=frozenset(FUSIONS),
+    fusions=frozenset({*FUSIONS, "feed_forward"}),
     schemes=("dynamic", "static", "weight"),
 )

@@ -26,23 +26,24 @@ LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, 
   return {dense(gamma), dense(beta), static_cast<float>(eps), dense(smooth_scale), dense(smooth_shift)};
 }
 
-void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, const Part &part,
-               const Rows *to, const Activation &how) {
+void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t count,
+               int64_t n, const Row *to) {
   const auto kernel = kernels_in_use().norm;
-  Norm first{x,       residual, data<float>(norm.gamma), data<float>(norm.beta), norm.eps, part.n, y, nullptr,
+  Norm first{x,       residual, data<float>(norm.gamma), data<float>(norm.beta), norm.eps, n, y, nullptr,
              nullptr, nullptr};
   if (!to)
-    return kernel(&first, nullptr, part.count);
-  Row bytes = row_of(*to, part.first, y, how);
+    return kernel(&first, nullptr, count);
+  Row bytes = *to;
+  bytes.x = y;
   if (!norm.smooth_scale)
-    return kernel(&first, &bytes, part.count);
+    return kernel(&first, &bytes, count);
   first.smooth_scale = data<float>(norm.smooth_scale), first.smooth_shift = data<float>(norm.smooth_shift);
-  first.smoothed = static_cast<float *>(scratch(SMOOTHED, SOME * part.n * sizeof(float)));
+  first.smoothed = static_cast<float *>(scratch(SMOOTHED, SOME * n * sizeof(float)));
   bytes.x = first.smoothed;
-  for (int64_t i = 0; i < part.count; i += SOME) { // the smoothed rows stay in the L1 cache
+  for (int64_t i = 0; i < count; i += SOME) { // the smoothed rows stay in the L1 cache
     Norm some = norm_at(&first, i);
     Row their = row_at(&bytes, i);
     their.x = some.smoothed = first.smoothed;
-    kernel(&some, &their, std::min(SOME, part.count - i));
+    kernel(&some, &their, std::min(SOME, count - i));
   }
 }

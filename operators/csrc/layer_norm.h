@@ -20,11 +20,7 @@ LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, 
                        const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
                        int64_t n);
 
-// Rows of a tensor: `count` of n values from `first` on.
-struct Part {
-  int64_t first, count, n;
-};
-
-// Those rows of y from x (and the residual), all [count, n], then their bytes into `to` where there is any.
-void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, const Part &part,
-               const Rows *to, const Activation &how);
+// `count` rows of y from x (and the residual), each of n values; then their bytes, into `to` where it is not
+// null, whose x is found here.
+void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t count,
+               int64_t n, const Row *to);

@@ -9,10 +9,10 @@
 
 namespace {
 
-const int64_t BLOCK = 48;              // rows of a block, a multiple of the tile heights
+const int64_t BLOCK = 66;              // rows of a block, a multiple of the tile heights
 const int64_t FEW = 12;                // fewer rows than this for each thread: the panels are split instead
-const int64_t SOME = 8;                // rows of them that are finished together
-const int64_t STRIP_BYTES = 512 << 10; // a block's floats should leave room for a panel in a core's own cache
+const int64_t SOME = 8;                // rows that are finished together
+const int64_t STRIP_BYTES = 832 << 10; // a block's floats should leave room for a panel in a core's own cache
 
 int64_t block_rows(int64_t m, int64_t n) {
   const int64_t fits = std::max<int64_t>(6, STRIP_BYTES / (4 * std::max<int64_t>(1, n)) / 6 * 6);
@@ -40,12 +40,17 @@ Linear checked_linear(const char *op, const Tensor &packed, const Tensor &weight
   return {dense(packed), dense(weight_sum), dense(weight_scale), dense(bias), n, k};
 }
 
-Strip whole_product(const Rows &a, const Linear &w, float *y) {
-  return Strip{data<uint8_t>(a.q),
+RowsAt rows_at(const Rows &a, int64_t first, int64_t rows) {
+  return {data<uint8_t>(a.q) + first * a.k, data<float>(a.scale) + first, data<int32_t>(a.zero_point) + first,
+          rows, a.k};
+}
+
+Strip whole_product(const RowsAt &a, const Linear &w, float *y) {
+  return Strip{a.q,
                a.k,
                a.m,
                a.k,
-               data<int32_t>(a.zero_point),
+               a.zero_point,
                data<int8_t>(w.packed),
                nullptr,
                data<int32_t>(w.weight_sum),
@@ -53,7 +58,7 @@ Strip whole_product(const Rows &a, const Linear &w, float *y) {
                w.n,
                nullptr,
                y,
-               data<float>(a.scale),
+               a.scale,
                data<float>(w.weight_scale),
                data<float>(w.bias)};
 }
@@ -105,32 +110,34 @@ Row row_of(const Rows &r, int64_t to, const float *x, const Activation &how) {
           out<int32_t>(r.zero_point) + to};
 }
 
-void in_blocks(const Rows &a, const Linear &w, const std::function<void(const Block &)> &done) {
+void product(const RowsAt &a, const Linear &w, float *y, const Linear *after) {
   const auto gemm = kernels_in_use().gemm;
+  const Strip whole = whole_product(a, w, y);
+  const int8_t *next = after ? data<int8_t>(after->packed) : nullptr;
   const int64_t panels = ceil_div(w.n, PANEL);
-  const auto buffer = [&](int64_t rows) {
-    return static_cast<float *>(scratch(0, rows * w.n * sizeof(float)));
-  };
-  if (a.m < FEW * threads()) {
-    const Strip whole = whole_product(a, w, buffer(a.m));
-    for_each_task(panels, [&](int64_t p) {
-      const Strip s = panel_of(whole, p);
-      gemm(&s);
-    });
-    return for_each_task(ceil_div(a.m, SOME), [&](int64_t task) {
-      const int64_t first = task * SOME;
-      done({first, std::min(SOME, a.m - first), whole.y + first * w.n, w.n});
-    });
-  }
-  const int64_t most = block_rows(a.m, w.n);
-  for_each_task(ceil_div(a.m, most), [&](int64_t task) {
-    const int64_t first = task * most, rows = std::min(most, a.m - first);
-    Strip block = rows_of(whole_product(a, w, nullptr), first, rows);
-    block.y = buffer(rows), block.scale = data<float>(a.scale) + first;
-    for (int64_t p = 0; p < panels; p++) {
-      const Strip s = panel_of(block, p);
-      gemm(&s);
-    }
-    done({first, rows, block.y, w.n});
+  for_each_task(panels, [&](int64_t p) {
+    Strip s = panel_of(whole, p);
+    if (next && p + 1 == panels)
+      s.next = next;
+    gemm(&s);
+  });
+}
+
+void in_blocks(int64_t m, int64_t widest, const std::function<void(int64_t, int64_t)> &what) {
+  if (m < FEW * threads())
+    return what(0, m);
+  const int64_t most = block_rows(m, widest);
+  for_each_task(ceil_div(m, most), [&](int64_t task) {
+    const int64_t first = task * most;
+    what(first, std::min(most, m - first));
+  });
+}
+
+void in_pieces(int64_t rows, const std::function<void(int64_t, int64_t)> &what) {
+  if (inside_a_task())
+    return what(0, rows);
+  for_each_task(ceil_div(rows, SOME), [&](int64_t task) {
+    const int64_t first = task * SOME;
+    what(first, std::min(SOME, rows - first));
   });
 }

@@ -26,25 +26,37 @@ Rows checked_rows(const char *op, const Tensor &q, const Tensor &scale, const Te
 Linear checked_linear(const char *op, const Tensor &packed, const Tensor &weight_sum,
                       const Tensor &weight_scale, const std::optional<Tensor> &bias, int64_t k);
 
+// Rows as above, in any memory.
+struct RowsAt {
+  const uint8_t *q;
+  const float *scale;
+  const int32_t *zero_point;
+  int64_t m, k;
+};
+
+RowsAt rows_at(const Rows &a, int64_t first, int64_t rows);
+
 // The whole product of a and w as a strip that writes y [m, n].
-Strip whole_product(const Rows &a, const Linear &w, float *y);
+Strip whole_product(const RowsAt &a, const Linear &w, float *y);
 
 // `whole` from row `first` on, `rows` rows; and of those, one panel. y moves along with its own stride.
 Strip rows_of(const Strip &whole, int64_t first, int64_t rows);
 Strip panel_of(const Strip &strip, int64_t panel);
 
+// y [m, n] = linear(a), panel after panel; where no thread is at work, each takes some of the panels. after:
+// the weights that come next, worth bringing near; or null.
+void product(const RowsAt &a, const Linear &w, float *y, const Linear *after = nullptr);
+
+// Calls what(first, rows) for blocks of m rows, shared by the threads, whose floats fit a core's cache where
+// they are at most `widest` wide. Few rows are one block, for which the threads share each product and each
+// row's end instead, so that all of them stream weights.
+void in_blocks(int64_t m, int64_t widest, const std::function<void(int64_t first, int64_t rows)> &what);
+
+// Calls what(first, rows) for a few of a block's rows at a time, shared by the threads; for all of them from
+// a task.
+void in_pieces(int64_t rows, const std::function<void(int64_t first, int64_t rows)> &what);
+
 Rows empty_rows(int64_t m, int64_t k);
 
-// Row `to` of r, to be made from x.
+// The rows of r from `to` on, to be made from x.
 Row row_of(const Rows &r, int64_t to, const float *x, const Activation &how);
-
-// A block of output rows, in float, while it is in the cache.
-struct Block {
-  int64_t first, rows;
-  float *y; // [rows, n]
-  int64_t n;
-};
-
-// linear(a) in blocks of rows; `done` is called with each. Few rows are split over the panels instead, so
-// that all threads stream weights.
-void in_blocks(const Rows &a, const Linear &w, const std::function<void(const Block &)> &done);

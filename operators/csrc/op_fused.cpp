@@ -18,6 +18,8 @@ using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
 const int64_t ENOUGH_ROWS = 16; // rows that are worth handing to another thread
 
+float *floats(int64_t count) { return static_cast<float *>(scratch(0, count * sizeof(float))); }
+
 Four results(const Tensor &y, const Rows &r) { return {y, r.q, r.scale, r.zero_point}; }
 
 Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_point, const Tensor &packed,
@@ -30,9 +32,13 @@ Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_
   check_depth("linear_int8_gelu", w.n); // they become rows
   const Rows r = empty_rows(a.m, w.n);
   const auto kernel = kernels_in_use().gelu;
-  in_blocks(a, w, [&](const Block &b) {
-    const Row first = row_of(r, b.first, b.y, how);
-    kernel(b.y, &first, b.rows);
+  in_blocks(a.m, w.n, [&](int64_t first, int64_t rows) {
+    float *y = floats(rows * w.n);
+    product(rows_at(a, first, rows), w, y);
+    in_pieces(rows, [&](int64_t i, int64_t count) {
+      const Row bytes = row_of(r, first + i, y + i * w.n, how);
+      kernel(y + i * w.n, &bytes, count);
+    });
   });
   return {r.q, r.scale, r.zero_point};
 }
@@ -55,10 +61,15 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
          shape_of(residual), "reshape it");
   const Tensor added = dense(residual), y = empty({a.m, w.n}, ScalarType::Float);
   const Rows r = quantize ? empty_rows(a.m, w.n) : empty_rows(0, w.n);
-  in_blocks(a, w, [&](const Block &b) {
-    const int64_t at = b.first * b.n;
-    normalize(norm, b.y, data<float>(added) + at, out<float>(y) + at, {b.first, b.rows, b.n},
-              quantize ? &r : nullptr, how);
+  in_blocks(a.m, w.n, [&](int64_t first, int64_t rows) {
+    float *x = floats(rows * w.n);
+    product(rows_at(a, first, rows), w, x);
+    in_pieces(rows, [&](int64_t i, int64_t count) {
+      const int64_t at = (first + i) * w.n;
+      const Row bytes = row_of(r, quantize ? first + i : 0, nullptr, how);
+      normalize(norm, x + i * w.n, data<float>(added) + at, out<float>(y) + at, count, w.n,
+                quantize ? &bytes : nullptr);
+    });
   });
   return results(y, r);
 }
@@ -73,7 +84,7 @@ Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fix
   const auto kernel = kernels_in_use().gelu;
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
     const int64_t first = task * ENOUGH_ROWS, rows = std::min(ENOUGH_ROWS, m - first);
-    float *y = static_cast<float *>(scratch(0, rows * n * sizeof(float)));
+    float *y = floats(rows * n);
     std::memcpy(y, data<float>(from) + first * n, rows * n * sizeof(float));
     const Row row = row_of(r, first, y, how);
     kernel(y, &row, rows);
@@ -93,8 +104,9 @@ Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double 
   const Rows r = empty_rows(quantize ? m : 0, n);
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
     const int64_t first = task * ENOUGH_ROWS, at = first * n;
-    normalize(norm, data<float>(from) + at, nullptr, out<float>(y) + at,
-              {first, std::min(ENOUGH_ROWS, m - first), n}, quantize ? &r : nullptr, how);
+    const Row bytes = row_of(r, quantize ? first : 0, nullptr, how);
+    normalize(norm, data<float>(from) + at, nullptr, out<float>(y) + at, std::min(ENOUGH_ROWS, m - first), n,
+              quantize ? &bytes : nullptr);
   });
   return results(y, r);
 }

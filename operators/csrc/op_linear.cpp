@@ -83,7 +83,7 @@ Tensor linear_int8(const Tensor &x, const Tensor &packed, const Tensor &weight_s
   std::vector<int64_t> sizes(x.sizes().begin(), x.sizes().end());
   sizes.back() = w.n;
   Tensor y = empty(sizes, ScalarType::Float);
-  multiply(whole_product(a, w, out<float>(y)));
+  multiply(whole_product(rows_at(a, 0, a.m), w, out<float>(y)));
   return y;
 }
 
@@ -93,7 +93,7 @@ Tensor linear_int8_rows(const Tensor &q, const Tensor &scale, const Tensor &zero
   const Rows a = checked_rows("linear_int8_rows", q, scale, zero_point);
   const Linear w = checked_linear("linear_int8_rows", packed, weight_sum, weight_scale, bias, a.k);
   Tensor y = empty({a.m, w.n}, ScalarType::Float);
-  multiply(whole_product(a, w, out<float>(y)));
+  multiply(whole_product(rows_at(a, 0, a.m), w, out<float>(y)));
   return y;
 }
 

@@ -97,7 +97,8 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
             row[k] += found[k];
       }
     }
-    normalize(norm, block, nullptr, block, {first, rows, n}, quantize ? &r : nullptr, how);
+    const Row bytes = row_of(r, quantize ? first : 0, nullptr, how);
+    normalize(norm, block, nullptr, block, rows, n, quantize ? &bytes : nullptr);
   });
   return {y, r.q, r.scale, r.zero_point};
 }

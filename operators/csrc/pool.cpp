@@ -68,6 +68,8 @@ public:
       std::rethrow_exception(failure);
   }
 
+  static bool inside() { return inside_a_job; }
+
 private:
   static void alone(int64_t tasks, const std::function<void(int64_t)> &work) {
     for (int64_t task = 0; task < tasks; task++)
@@ -177,6 +179,8 @@ void for_each_task(int64_t tasks, const std::function<void(int64_t)> &run) {
     for (int64_t task = 0; task < tasks; task++)
       run(task);
 }
+
+bool inside_a_task() { return Pool::inside(); }
 
 void *scratch(int slot, int64_t bytes) {
   thread_local Buffer buffers[4];

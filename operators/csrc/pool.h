@@ -13,6 +13,9 @@ int64_t threads();
 // caller.
 void for_each_task(int64_t tasks, const std::function<void(int64_t)> &run);
 
+// Whether the caller is a task: the threads are busy, and what it gives to for_each_task it does by itself.
+bool inside_a_task();
+
 // At least `bytes` bytes of this thread's own, aligned to 64, the same at every call until a larger one is
 // asked for; contents undefined. `slot` keeps buffers that are in use at the same time apart: 0, 1, 2 or 3.
 void *scratch(int slot, int64_t bytes);

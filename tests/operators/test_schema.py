@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from operators import OPERATORS, attention, embedding, fused, gaudi, reference, terms
+from operators import OPERATORS, attention, embedding, feed_forward, fused, gaudi, reference, terms
 from operators.validate import MAX_K, MAX_K_128
 from tests.checks import assert_equal_bits, assert_refuses
 from tests.operators.samples import integers, linear, ops
@@ -23,6 +23,10 @@ IDS, TABLE = torch.tensor([3, 0, 3, 10]), torch.randn(11, 70)
 RESIDUAL = torch.randn(5, 70)
 FIXED = (False, 0.1, 7)
 
+SQUARE = linear(70, 70)
+LEVELS = (False, 0.0, 128)
+FEED_FORWARD = (*ROWS, *LAYER.args(), RESIDUAL, *NORM, *LEVELS, None, None, *SQUARE.args(), *LEVELS, *SQUARE.args())
+
 FP8, CODES = Q & 0x77, WEIGHT.view(torch.uint8)[:7] & 0x77  # none is an infinity or NaN
 
 ARGUMENTS: dict[str, list[tuple]] = {
@@ -33,6 +37,11 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "linear_int8_rows": [(*ROWS, *LAYER.args()), (*ROWS, *LAYER.args()[:3], None)],
     "linear_int8_gelu": [(*ROWS, *LAYER.args(), True), (*ROWS, *LAYER.args()[:3], None, *FIXED)],
     "linear_int8_add_norm": [(*ROWS, *LAYER.args(), RESIDUAL, *NORM, quantize, *FIXED) for quantize in (True, False)],
+    "feed_forward_int8": [
+        (*FEED_FORWARD, *NORM, False, *LEVELS, *SMOOTH, None, None, None, None),
+        (*FEED_FORWARD, *NORM, True, *FIXED, None, None, None, None, None, None),
+        (*FEED_FORWARD, *NORM, True, *LEVELS, *SMOOTH, *linear(7, 70).args()),
+    ],
     "gelu_rows": [(RESIDUAL, True), (RESIDUAL[:0], False), (RESIDUAL, *FIXED)],
     "norm_rows": [
         (RESIDUAL, *NORM, quantize, *FIXED, *smooth) for quantize in (True, False) for smooth in ((), SMOOTH)
@@ -127,6 +136,26 @@ BAD: dict[str, tuple[str, tuple]] = {
         "linear_int8_add_norm",
         (*ROWS, *LAYER.args(), RESIDUAL[:, :-1], *NORM, True, True),
     ),
+    "feed forward, a linear of another width": (
+        "feed_forward_int8",
+        (*FEED_FORWARD[:-4], *linear(69, 70).args(), *NORM, True, *LEVELS, None, None, None, None, None, None),
+    ),
+    "feed forward, a part of the last linear": (
+        "feed_forward_int8",
+        (*FEED_FORWARD, *NORM, True, *LEVELS, None, None, *linear(7, 70).args()[:2], None, None),
+    ),
+    "feed forward, a bias of no linear": (
+        "feed_forward_int8",
+        (*FEED_FORWARD, *NORM, True, *LEVELS, None, None, None, None, None, torch.rand(7)),
+    ),
+    "feed forward, no rows for the last linear": (
+        "feed_forward_int8",
+        (*FEED_FORWARD, *NORM, False, *LEVELS, None, None, *linear(7, 70).args()),
+    ),
+    "feed forward, smoothed by a scale alone": (
+        "feed_forward_int8",
+        (*FEED_FORWARD, *NORM, True, *LEVELS, SMOOTH[0], None, None, None, None, None),
+    ),
     "one table without ids": ("embed_norm", (IDS, TABLE, IDS, TABLE, None, TABLE, *NORM, True, True)),
     "tables of two widths": ("embed_norm", (IDS, TABLE, IDS, TABLE[:, 1:], None, None, *NORM, True, True)),
     "ids of two lengths": ("embed_norm", (IDS, TABLE, IDS[1:], TABLE, None, None, *NORM, True, True)),
@@ -184,7 +213,7 @@ def test_opcheck(name: str) -> None:
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case: str, through: str) -> None:
     name, args = BAD[case]
-    modules = (reference, fused, embedding, attention, terms, gaudi)
+    modules = (reference, fused, feed_forward, embedding, attention, terms, gaudi)
     python = next(module for module in modules if hasattr(module, name))
     assert_refuses(getattr(ops if through == "kernels" else python, name), name, *args)
 

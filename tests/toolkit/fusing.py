@@ -6,7 +6,7 @@ from functools import cache
 
 import torch
 from torch import Tensor, fx, nn
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import AlbertConfig, AlbertForQuestionAnswering, BertConfig, BertForSequenceClassification
 
 from tests import tiny
 from tests.activations import ACTIVATIONS
@@ -24,11 +24,13 @@ SAME_DB = 60.0
 
 @cache
 def model_of(name: str) -> nn.Module:
-    """name: one that tiny knows, or "classifier" """
-    if name != "classifier":
+    """name: one that tiny knows, "classifier" or "shared layers" """
+    if name not in ("classifier", "shared layers"):
         return tiny.build(name)
     torch.manual_seed(0)
-    return BertForSequenceClassification(BertConfig(**tiny._ENCODER)).eval()
+    if name == "classifier":
+        return BertForSequenceClassification(BertConfig(**tiny._ENCODER)).eval()
+    return AlbertForQuestionAnswering(AlbertConfig(**tiny._ENCODER, embedding_size=16, hidden_act="gelu")).eval()
 
 
 @cache

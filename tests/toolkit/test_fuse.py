@@ -21,7 +21,7 @@ from toolkit.quantize import chosen, quantize
 
 aten = torch.ops.aten
 ADDCMUL = aten.addcmul.default
-ENCODERS = ["bert", "distilbert", "roberta", "electra", "albert"]
+ENCODERS = ["bert", "distilbert", "roberta", "electra", "shared layers", "albert"]
 PADDINGS = ["right", "left", "none", "scattered", "one sequence", "one token", "one token of one"]
 TWO_LAYERS = {
     "attention": 2,
@@ -34,6 +34,7 @@ TWO_LAYERS = {
     "embeddings": 1,
     "lookups": 1,
     "attention_rows": 2,
+    "feed_forward": 2,
 }
 NOTHING = dict.fromkeys(NAMES, 0)
 COUNTS = {
@@ -41,7 +42,8 @@ COUNTS = {
     "distilbert": TWO_LAYERS,
     "roberta": TWO_LAYERS,
     "electra": {**TWO_LAYERS, "quantize": 9},  # it projects its embeddings
-    "albert": {**TWO_LAYERS, "quantize": 9, "gelu": 0},  # the same, and its GELU goes by tanh
+    "albert": {**TWO_LAYERS, "quantize": 9, "gelu": 0, "feed_forward": 0},  # the same, and its GELU goes by tanh
+    "shared layers": {**TWO_LAYERS, "quantize": 9},
     "gpt2": NOTHING,  # causal
     tiny.TIED: NOTHING,
     "classifier": {**TWO_LAYERS, "packing": 0},  # it reads the first position, which may be padding
@@ -75,7 +77,7 @@ def test_a_head_that_reads_one_position_keeps_the_padding(padding):
     assert_sqnr(graph(**given)[0], unfused("classifier")(**given)[0], SAME_DB)
 
 
-@pytest.mark.parametrize("name", ENCODERS[:-1])  # the one norm of ALBERT that can be smoothed takes it in
+@pytest.mark.parametrize("name", ENCODERS[:-2])  # the one norm of ALBERT that can be smoothed takes it in
 def test_smoothing_is_part_of_the_norm(name):
     recipe, graph = Recipe("int"), capture(model_of(name))
     run(graph, PASSES)
@@ -102,8 +104,11 @@ def test_every_way_to_quantize_rows(how):
     "keep, changed",
     [
         (("qa_outputs", "*.0.attention.self.key"), {"qkv": 1, "quantize": 9}),
-        (("qa_outputs", "*.0.intermediate.dense"), {"gelu": 1, "quantize": 7}),
-        (("qa_outputs", "*.1.output.dense"), {"gelu": 1, "add_norm": 3, "embeddings": 2, "quantize": 7}),
+        (("qa_outputs", "*.0.intermediate.dense"), {"gelu": 1, "quantize": 7, "feed_forward": 1}),
+        (
+            ("qa_outputs", "*.1.output.dense"),
+            {"gelu": 1, "add_norm": 3, "embeddings": 2, "quantize": 7, "feed_forward": 1},
+        ),
         ((), {"quantize": 9}),
     ],
     ids=["key", "intermediate", "output", "none"],
@@ -175,7 +180,8 @@ def test_the_target_decides_and_the_report_says_it():
 def test_a_target_without_one_leaves_one_out():
     without = ("packing", "gelu")
     report = report_of(transform(model_of("bert"), Recipe("int", without=without), target="customcpu"))
-    assert report.fused == {name: count for name, count in TWO_LAYERS.items() if name not in without}
+    expected = {**TWO_LAYERS, "feed_forward": 0}  # which takes linears that have their GELU
+    assert report.fused == {name: count for name, count in expected.items() if name not in without}
 
 
 @pytest.mark.parametrize("name", targets.names())

@@ -3,6 +3,7 @@
 from targets.base import Pass
 from toolkit.fuse.attention import fuse_attention, fuse_attention_rows, fuse_qkv
 from toolkit.fuse.embeddings import fuse_lookups
+from toolkit.fuse.feed_forward import fuse_feed_forward
 from toolkit.fuse.linears import fuse_add_norm, fuse_gelu, fuse_norm, share_quantize
 from toolkit.fuse.packing import drop_padding
 from toolkit.fuse.rows import to_rows
@@ -18,6 +19,7 @@ FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("embeddings", fuse_norm),  # after add_norm: it takes the norms that are left
     ("lookups", fuse_lookups),
     ("attention_rows", fuse_attention_rows),
+    ("feed_forward", fuse_feed_forward),
 )
 NAMES = tuple(name for name, _ in FUSIONS)
 
