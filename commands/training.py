@@ -14,6 +14,7 @@ from models.finetune import Distillation, weights_checksum
 from models.finetune.dropout import ATTENTION, replace_dropout
 from models.finetune.saving import SAVED
 from toolkit import Recipe
+from toolkit.equalize.stored import read
 from toolkit.fake_quantize import fake_quantize
 
 RATE, QAT_RATE = 1e-4, 1e-5  # learning rates: of an encoder with a new head, of a model that is trained already
@@ -48,10 +49,10 @@ def start_of(base: str, dropout: float, recipe: Recipe | None, distill: bool) ->
         # The checksum is without the head, which the seed decides.
         return Start(model, tokenizer, model, None, weights_checksum(model.base_model), None)
     model, tokenizer = load(base)
-    checksum = weights_checksum(model)
     teacher = copy.deepcopy(model) if distill else None
+    trained = fake_quantize(model, recipe, SAVED, read(model.name_or_path))
     note = {name: asdict(recipe)[name] for name in ("precision", "scheme", "symmetric")}
-    return Start(model, tokenizer, fake_quantize(model, recipe, SAVED), teacher, checksum, note)
+    return Start(model, tokenizer, trained, teacher, weights_checksum(model), note)
 
 
 def recipe_of(activations: str) -> Recipe:

@@ -13,15 +13,20 @@ from operators import kernels, quantize_weight, weight_sum
 from targets._linear import Activation, QuantizedLinear
 from targets.base import UsageError
 from toolkit.capture import capture
+from toolkit.equalize import fitting
+from toolkit.equalize.stored import Rounding, Stored, how_of
 from toolkit.passes import aten
 from toolkit.pipeline import PASSES, run
 from toolkit.quantize import linears_of, quantize
-from toolkit.recipe import Recipe, Rule
+from toolkit.recipe import Layer, Recipe, Rule
 
 
-def fake_quantize(model: nn.Module, recipe: Recipe, saved: torch.dtype = torch.float32) -> fx.GraphModule:
+def fake_quantize(
+    model: nn.Module, recipe: Recipe, saved: torch.dtype = torch.float32, stored: Stored | None = None
+) -> fx.GraphModule:
     """model: float32 → its captured graph over the model's own parameters, to train: each linear that `quantize` swaps
-    rounds its input and its weight as QuantizedLinear does, after rounding the weight to `saved`.
+    rounds its input and its weight as QuantizedLinear does, after rounding the weight to `saved`. With `stored`, of
+    these weights, the training starts where that ends: the parameters become what it says.
 
     Outside of autocast its linears equal the integer graph's, bit for bit. Captured in evaluation mode, it has no
     dropout. Raises UsageError when nothing is quantized, the recipe would not make these integers of the trained
@@ -33,15 +38,29 @@ def fake_quantize(model: nn.Module, recipe: Recipe, saved: torch.dtype = torch.f
     graph = capture(model)
     run(graph, (*PASSES, open_attention))
     floats = linears_of(graph)
+    found = {} if stored is None else fitting(stored, floats, recipe)
     if not quantize(graph, recipe):
         raise UsageError(f"{type(model).__name__} has no linear layer that is quantized: loosen the recipe")
     for name, linear in floats.items():
         source = graph.get_submodule(name)
         if isinstance(source, QuantizedLinear):
+            if name in found:
+                _put(linear, found[name], recipe.layer(name))
             graph.set_submodule(name, FakeQuantizedLinear(linear, source.activation, saved))
     _share_parameters(graph, model)
     graph.config = model.config  # type: ignore[assignment]  # what holds for the model holds for the graph
     return graph
+
+
+@torch.no_grad()
+def _put(linear: nn.Linear, rounding: Rounding, layer: Layer) -> None:
+    """weight ← q·scale, of which `quantize_weight` makes q again: the largest of each row stays 127 steps; bias ← what
+    it lacks is added"""
+    row = linear.weight.abs().argmax(1, keepdim=True)
+    largest = linear.weight.gather(1, row).sign() * 127 * rounding.scale[:, None]
+    linear.weight.copy_((rounding.weight * rounding.scale[:, None]).scatter(1, row, largest))
+    if linear.bias is not None and rounding.how == how_of(layer):
+        linear.bias.add_(rounding.shift)
 
 
 def _require_trainable(recipe: Recipe) -> None:

@@ -8,7 +8,7 @@ from torch import fx
 from targets._linear import QuantizedLinear
 from toolkit.calibrate import Batches, Calibration, Progress, calibrate, require_data
 from toolkit.equalize import Equalized, equalize, refine, rounding_of
-from toolkit.equalize.stored import FILE, Stored, read
+from toolkit.equalize.stored import FILE, ORIGIN, Stored, read
 from toolkit.quantize import chosen, keep_float, quantize
 from toolkit.recipe import Recipe
 from toolkit.report import CALIBRATED, ELSEWHERE, EQUALIZED
@@ -54,7 +54,7 @@ def prepare(
 ) -> Prepared:
     """Smooths the float graph, in place, and observes it: equalize, calibrate. Without data it goes by what is stored
     in the folder of the graph's model, if anything is."""
-    stored = read(graph) if data is None else None
+    stored = read(graph.meta.get(ORIGIN)) if data is None else None
     equalized = equalize(graph, recipe, chosen(graph, recipe), data, stored)
     clean(graph)
     found = calibrate(graph, recipe, data, folder, progress) if recipe.is_static() and data is not None else None

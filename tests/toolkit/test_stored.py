@@ -11,11 +11,13 @@ from transformers import BertModel
 
 from models import load
 from models.calibration import CalibrationData, read_calibration
-from tests.checks import assert_equal_bits
+from models.finetune.saving import SAVED
+from tests.checks import assert_equal_bits, assert_sqnr
 from tests.commands.folders import tiny_folder
 from tests.models.samples import SQUAD
 from toolkit import Recipe, Rule, report_of, transform
-from toolkit.equalize.stored import FILE, key_of, read, write
+from toolkit.equalize.stored import FILE, ORIGIN, key_of, read, write
+from toolkit.fake_quantize import FakeQuantizedLinear, fake_quantize
 from toolkit.integers import find_rounding
 from toolkit.pipeline import captured, quantized
 from toolkit.quantize import QuantizedLinear, linears_of
@@ -168,12 +170,41 @@ def test_of_linears_with_the_same_weights_nothing_is_kept(calibrated, tmp_path):
     leave(tmp_path, model, data)
     graph = captured(load(str(copy_of(folder, tmp_path / "tokens")))[0], "int")
     graph.meta["opswap_origin"] = str(tmp_path)
-    assert not read(graph).linears
+    assert not read(graph.meta.get(ORIGIN)).linears
 
 
 def test_a_model_without_a_folder_has_none():
     from tests import tiny
 
     graph = captured(tiny.build("bert"), "int")
-    assert read(graph) is None
+    assert read(graph.meta.get(ORIGIN)) is None
     assert len({key_of(linear) for linear in linears_of(graph).values()}) == 13
+
+
+def test_training_starts_with_the_stored_integers(calibrated):
+    folder, data = calibrated
+    model, _ = load(str(folder))
+    graph = fake_quantize(model, INT, SAVED, read(str(folder)))
+    expected = integers(quantized(load(str(folder))[0], INT))
+    assert report_of(transform(load(str(folder))[0], INT, "cpu")).calibration["stored"] == FILE
+    for name, linear in expected.items():
+        trained = graph.get_submodule(name)
+        assert isinstance(trained, FakeQuantizedLinear)
+        weight, scale = trained.integers()
+        different = (weight != linear.weight).sum(1)  # at most the largest of a row, which gives its scale
+        assert int(different.max()) <= 1 and float(different.float().mean()) < 0.2
+        assert_sqnr(scale, linear.scale, 60)  # float16
+        assert_equal_bits(trained.bias, linear.bias)
+
+
+def test_training_of_other_weights_starts_without(calibrated, caplog):
+    model, _ = load(str(calibrated[0]))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+    before = [parameter.clone() for parameter in model.parameters()]
+    with caplog.at_level(logging.WARNING):
+        fake_quantize(model, INT, SAVED, read(str(calibrated[0])))
+    assert "is of other weights" in caplog.text
+    for parameter, was in zip(model.parameters(), before, strict=True):
+        assert_equal_bits(parameter, was)

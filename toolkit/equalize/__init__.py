@@ -18,7 +18,7 @@ from toolkit.equalize.smooth import smooth
 from toolkit.equalize.stored import FILE, Rounding, Stored, how_of, key_of
 from toolkit.recipe import Layer, Recipe
 
-__all__ = ["Equalized", "equalize", "refine", "rounding_of"]
+__all__ = ["Equalized", "equalize", "fitting", "refine", "rounding_of"]
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +61,11 @@ def equalize(
     if data is not None and (recipe.clip or recipe.compensate or recipe.correct_bias):
         moments = observe(graph, data, names, square=recipe.compensate)
     linears: dict[str, nn.Linear] = {name: graph.get_submodule(name) for name in names}  # type: ignore[misc]
-    found = {} if data is not None or stored is None else _fitting(stored, linears, recipe)
+    found = {} if data is not None or stored is None else fitting(stored, linears, recipe)
     return Equalized(linears, moments, found, applied)
 
 
-def _fitting(stored: Stored, linears: Mapping[str, nn.Linear], recipe: Recipe) -> dict[str, Rounding]:
+def fitting(stored: Stored, linears: Mapping[str, nn.Linear], recipe: Recipe) -> dict[str, Rounding]:
     """→ what was stored for these linears, where the recipe wants weights rounded that way"""
     wanted = {name: linear for name, linear in linears.items() if recipe.layer(name).weight_bits == 8}
     if not recipe.compensate or not wanted:

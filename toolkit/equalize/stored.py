@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from toolkit.in_place import replacing
 from toolkit.recipe import Layer
@@ -75,10 +75,9 @@ def write(folder: Path, names: Mapping[str, str], stored: Stored) -> Path:
     return place
 
 
-def read(graph: fx.GraphModule) -> Stored | None:
-    """→ what lies in the folder of the model that `graph` was captured from; None where nothing does, or, with a
+def read(origin: str | None) -> Stored | None:
+    """origin: a model's folder, or another name of it, or none → what lies there; None where nothing does, or, with a
     warning, where it can't be read"""
-    origin = graph.meta.get(ORIGIN)
     place = Path(origin) / FILE if origin else None
     if place is None or not place.is_file():
         return None
