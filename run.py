@@ -1,5 +1,6 @@
 """OpSwap's command line: parse, call, print."""
 
+import errno
 import importlib
 import os
 import sys
@@ -25,6 +26,7 @@ COMMANDS = {
     "validate": "The same inputs on several targets: SQNR, cosine, equal answers, latency and memory; PASS or FAIL.",
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # where a file was to be written
 PLACED = (None, "ask", "classify", "encode", "eval", "generate", "tag")  # the commands that --device is for
 
 
@@ -156,6 +158,8 @@ def _exit_code(error: Exception) -> int | None:
         return NOT_NATIVE
     if isinstance(error, UsageError | NoSuchKernels):
         return USAGE
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return FAILED
     known = (
         InputError, TargetUnavailable, NotFinite, WeightError, CaptureError, BuildError, CheckpointError, ExportError,
         PermissionError,

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.files import in_place, require_places
@@ -19,6 +18,7 @@ from commands.texts import given_texts, text_options
 from models.question_answering.features import Window
 from models.tasks import ENCODE
 from models.texts import longest_row, text_windows, through
+from toolkit.tensor_file import save as save_tensors
 
 LAZY = "PT_HPU_LAZY_MODE"  # read by Habana's SDK when it is loaded
 SHOWN = 4  # numbers of a text's first hidden state that are printed
@@ -120,8 +120,8 @@ def performance(times: list[float], windows: Sequence[Window], padded: int, batc
 
 def write(path: Path, states: list[Tensor], model: str) -> None:
     """text0, text1, ... in their order. Raises InputError where the place can't be written."""
-    tensors = {f"text{place}": state.contiguous() for place, state in enumerate(states)}
-    in_place(path, lambda beside: save_file(tensors, beside, {"model": model}))
+    tensors = {f"text{place}": state for place, state in enumerate(states)}
+    in_place(path, lambda beside: save_tensors(tensors, beside, {"model": model}))
 
 
 def show(result: dict[str, Any]) -> None:

@@ -41,7 +41,8 @@ def save_state(
     step: int,
     run: dict[str, object],
 ) -> None:
-    """Weights, AdamW moments and the mean so far after `step` steps; `run` says which run they belong to."""
+    """Weights, AdamW moments and the mean so far after `step` steps; `run` says which run they belong to. Raises
+    InputError where they can't be written."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.named_parameters()}
     for parameter, moments in optimizer.state.items():
@@ -55,7 +56,11 @@ def save_state(
     mode = beside.stat().st_mode
     copies = {name: value.detach().contiguous() for name, value in tensors.items()}
     notes = {"step": str(step), "averaged": str(mean.count), "run": json.dumps(run, sort_keys=True)}
-    save_file(copies, beside, metadata=notes)
+    try:
+        save_file(copies, beside, metadata=notes)
+    except SafetensorError as error:  # of a full disk too
+        beside.unlink(missing_ok=True)
+        raise InputError(f"{folder / FILE} can't be written ({error}): make room, then start the same again") from error
     beside.chmod(mode)  # save_file's files are the owner's alone
     os.replace(beside, folder / FILE)
 

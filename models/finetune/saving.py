@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from models.errors import InputError
 
 SAVED = torch.float16  # half()
 NOTE = "quantization_aware_training"  # the key of config.json that says what a model was trained for
@@ -26,7 +29,8 @@ def save_model(
 ) -> None:
     """Writes float16 weights, config.json and a tokenizer that cuts and pads nothing; each is renamed into place.
 
-    `qat` says, in the config under NOTE, which rounding the model was trained through.
+    `qat` says, in the config under NOTE, which rounding the model was trained through. Raises InputError where the
+    weights can't be written.
     """
     output.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(model).half()
@@ -35,7 +39,10 @@ def save_model(
     elif hasattr(half.config, NOTE):  # the base's
         delattr(half.config, NOTE)
     with tempfile.TemporaryDirectory(dir=output, prefix=".saving-") as beside:
-        half.save_pretrained(beside, safe_serialization=True)
+        try:
+            half.save_pretrained(beside, safe_serialization=True)
+        except SafetensorError as error:  # of a full disk too
+            raise InputError(f"{output} can't be written ({error}): make room, then start the same again") from error
         tokens = copy.deepcopy(tokenizer)
         tokens.backend_tokenizer.no_truncation()  # training's own, which is kept from the last call
         tokens.backend_tokenizer.no_padding()

@@ -148,7 +148,7 @@ def test_the_file_has_the_rights_of_any_new_file_and_a_failure_leaves_none(tmp_p
         place.write_bytes(b"half")
         raise OSError("no space left")
 
-    monkeypatch.setattr(state, "save_file", full)
+    monkeypatch.setattr(state, "save_tensors", full)
     with pytest.raises(OSError, match="no space left"):
         calibrate(graph_of(), STATIC, DATA, tmp_path / "full")
     assert list((tmp_path / "full").iterdir()) == []

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, fx
 
 from toolkit.calibrate.histogram import BINS, Histogram
 from toolkit.calibrate.observe import Batch
 from toolkit.in_place import replacing
+from toolkit.tensor_file import save as save_tensors
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def load(path: Path | None, key: str, names: Sequence[str]) -> State:
 
 
 def save(path: Path, key: str, state: State) -> None:
-    """Writes beside and renames into place: killed at any time, the file is the old or the new one."""
+    """Writes beside and renames into place: killed at any time, the file is the old or the new one. Raises OSError."""
     parts = {f"{name}/{part}": t for name, h in state.histograms.items() for part, t in h.state().items()}
     with replacing(path) as beside:
-        save_file(parts, beside, {"key": key, "batches": str(state.batches), "tokens": str(state.tokens)})
+        save_tensors(parts, beside, {"key": key, "batches": str(state.batches), "tokens": str(state.tokens)})

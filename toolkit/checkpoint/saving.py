@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, fx, nn
 
+from toolkit import tensor_file
 from toolkit.checkpoint import folder, layers, layout, program
 from toolkit.checkpoint.errors import CheckpointError
 from toolkit.inputs import KEY as INPUTS
@@ -143,7 +143,7 @@ def _read(graph: fx.GraphModule, name: str) -> Tensor:
 
 
 def _tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file({name: value.contiguous() for name, value in tensors.items()}, path, {"format": "pt"})
+    tensor_file.save(tensors, path, {"format": "pt"})
     path.chmod((path.parent / CONFIG).stat().st_mode)  # safetensors makes it the owner's alone
     folder.step(path.name)
 

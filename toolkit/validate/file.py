@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from targets.base import UsageError
 from toolkit.in_place import replacing
+from toolkit.tensor_file import save as save_tensors
 from toolkit.validate.measure import Measured
 
 FORMAT, VERSION = "opswap-validate", "1"
@@ -26,7 +26,7 @@ def save(measured: Measured, path: Path) -> None:
         **{key: json.dumps(value, ensure_ascii=False) for key, value in plain.items()},
     }
     with replacing(path) as beside:
-        save_file({name: value.contiguous() for name, value in measured.outputs.items()}, beside, metadata)
+        save_tensors(measured.outputs, beside, metadata)
 
 
 def read(path: Path) -> Measured:
