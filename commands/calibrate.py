@@ -11,10 +11,10 @@ import click
 import targets
 from commands.common import Options, err, out, print_json, refuse
 from commands.doctor import not_run
-from commands.graph import read_data, use_threads
+from commands.graph import use_threads
 from commands.recipe import recipe_of, require_sense
 from models import InputError, load
-from models.calibration import CalibrationData, from_questions
+from models.calibration import CalibrationData, from_questions, read_calibration
 from models.memory import keep_freed_memory
 from models.places import folder_of
 from models.question_answering.examples import Example
@@ -27,8 +27,6 @@ from toolkit.integers import find_rounding
 from toolkit.pipeline import captured
 from toolkit.quantize import linears_of
 
-NO_DATA = "calibrate wants data; got none; give --calibration FILE"
-
 
 @click.command("calibrate")
 @click.pass_obj
@@ -38,36 +36,35 @@ def command(options: Options) -> None:
     From then on --precision int goes by it wherever no data is given: the weights' errors make up for each other, and
     the biases for what is left. The float model stays as it is.
     """
-    recipe = checked(options)
+    recipe, file = checked(options)
     use_threads(options)
     keep_freed_memory()
     begun = time.perf_counter()
     model, tokenizer = load(options.model)
-    data = read_data(options, tokenizer, model.config)
-    if data is None:
-        raise click.UsageError(NO_DATA)
-    file, count = leave_rounding(model, recipe, data, Path(folder_of(options.model)))
+    data = read_calibration(file, tokenizer, options.samples, longest_row(tokenizer, model.config))
+    made, count = leave_rounding(model, recipe, data, Path(folder_of(options.model)))
     result: dict[str, Any] = {
         "target": not_run(options.target),
         "model": options.model,
         "precision": recipe.precision,
         "scheme": recipe.scheme,
         "calibration": {"file": data.file, "samples": data.samples},
-        "output": str(file),
+        "output": str(made),
         "layers": count,
         "seconds": round(time.perf_counter() - begun, 2),
     }
-    print_json(result) if options.json else out.print(f"{file}: {count} linears, {result['seconds']:.1f} s")
+    print_json(result) if options.json else out.print(f"{made}: {count} linears, {result['seconds']:.1f} s")
 
 
-def checked(options: Options) -> Recipe:
-    """→ the recipe whose rounding is to be found. Raises UsageError for what can't be left with a model."""
+def checked(options: Options) -> tuple[Recipe, str]:
+    """→ the recipe whose rounding is to be found, and the file of data. Raises UsageError for what can't be left
+    with a model."""
     if "precision" in options.given and options.precision != "int":
         raise click.UsageError(f"calibrate is for --precision int, not {options.precision}: leave --precision out")
     targets.get(options.target)
     refuse(options.given, ("without", "strict"), "has no part in calibrate")
     if options.calibration is None:
-        raise click.UsageError(NO_DATA)
+        raise click.UsageError("calibrate wants data; got none; give --calibration FILE")
     recipe = recipe_of(replace(options, precision="int"))
     if recipe.schemes() != {"dynamic"}:
         odd = next(iter(recipe.schemes() - {"dynamic"}))
@@ -79,7 +76,7 @@ def checked(options: Options) -> Recipe:
     if options.quantizer != "native":
         raise click.UsageError(f"calibrate is for the native quantizer, not {options.quantizer}: leave it out")
     require_sense(options, recipe)
-    return recipe
+    return recipe, options.calibration
 
 
 def leave_rounding(model: Any, recipe: Recipe, data: CalibrationData, folder: Path) -> tuple[Path, int]:
