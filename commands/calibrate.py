@@ -48,7 +48,7 @@ def command(options: Options) -> None:
         "model": options.model,
         "precision": recipe.precision,
         "scheme": recipe.scheme,
-        "calibration": {"file": data.file, "samples": data.samples},
+        "calibration": said_of(data),
         "output": str(made),
         "layers": count,
         "seconds": round(time.perf_counter() - begun, 2),
@@ -83,7 +83,7 @@ def leave_rounding(model: Any, recipe: Recipe, data: CalibrationData, folder: Pa
     """model: float, whose files `folder` holds → the file, and of how many linears. Raises InputError."""
     graph = captured(model, recipe.precision)
     names = {key_of(linear): name for name, linear in linears_of(graph).items()}
-    stored = find_rounding(graph, recipe, data, {"file": data.file, "samples": data.samples})
+    stored = find_rounding(graph, recipe, data, said_of(data))
     if not stored.linears:
         raise InputError("calibrate found no linear whose rounding could be kept: the recipe leaves none in 8 bits")
     try:
@@ -94,13 +94,20 @@ def leave_rounding(model: Any, recipe: Recipe, data: CalibrationData, folder: Pa
         ) from error
 
 
-def calibrate_trained(folder: Path, examples: list[Example], files: Collection[str]) -> None:
-    """What `calibrate` does, for the model that `finetune` wrote, on questions that it was trained with. Where it can't
-    be done, a line says so: the training is not lost."""
+def said_of(data: CalibrationData) -> dict[str, object]:
+    """→ what every result says of the data that it was calibrated with"""
+    return {"file": data.file, "samples": data.samples}
+
+
+def calibrate_trained(folder: Path, examples: list[Example], files: Collection[str]) -> dict[str, object] | None:
+    """What `calibrate` does, for the model that `finetune` wrote, on questions that it was trained with. → what is said
+    of them; None where it can't be done, and a line says why: the training is not lost."""
     names = ", ".join(Path(file).name for file in files)
     try:
         model, tokenizer = load(str(folder))
         data = from_questions(examples, names, tokenizer, Options.samples, longest_row(tokenizer, model.config))
         leave_rounding(model, Recipe(precision="int"), data, folder)
+        return said_of(data)
     except (InputError, CaptureError, WeightError, NotFinite, UsageError) as error:
         err.print(f"{folder} is not calibrated for 8 bits: {error}")
+        return None

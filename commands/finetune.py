@@ -137,10 +137,10 @@ def command(options: Options, base: str, train_files: tuple[str, ...], output: P
               start.checksum, start.teacher)  # fmt: skip
     if main:
         save_model(start.model, start.tokenizer, output, start.note)
-        if not qat and calibrate is not False:
-            calibrate_trained(output, examples, train_files)
+        wanted = not qat and calibrate is not False
+        calibration = calibrate_trained(output, examples, train_files) if wanted else None
         result = {**_header(base, settings.bf16, recipe.scheme if recipe else None), "output": str(output)}
-        result |= {"dropout": 0.0 if qat else dropout, **asdict(settings)}
+        result |= {"calibration": calibration, "dropout": 0.0 if qat else dropout, **asdict(settings)}
         result["history"] = history
         print_json(result) if options.json else out.print(f"wrote {output}")
     if dist.is_initialized():

@@ -86,22 +86,23 @@ def test_a_training_is_not_lost_where_calibration_fails(
     monkeypatch.setattr("commands.calibrate.write", full)
     base, place = str(tiny_folder(tmp_path / "base", "ask")), tmp_path / "out"
     done = cli("--json", "finetune", "--base", base, "--train", DATA, "--output", str(place), *FEW)
-    assert done.code == 0 and done.json["output"] == str(place)
+    assert done.code == 0 and (done.json["output"], done.json["calibration"]) == (str(place), None)
     assert f"{place} is not calibrated for 8 bits: " in done.err and "No space left" in done.err
 
 
 def test_a_fine_tuned_model_is_calibrated_unless_that_is_not_wanted(cli: Cli, tmp_path: Path) -> None:
     base = str(tiny_folder(tmp_path / "base", "ask"))
-    for name, more in (("with", ()), ("without", ("--no-calibrate",))):
+    found = {"file": "sample-v1.1.json.gz", "samples": 3}
+    for name, more, want in (("with", (), found), ("without", ("--no-calibrate",), None)):
         place = tmp_path / name
-        assert cli("finetune", "--base", base, "--train", DATA, "--output", str(place), *FEW, *more).code == 0
-    assert calibration_of(cli, tmp_path / "with") == {"file": "sample-v1.1.json.gz", "samples": 3, "stored": FILE}
-    assert calibration_of(cli, tmp_path / "without") is None
+        done = cli("--json", "finetune", "--base", base, "--train", DATA, "--output", str(place), *FEW, *more)
+        assert done.code == 0 and done.json["calibration"] == want
+        assert calibration_of(cli, place) == (want and {**want, "stored": FILE})
 
 
 def test_what_was_trained_through_the_rounding_is_not_rounded_anew(cli: Cli, tmp_path: Path) -> None:
     base, place = str(tiny_folder(tmp_path / "base", "ask")), tmp_path / "out"
     files = ("--base", base, "--train", DATA, "--output", str(place), *FEW, "--qat")
     assert cli("finetune", *files, "--calibrate").code == 2
-    assert cli("finetune", *files).code == 0
+    assert cli("--json", "finetune", *files).json["calibration"] is None
     assert not (place / FILE).exists()
