@@ -14,12 +14,14 @@ from models.calibration import read_calibration
 from models.question_answering.examples import read_examples
 from models.question_answering.predict import answer_texts, predict
 from toolkit import Recipe, transform
+from toolkit.calibrate import require_data
 from toolkit.elsewhere import require_possible
 from toolkit.pipeline import made_elsewhere
 from toolkit.quantizers import NAMES, NATIVE
 
 TARGETS = ("cpu", "customcpu", "aie")
 ITSELF = "itself, without oneDNN"
+SAMPLES = 32
 
 Answer = Callable[[Any], Mapping[str, str]]  # a model → its answers, by question
 
@@ -37,17 +39,24 @@ def equal_answers(graph: fx.GraphModule, answer: Answer) -> dict[str, int]:
 @click.command(cls=OneLine)
 @click.option("--quantizer", required=True, type=click.Choice([name for name in NAMES if name != NATIVE]))
 @click.option("--scheme", default="static", show_default=True, type=click.Choice(["static", "dynamic"]))
-@click.option("--calibration", required=True, metavar="FILE", help="SQuAD file or text to calibrate with.")
-@click.option("--samples", default=32, show_default=True, type=click.IntRange(1), help="Questions of it.")
+@click.option("--calibration", metavar="FILE", help="For static: SQuAD file or text to calibrate with.")
+@click.option("--samples", type=click.IntRange(1), help=f"Questions of it.  [default: {SAMPLES}]")
 @click.option("--data", required=True, metavar="FILE", help="SQuAD file whose questions are asked.")
 @click.option("--limit", type=click.IntRange(1), help="Its first N questions only.")
-def main(quantizer: str, scheme: str, calibration: str, samples: int, data: str, limit: int | None) -> None:
+def main(
+    quantizer: str, scheme: str, calibration: str | None, samples: int | None, data: str, limit: int | None
+) -> None:
     """Answers of another quantizer's graph of the embedded model, on our targets and run by itself: how many equal."""
     recipe = Recipe("int", scheme=scheme, quantizer=quantizer)
+    require_data(recipe, calibration)
+    if scheme == "dynamic" and (calibration or samples):
+        name = "calibration" if calibration else "samples"
+        raise click.UsageError(f"--{name} is for --scheme static: leave it out")
     require_possible(recipe, None)
     examples = read_examples(data, limit)
     model, tokenizer = load()
-    graph = made_elsewhere(model, recipe, read_calibration(calibration, tokenizer, samples))
+    given = None if calibration is None else read_calibration(calibration, tokenizer, samples or SAMPLES)
+    graph = made_elsewhere(model, recipe, given)
     found = equal_answers(graph, lambda made: answer_texts(examples, predict(made, tokenizer, examples)))
     for name, equal in found.items():
         click.echo(f"{quantizer} {scheme:<8} {name:<23} {equal} of {len(examples)}")

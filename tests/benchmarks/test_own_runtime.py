@@ -1,0 +1,43 @@
+"""What `python -m benchmarks.own_runtime` asks for; its figures: tests/toolkit/test_quantizers.py."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import own_runtime
+
+DATA = str(Path(__file__).parents[1] / "data" / "squad" / "sample-v1.1.json.gz")
+GIVEN = ["--quantizer", "torchao", "--data", DATA, "--limit", "2"]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What the quantizer is given to calibrate with; it makes nothing, and nothing is asked."""
+    seen: list[object] = []
+    monkeypatch.setattr(own_runtime, "require_possible", lambda recipe, accuracy: None)
+    monkeypatch.setattr(own_runtime, "made_elsewhere", lambda model, recipe, data: seen.append(data))
+    monkeypatch.setattr(own_runtime, "equal_answers", lambda graph, answer: {"cpu": 2})
+    return seen
+
+
+def test_data_to_calibrate_with_is_for_static_ranges(read: list) -> None:
+    static = CliRunner().invoke(own_runtime.main, [*GIVEN, "--calibration", DATA, "--samples", "3"])
+    assert static.exit_code == 0, static.output
+    dynamic = CliRunner().invoke(own_runtime.main, [*GIVEN, "--scheme", "dynamic"])
+    assert dynamic.exit_code == 0 and "2 of 2" in dynamic.output, dynamic.output
+    assert [getattr(data, "samples", None) for data in read] == [3, None]
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ([], 1, "give --calibration FILE"),
+        (["--scheme", "dynamic", "--calibration", DATA], 2, "--calibration is for --scheme static: leave it out"),
+        (["--scheme", "dynamic", "--samples", "3"], 2, "--samples is for --scheme static: leave it out"),
+    ],
+    ids=["static without", "dynamic with", "samples"],
+)
+def test_what_it_lacks_or_would_pass_over_is_said(read: list, given: list[str], code: int, said: str) -> None:
+    refused = CliRunner().invoke(own_runtime.main, [*GIVEN, *given])
+    assert refused.exit_code == code and said in refused.output and not read
