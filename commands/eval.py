@@ -63,6 +63,9 @@ def command(
     wanted = read_baseline(baseline) if baseline else None
     require_places(predictions)
     examples = read_examples(data, limit)
+    answerable = all(example.answers for example in examples)
+    if answerable and "threshold" in written():
+        raise click.UsageError("--no-answer is for questions without an answer; all of these have one: leave it out")
     if wanted is not None:
         require_same_questions(wanted, Path(data).name, examples)
     ready = prepare(options)
@@ -76,7 +79,7 @@ def command(
         )  # fmt: skip
     seconds = time.perf_counter() - begun
     # v1.1 has an answer to every question, so the null answer is in play on v2.0 alone.
-    texts = answer_texts(examples, answers, None if all(e.answers for e in examples) else threshold)
+    texts = answer_texts(examples, answers, None if answerable else threshold)
     if predictions:
         write(predictions, json.dumps(texts, ensure_ascii=False))
     result = {

@@ -88,6 +88,7 @@ def test_a_summary_gates_on_f1_alone(cli: Cli, tmp_path) -> None:
         (("eval", "--data", __file__), 1, "JSON"),
         (("eval", "--data", SAMPLE, "--baseline", SAMPLE), 1, "no report"),
         (("eval", "--data", SAMPLE, "--max-length", "100"), 1, "window"),
+        (("eval", "--data", SAMPLE, "--no-answer", "1"), 2, "--no-answer is for questions without an answer"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said(cli: Cli, arguments: tuple, code: int, said: str) -> None:
