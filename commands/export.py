@@ -37,8 +37,8 @@ REFERENCE = "cpu"  # stock kernels: float32 wherever the graph is not in 8 bits
               "one a line.  [default: the built-in story]")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), help="With --data: the first N questions or texts only.")
 @click.option("--provider", default=CPU, show_default=True, help="Who checks an ONNX file: a provider of ONNX Runtime.")
-@click.option("--min-equal", type=click.FloatRange(0, 1), help="The share of equal answers that passes.  "
-              f"[default: {LEAST_EQUAL}, in 8 bits {LEAST_EQUAL_INT8}]")  # fmt: skip
+@click.option("--min-equal", type=click.FloatRange(0, 100), help="Percent of equal answers that passes; up to 1 it is "
+              f"a share.  [default: {100 * LEAST_EQUAL:g}, in 8 bits {100 * LEAST_EQUAL_INT8:g}]")  # fmt: skip
 @click.option("--task", default=ASK.name, show_default=True, type=click.Choice(sorted(TASKS)),
               help="What the model is loaded for: the file's outputs are this command's.")  # fmt: skip
 @click.option("--no-check", is_flag=True, help="Write the file without running it.")
@@ -75,7 +75,8 @@ def command(options: Options, kind: str, output: Path, data: str | None, limit: 
         if inputs is not None:
             other: Any = open_session(new, provider, options.threads) if kind == "onnx" else pt2.read(new)
             usual = LEAST_EQUAL_INT8 if made.recipe.precision == "int" else LEAST_EQUAL
-            found = checked(reference, other, inputs, usual if min_equal is None else min_equal)
+            least = share_of(min_equal)
+            found = checked(reference, other, inputs, usual if least is None else least)
             says["check"] = {**found.as_json(), **_who(kind, other)}
         if found is not None and not found.passed:
             err.print(f"opswap: {output} was not written: it disagrees with {options.target}: {_words(found)}")
@@ -84,6 +85,11 @@ def command(options: Options, kind: str, output: Path, data: str | None, limit: 
     seconds = round(time.perf_counter() - begun, 2)
     result = {**header, "format": kind, "output": str(output), **says, "seconds": seconds}
     print_json(result) if options.json else _print(result, found)
+
+
+def share_of(given: float | None) -> float | None:
+    """given: in percent, or up to 1 the share itself, as this option was before → the share"""
+    return given / 100 if given is not None and given > 1 else given
 
 
 def require_possible(options: Options, kind: str, provider: str, no_check: bool) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from commands.export import share_of
 from tests.cli import Cli
 from tests.commands.folders import tiny_folder as tiny_for
 from tests.models.samples import tiny_folder
@@ -37,9 +38,14 @@ def test_a_static_model_as_onnx(cli: Cli, tiny: str, tmp_path: Path) -> None:
 
 
 def test_pt2_in_words(cli: Cli, tiny: str, tmp_path: Path) -> None:
-    made = cli("--model", tiny, *INT, "export", "--format", "pt2", "--output", str(tmp_path / "tiny.pt2"))
+    asked = ("export", "--format", "pt2", "--output", str(tmp_path / "tiny.pt2"))
+    made = cli("--model", tiny, *INT, *asked, "--min-equal", "97")
     assert made.code == 0, made.err
     assert "pt2, 6 linears in 8 bits" in made.out and "checked against cpu in torch" in made.out
+
+
+def test_what_passes_is_in_percent_as_in_validate_or_a_share() -> None:
+    assert [share_of(given) for given in (97.0, 100.0, 0.97, 1.0, 0.0, None)] == [0.97, 1.0, 0.97, 1.0, 0.0, None]
 
 
 def test_a_file_that_disagrees_is_not_written(cli: Cli, tiny: str, tmp_path: Path, monkeypatch) -> None:
