@@ -45,12 +45,11 @@ def little_room() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("what", WRITING)
-def test_no_room_is_one_line(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_no_room_is_one_line(cli: Cli, tmp_path: Path, calibrations: Path, what: str) -> None:
     task, given, said = WRITING[what]
     model = tiny_folder(tmp_path / "model", "ask" if task == "base" else task)
     out = tmp_path / "out"
     out.mkdir()
-    monkeypatch.setattr("commands.graph.cache_folder", lambda: out)
     places = {"OUT": str(out / "made"), "MODEL": str(model)}
     arguments = [places.get(argument, argument) for argument in given]
     with little_room():
@@ -59,7 +58,7 @@ def test_no_room_is_one_line(cli: Cli, tmp_path: Path, monkeypatch: pytest.Monke
     assert "Traceback" not in result.err
     line = result.err.splitlines()[-1]
     assert line.startswith("opswap: ") and said.replace("OUT", places["OUT"]) in line
-    assert not list(out.rglob("*.safetensors"))
+    assert not [*out.rglob("*.safetensors"), *calibrations.iterdir()]
 
 
 def test_a_trained_model_without_room_leaves_the_earlier_one(tmp_path: Path) -> None:

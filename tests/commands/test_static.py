@@ -12,14 +12,7 @@ STATIC = ("--target", "customcpu", "--precision", "int", "--scheme", "static")
 EVAL = ("eval", "--data", SAMPLE, "--limit", "60")
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where calibrations are kept."""
-    monkeypatch.setattr("commands.graph.cache_folder", lambda: tmp_path)
-    return tmp_path
-
-
-def test_static_is_near_float_and_says_what_it_was_calibrated_on(cli: Cli, folder: Path) -> None:
+def test_static_is_near_float_and_says_what_it_was_calibrated_on(cli: Cli, calibrations: Path) -> None:
     given = ("--calibration", str(DATA / "sample-v2.0.json.gz"), "--samples", "30", "--ranges", "mse", "--json")
     first = cli(*STATIC, *given, *EVAL)
     assert first.code == 0, first.err
@@ -30,10 +23,10 @@ def test_static_is_near_float_and_says_what_it_was_calibrated_on(cli: Cli, folde
     assert calibration["symmetric"] is False
     assert calibration["batches"] >= 2 and calibration["tokens"] > 3000
     assert abs(report["f1"] - cli("--json", *EVAL).json["f1"]) < 8  # one changed answer is up to 1.7 points
-    (file,) = folder.iterdir()
+    (file,) = calibrations.iterdir()
     before = file.stat().st_mtime_ns
     assert cli(*STATIC, *given, *EVAL).json["f1"] == report["f1"]
-    assert [found.stat().st_mtime_ns for found in folder.iterdir()] == [before]
+    assert [found.stat().st_mtime_ns for found in calibrations.iterdir()] == [before]
 
 
 @pytest.mark.parametrize(
