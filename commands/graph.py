@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from commands.common import Options, err, progress_bar
 from commands.device import require_device, to_device
 from commands.models import is_quantized, load_any, saved_recipe
-from commands.recipe import recipe_of, require_sense
+from commands.recipe import recipe_of, require_sense, require_task
 from commands.tuning import accuracy_on, read_questions
 from models.calibration import CalibrationData, read_calibration
 from models.memory import keep_freed_memory
@@ -75,6 +75,7 @@ def _begin(
     wanted = None if loaded is None and is_quantized(options.model) else recipe_of(options)
     if wanted is not None:
         require_target(replace(options, precision=wanted.precision))
+        require_task(options, task)
         require_sense(options, wanted)
     questions = read_questions(options)
     use_threads(options)

@@ -11,7 +11,7 @@ from commands.recipe import HOW_INT
 from models import InputError, load
 from models.loading import load_tokenizer
 from models.places import folder_of, resolve
-from models.tasks import ASK, ENCODE, Task
+from models.tasks import ASK, ENCODE, Task, task_of
 from toolkit import Recipe, checkpoint
 from toolkit.adopt import adopted
 
@@ -23,10 +23,11 @@ def load_any(name: str, task: Task = ASK) -> tuple[Any, Any]:
     CheckpointError."""
     kind = _kind(name)
     if kind == "opswap":
-        if task is not ASK:
-            raise InputError(f"{name} holds a graph that answers questions, it is no {task.model}: "
-                             "give the float model")  # fmt: skip
         graph: Any = checkpoint.load(Path(resolve(name)))
+        made_for = task_of(graph.config, type(graph).__name__) or ASK
+        if made_for is not task:
+            raise InputError(f"{name} is quantized for `{made_for.name}`, not for `{task.name}`: "
+                             f"give the float model, or what `quantize --task {task.name}` makes of it")  # fmt: skip
         return graph, load_tokenizer(name, graph.config.vocab_size)
     if kind is None:
         return load(name, task=task)

@@ -11,9 +11,10 @@ import targets
 from commands.common import Options, err, out, print_json
 from commands.doctor import not_run
 from commands.graph import fit, header_of, use_threads
-from commands.recipe import recipe_of, require_sense
+from commands.recipe import recipe_of, require_sense, require_task
 from commands.tuning import read_questions
 from models import InputError, load
+from models.tasks import ASK, TASKS
 from targets.base import Execution, Target, UsageError
 from toolkit import Recipe, checkpoint
 from toolkit.pipeline import quantized
@@ -26,16 +27,20 @@ NOTHING = Execution("nothing", False, "", "")  # ran: see not_run
 @click.command("quantize")
 @click.option("--output", required=True, type=click.Path(path_type=Path),
               help="Folder to write; an earlier checkpoint there is replaced, in one step.")  # fmt: skip
+@click.option("--task", default=ASK.name, show_default=True, type=click.Choice(sorted(TASKS)),
+              help="What the model is loaded for: the command that then takes the folder.")  # fmt: skip
 @click.pass_obj
-def command(options: Options, output: Path) -> None:
+def command(options: Options, output: Path, task: str) -> None:
     """Save the model in 8 bits: int8 weights and scales, in the layout of compressed-tensors (int-quantized).
 
-    Commands that run a model load the folder with --model, on every target that has int, without the float weights.
+    Commands that run a model for --task load the folder with --model, on every target that has int, without the float
+    weights.
     """
     if "precision" in options.given and options.precision != "int":
         raise click.UsageError(f"quantize saves --precision int, not {options.precision}: leave --precision out")
     recipe = recipe_of(replace(options, precision="int"))
     target = for_target(options.target, recipe)
+    require_task(options, TASKS[task])
     require_sense(options, recipe)
     if recipe.quantizer != NATIVE and not recipe.is_static():
         name = recipe.quantizer
@@ -45,7 +50,7 @@ def command(options: Options, output: Path) -> None:
     questions = read_questions(options)
     use_threads(options)
     begun = time.perf_counter()
-    model, tokenizer = load(options.model)
+    model, tokenizer = load(options.model, task=TASKS[task])
     graph, data = fit(
         options, questions, recipe, tokenizer, model.config, lambda **given: quantized(model, recipe, **given)
     )
@@ -59,6 +64,7 @@ def command(options: Options, output: Path) -> None:
     result: dict[str, Any] = {
         **header_of(options, graph, data),
         "target": not_run(options.target),
+        "task": task,
         "output": str(output),
         "layers": saved.layers,
         "bytes": saved.bytes,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from commands.common import Options, refuse
 from models.question_answering.examples import read_text
+from models.tasks import ASK, Task
 from toolkit import Recipe
 from toolkit.calibrate import require_data
 from toolkit.elsewhere import require_possible
@@ -54,3 +55,9 @@ def require_sense(options: Options, recipe: Recipe) -> None:
         refuse(options.given, ("ranges", "percentile"), "is for --scheme static")
     if recipe.ranges != "percentile":
         refuse(options.given, ("percentile",), f"is for --ranges percentile, not {recipe.ranges}")
+
+
+def require_task(options: Options, task: Task) -> None:
+    """Raises UsageError for an option that the model can't have which is loaded for `task`."""
+    if task is not ASK:
+        refuse(options.given, ("autotune",), f"judges answers to questions, which {task.name} gives none of")

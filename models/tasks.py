@@ -59,6 +59,15 @@ GENERATE = Task(
 TASKS = {task.name: task for task in (ASK, ENCODE, CLASSIFY, TAG, GENERATE)}
 
 
+def task_of(config: Any, class_name: str) -> Task | None:
+    """→ what transformers' class of this name is for, in the architecture of `config`; None for any other class"""
+    for task in TASKS.values():
+        found = task.classes.get(type(config), ())
+        if class_name in [one.__name__ for one in (found if isinstance(found, tuple) else (found,))]:
+            return task
+    return None
+
+
 def drop_missing_pooler(model: Any, notes: dict[str, Any]) -> None:
     """An encoder from a checkpoint without a pooler gives hidden states alone, not what random weights make of them."""
     pooler = {key for key in notes["missing_keys"] if key.startswith("pooler.")}

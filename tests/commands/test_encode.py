@@ -99,7 +99,7 @@ def test_a_quantized_folder(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "int"
     assert cli("quantize", "--output", str(folder)).code == 0
     ask = ("--model", str(folder), "--target", "customcpu", "--json", "encode", "--text", "Hello there.")
-    cli(*ask).fails_in_one_line(1, "holds a graph that answers questions, it is no encoder: give the float model")
+    cli(*ask).fails_in_one_line(1, "is quantized for `ask`, not for `encode`: give the float model")
     for file in folder.glob("opswap.*"):
         file.unlink()
     found = cli(*ask).json

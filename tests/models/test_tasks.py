@@ -5,11 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import BertConfig, GPT2Config
 
 from models import InputError, load
 from models.classification import labels_of
 from models.tagging import Entity, Word, entities_of, words_of
-from models.tasks import TASKS
+from models.tasks import ASK, ENCODE, GENERATE, TAG, TASKS, task_of
 from models.texts import longest_row, text_windows
 from tests.commands.folders import tiny_folder
 from tests.models.samples import KINDS, tokenizer
@@ -117,3 +118,9 @@ def test_entities(labels: tuple[str, ...], expected: list[tuple[str, str]]) -> N
     assert [(one.text, one.label) for one in found] == expected
     if expected == [("ab cd", "PER")]:
         assert found == [Entity("ab cd", "PER", pytest.approx(0.65), 0, 5)]
+
+
+def test_what_a_class_is_for_goes_by_its_name_and_architecture() -> None:
+    names = {"BertForQuestionAnswering": ASK, "BertModel": ENCODE, "BertForTokenClassification": TAG, "Mine": None}
+    assert {name: task_of(BertConfig(), name) for name in names} == names
+    assert task_of(GPT2Config(), "BertModel") is None and task_of(GPT2Config(), "GPT2LMHeadModel") is GENERATE

@@ -7,12 +7,12 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, fx, nn
-from transformers import AutoConfig
+from transformers import AutoConfig, GenerationConfig
 
 from targets.base import UsageError
 from toolkit.checkpoint import folder, layers, layout, program
 from toolkit.checkpoint.errors import CheckpointError
-from toolkit.checkpoint.saving import CONFIG, GRAPH, OWN, VERSION, WEIGHTS
+from toolkit.checkpoint.saving import CONFIG, GENERATION, GRAPH, OWN, VERSION, WEIGHTS
 from toolkit.inputs import KEY as INPUTS
 from toolkit.inputs import Inputs, guard
 from toolkit.recipe import Recipe
@@ -43,8 +43,8 @@ def kind_of(place: Path) -> str | None:
 
 
 def load(place: Path) -> fx.GraphModule:
-    """→ a graph that `transform` takes in the place of a model, with transformers' config as `graph.config`; it runs
-    by itself too, slowly. recipe_of(graph) is what it was quantized with.
+    """→ a graph that `transform` takes in the place of a model, with transformers' config as `graph.config`, and a
+    language model's generation_config; it runs by itself too, slowly. recipe_of(graph) is what it was quantized with.
 
     The weights are read where they lie: memory-mapped. Raises CheckpointError.
     """
@@ -59,6 +59,9 @@ def load(place: Path) -> fx.GraphModule:
         guard(graph, Inputs(tuple(inputs["names"]), tuple(inputs["ignored"]), inputs["longest"]))
         graph.meta.update({name: value for name, value in document["noted"].items() if value is not None})
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        if (place / GENERATION).exists():
+            how: Any = GenerationConfig.from_pretrained(place)
+            graph.generation_config = how
     except (
         OSError,
         KeyError,

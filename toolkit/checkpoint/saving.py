@@ -19,7 +19,7 @@ from toolkit.report import CALIBRATED, ELSEWHERE, EQUALIZED, KEPT, QUANTIZER, TE
 
 VERSION = 1
 NOTED = (KEPT, CALIBRATED, EQUALIZED, TERMS, ELSEWHERE, QUANTIZER)  # in the graph's meta, for the report
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 GRAPH, OWN = "opswap.json", "opswap.safetensors"  # the graph, and the tensors that only it has
 SMOOTHING = "smooth_"  # how toolkit.equalize.smooth begins the names of what it adds
 
@@ -63,6 +63,9 @@ def save(graph: fx.GraphModule, model: nn.Module, recipe: Recipe, place: Path,
 
     def write(new: Path) -> None:
         _json(_config(model, quantized, why), new / CONFIG)
+        how: Any = getattr(model, "generation_config", None)
+        if how is not None:
+            _json(json.loads(how.to_json_string()), new / GENERATION)
         extra(new)
         _tensors(own, new / OWN)
         if why is None:

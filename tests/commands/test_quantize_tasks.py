@@ -1,0 +1,78 @@
+"""`quantize --task`: the folder under the command that it is for, and under others."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli import Cli
+from tests.commands.folders import tiny_folder
+
+TEXT = ("--text", "Mara Lindqvist repaired the lamp of Hallö.", "--text", "The captain learned of it in spring.")
+MORE = {"generate": ("--new-tokens", "6")}
+TASKS = ("classify", "encode", "generate", "tag")
+
+
+def quantized(cli: Cli, tmp_path: Path, task: str) -> tuple[str, str]:
+    """→ a tiny float model for `task`, and what `quantize` makes of it"""
+    model, output = str(tiny_folder(tmp_path / "model", task)), str(tmp_path / "saved")
+    made = cli("--json", "--model", model, "quantize", "--task", task, "--output", output)
+    assert made.code == 0, made.err
+    assert made.json["task"] == task and made.json["layers"] == made.json["swapped"] > 0
+    assert (made.json["only_opswap"] is not None) is (task == "generate")  # GPT-2's Conv1D holds [K, N]
+    return model, output
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_its_command_says_what_it_says_of_the_float_model_in_8_bits(cli: Cli, tmp_path: Path, task: str) -> None:
+    model, output = quantized(cli, tmp_path, task)
+    for target in ("cpu", "customcpu"):
+        asked = (task, *TEXT, *MORE.get(task, ()))
+        direct = cli("--json", "--model", model, "--target", target, "--precision", "int", *asked).json
+        loaded = cli("--json", "--model", output, "--target", target, *asked)
+        assert loaded.code == 0, loaded.err
+        assert loaded.json["texts"] == direct["texts"] and loaded.json["kept"] == direct["kept"]
+        assert (loaded.json["precision"], loaded.json["swapped"]) == ("int", direct["swapped"])
+
+
+def test_validate_and_export_take_it_too(cli: Cli, tmp_path: Path) -> None:
+    _, output = quantized(cli, tmp_path, "classify")
+    told = cli("--json", "--model", output, "validate", "--task", "classify", "--pair", "customcpu:int", "--min-sqnr",
+               "0", "--min-equal", "0", "--min-cosine", "-1")  # fmt: skip
+    assert told.code == 0, told.err
+    file = str(tmp_path / "made.pt2")
+    made = cli("--json", "--model", output, "export", "--task", "classify", "--format", "pt2", "--output", file)
+    assert made.code == 0 and made.json["quantized"] == 13, made.err
+
+
+def test_a_text_ends_where_the_float_models_does(cli: Cli, tmp_path: Path) -> None:
+    """By the end token of generation_config.json, which config.json does not know."""
+    model = tiny_folder(tmp_path / "model", "generate", eos_token_id=None)
+    ask = ("generate", "--text", "The lamp", "--new-tokens", "3")
+    plain = cli("--json", "--model", str(model), "--precision", "int", *ask).json["texts"][0]
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": list(range(10**5))}))
+    ended = cli("--json", "--model", str(model), "--precision", "int", *ask).json["texts"][0]
+    assert (plain["ended"], ended["ended"]) == (False, True)
+    assert cli("--model", str(model), "quantize", "--task", "generate", "--output", str(tmp_path / "saved")).code == 0
+    assert cli("--json", "--model", str(tmp_path / "saved"), *ask).json["texts"][0] == ended
+
+
+@pytest.mark.parametrize(
+    ("made", "asked"),
+    [("classify", ("ask", "--question", "who?")), ("tag", ("classify", *TEXT)), ("encode", ("tag", *TEXT)),
+     ("ask", ("encode", *TEXT)), ("encode", ("generate", *TEXT))],
+    ids=lambda given: given if isinstance(given, str) else given[0],
+)  # fmt: skip
+def test_another_command_says_what_it_is_for(cli: Cli, tmp_path: Path, made: str, asked: tuple[str, ...]) -> None:
+    _, output = quantized(cli, tmp_path, made)
+    refused = cli("--model", output, *asked)
+    refused.fails_in_one_line(1, f"is quantized for `{made}`, not for `{asked[0]}`: ", f"`quantize --task {asked[0]}`")
+
+
+def test_what_the_task_cannot_have_is_said(cli: Cli, tmp_path: Path) -> None:
+    model = str(tiny_folder(tmp_path / "model", "classify"))
+    quantize = ("--model", model, "quantize", "--output", str(tmp_path / "saved"))
+    cli(*quantize).fails_in_one_line(1, "fine-tuned for question answering")
+    for command in (("quantize", "--task", "tag", "--output", "never"), ("tag", *TEXT)):
+        refused = cli("--model", model, "--precision", "int", "--autotune", "none.json", *command)
+        assert refused.code == 2 and "--autotune judges answers to questions, which tag gives none of" in refused.err
