@@ -32,7 +32,7 @@ class KernelStatus:
     compiled: bool
     isa: str  # a name of `built`, or "reference"
     built: tuple[str, ...]  # best first
-    reason: str | None  # why it is not the best kernel that this CPU can run; None when it is
+    reason: str | None  # what holds it, or a kernel of another kind, back; None where the best of each kind serves
 
 
 def load() -> None:
@@ -114,7 +114,7 @@ def use(isa: str | None) -> None:
         _library.opswap_use(-1)
     else:
         _use(_library, isa, f"kernels.use({isa!r})")
-    _reason = None if isa in (None, runnable()[0]) else f"kernels.use({isa!r})"
+    _reason = None if isa is None else f"kernels.use({isa!r})"
 
 
 def status() -> KernelStatus:

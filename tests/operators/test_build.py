@@ -121,6 +121,16 @@ def test_forcing_ends() -> None:
         kernels.use(before)
 
 
+def test_the_best_one_by_its_name_is_forced_too() -> None:
+    """It holds floats and attention back where their best goes with a better one than this CPU can run for bytes."""
+    before, best = kernels.forced(), kernels.runnable()[0]
+    try:
+        kernels.use(best)
+        assert (kernels.forced(), kernels.status().reason) == (best, f"kernels.use({best!r})")
+    finally:
+        kernels.use(before)
+
+
 def test_files_for_one_instruction_set_include_no_library() -> None:
     special = [path for path in build.SOURCES.glob("*.cpp") if path.read_text().startswith("// build:")]
     assert len(special) > 10
