@@ -1,5 +1,6 @@
 """A folder is replaced as one thing: a process that is ended at any step leaves the old one or the new one."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -119,6 +120,55 @@ from pathlib import Path
 from toolkit.checkpoint import folder
 folder.replace(Path(sys.argv[1]), lambda new: (new / "other").write_text("other"))
 """
+
+
+def test_who_comes_second_replaces_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both found nothing at the place; the other was done right before this one moved its folder there."""
+    place, replace = tmp_path / "model", os.replace
+
+    def late(new: Path, where: Path) -> None:
+        if not place.exists():
+            subprocess.run([sys.executable, "-c", CHILD, str(place)], cwd=Path.cwd(), check=True)
+        replace(new, where)
+
+    monkeypatch.setattr(folder.os, "replace", late)
+    folder.replace(place, _write)
+    assert _content(place) == NEW and [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_one_that_is_put_back_by_a_reader_is_replaced_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader finds nothing between the two renames, and takes the writer for killed."""
+    place = tmp_path / "model"
+    folder.replace(place, lambda new: (new / "c").write_text("old"))
+    met: list[str] = []
+
+    def step(what: str) -> None:
+        if what == "renamed away" and not met:
+            met.append(what)
+            assert folder.recover(place)
+
+    monkeypatch.setattr(folder, "step", step)
+    monkeypatch.setattr(folder, "exchange", lambda first, second: False)
+    folder.replace(place, _write)
+    assert met and _content(place) == NEW and [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_new_folder_that_is_cleaned_away_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, met = fcntl.flock, []
+
+    def late(lock: int, how: int) -> None:
+        if not met:
+            met.extend(path for path in tmp_path.iterdir() if ".saving-" in path.name)
+            folder._remove_unless_locked(met[0])
+        flock(lock, how)
+
+    monkeypatch.setattr(folder.fcntl, "flock", late)
+    folder.replace(tmp_path / "model", _write)
+    assert met and _content(tmp_path / "model") == NEW and [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_link_stays_and_its_folder_is_replaced(tmp_path: Path) -> None:

@@ -57,19 +57,28 @@ def step(what: str) -> None:
 
 
 def _move(new: Path, place: Path) -> None:
-    """→ `new` stands at `place`; what stood there is gone"""
-    if not place.exists() or not any(place.iterdir()):
-        os.replace(new, place)  # in one step also over an empty folder
-    elif exchange(new, place):
-        step("exchanged")
-        shutil.rmtree(new)
-    else:
-        away = place.with_name(f".{place.name}.replaced-{os.getpid()}")
+    """→ `new` stands at `place`; what stood there is gone, what another process puts there meanwhile too"""
+    away = place.with_name(f".{place.name}.replaced-{os.getpid()}")
+    while not _moved_in(new, place):
+        if exchange(new, place):
+            step("exchanged")
+            shutil.rmtree(new)
+            return
         os.rename(place, away)
         step("renamed away")
-        os.rename(new, place)
-        step("renamed in")
-        shutil.rmtree(away)
+    step("renamed in")
+    shutil.rmtree(away, ignore_errors=True)
+
+
+def _moved_in(new: Path, place: Path) -> bool:
+    """Moves it in one step where nothing stands, or an empty folder. → whether it did"""
+    try:
+        os.replace(new, place)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def exchange(first: Path, second: Path) -> bool:
@@ -90,16 +99,28 @@ def _locked_folder(place: Path) -> Iterator[Path]:
     """A new folder beside `place`, locked while this process lives; removed in the end if it still lies there."""
     new = place.with_name(f".{place.name}.saving-{os.getpid()}")
     try:
-        new.mkdir()
+        lock = _locked(new)
     except OSError as error:
         raise CheckpointError(f"{place.parent} can't be written to ({error.strerror}): give another folder") from error
-    lock = os.open(new, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield new
     finally:
         os.close(lock)
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _locked(new: Path) -> int:
+    """Makes the folder, and again if another process took it for a killed one's before it was locked. → the lock"""
+    while True:
+        new.mkdir()
+        try:
+            lock = os.open(new, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if new.exists():
+            return lock
+        os.close(lock)
 
 
 def _remove_unless_locked(left: Path) -> None:
