@@ -80,11 +80,14 @@ def gelu_rows(x: Tensor, *levels: Any) -> Rows:
     return reference.quantize_per_token(F.gelu(x), *levels)
 
 
-def norm_rows(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *ways: Any) -> Normed:
-    """x float32 [M, N]; ways: levels, then smooth_scale and smooth_shift float32 [N] or None → y = LayerNorm(x), and
-    the rows of y, or of y · smooth_scale + smooth_shift (of 0 rows without `quantize`). Raises ValueError."""
-    levels, smooth = check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta, *ways)
-    y = F.layer_norm(x, gamma.shape, gamma, beta, eps)
+def norm_rows(
+    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *ways: Any, residual: Tensor | None = None
+) -> Normed:
+    """x, residual float32 [M, N]; ways: levels, then smooth_scale and smooth_shift float32 [N] or None
+    → y = LayerNorm(x), or LayerNorm(x + residual), and the rows of y, or of y · smooth_scale + smooth_shift (of 0 rows
+    without `quantize`). Raises ValueError."""
+    levels, smooth = _check_norm_rows(x, gamma, beta, residual, *ways)
+    y = F.layer_norm(x if residual is None else x + residual, gamma.shape, gamma, beta, eps)
     rows = y if quantize else y[:0]
     return y, *reference.quantize_per_token(torch.addcmul(smooth[1], rows, smooth[0]) if smooth else rows, *levels)
 
@@ -96,6 +99,14 @@ def check_norm(op: str, x: Tensor, name: str, rows: int, columns: int, gamma: Te
     validate.check_norm(op, x, name, rows, columns, gamma, beta)
     validate.check_levels(op, symmetric, fixed_scale, fixed_zero)
     return (symmetric, fixed_scale, fixed_zero), validate.check_smooth(op, smooth_scale, smooth_shift, columns)
+
+
+def _check_norm_rows(
+    x: Tensor, gamma: Tensor, beta: Tensor, residual: Tensor | None, *ways: Any
+) -> tuple[Levels, Smooth | None]:
+    if residual is not None:
+        validate.check_norm("norm_rows", residual, "residual", x.shape[0], x.shape[-1], gamma, beta)
+    return check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta, *ways)
 
 
 def _check_levels(op: str, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128) -> None:
@@ -139,8 +150,10 @@ def _fake_gelu_rows(x: Tensor, *levels: Any) -> Rows:
     return empty_rows(x, *x.shape)
 
 
-def _fake_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *ways: Any) -> Normed:
-    check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta, *ways)
+def _fake_norm(
+    x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *ways: Any, residual: Tensor | None = None
+) -> Normed:
+    _check_norm_rows(x, gamma, beta, residual, *ways)
     return torch.empty_like(x), *empty_rows(x, x.shape[0] if quantize else 0, x.shape[1])
 
 
@@ -160,4 +173,4 @@ define(
     fake_add_norm,
 )
 define("gelu_rows", f"(Tensor x, {LEVELS}) -> {ROWS}", gelu_rows, _fake_gelu_rows)
-define("norm_rows", f"(Tensor x, {NORM}) -> {NORMED}", norm_rows, _fake_norm)
+define("norm_rows", f"(Tensor x, {NORM}, *, Tensor? residual=None) -> {NORMED}", norm_rows, _fake_norm)

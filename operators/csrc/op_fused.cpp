@@ -20,6 +20,13 @@ const int64_t ENOUGH_ROWS = 16; // rows that are worth handing to another thread
 
 float *floats(int64_t count) { return static_cast<float *>(scratch(0, count * sizeof(float))); }
 
+void check_residual(const char *op, const Tensor &residual, int64_t m, int64_t n) {
+  check_tensor(op, "residual", residual, ScalarType::Float, 2);
+  if (residual.size(0) != m || residual.size(1) != n)
+    fail(op, "residual must be [" + std::to_string(m) + ", " + std::to_string(n) + "]", shape_of(residual),
+         "reshape it");
+}
+
 Four results(const Tensor &y, const Rows &r) { return {y, r.q, r.scale, r.zero_point}; }
 
 Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_point, const Tensor &packed,
@@ -55,10 +62,7 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
   const Linear w = checked_linear(op, packed, weight_sum, weight_scale, bias, a.k);
   check_depth(op, w.n);
   const LayerNorm norm = checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, w.n);
-  check_tensor(op, "residual", residual, ScalarType::Float, 2);
-  if (residual.size(0) != a.m || residual.size(1) != w.n)
-    fail(op, "residual must be [" + std::to_string(a.m) + ", " + std::to_string(w.n) + "]",
-         shape_of(residual), "reshape it");
+  check_residual(op, residual, a.m, w.n);
   const Tensor added = dense(residual), y = empty({a.m, w.n}, ScalarType::Float);
   const Rows r = quantize ? empty_rows(a.m, w.n) : empty_rows(0, w.n);
   in_blocks(a.m, w.n, [&](int64_t first, int64_t rows) {
@@ -94,19 +98,24 @@ Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fix
 
 Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double eps, bool quantize,
                bool symmetric, double fixed_scale, int64_t fixed_zero,
-               const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift) {
+               const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
+               const std::optional<Tensor> &residual) {
   check_tensor("norm_rows", "x", x, ScalarType::Float, 2);
   const Activation how = checked_levels("norm_rows", symmetric, fixed_scale, fixed_zero);
   const int64_t m = x.size(0), n = x.size(1);
   check_depth("norm_rows", n);
   const LayerNorm norm = checked_norm("norm_rows", gamma, beta, eps, smooth_scale, smooth_shift, n);
+  if (residual)
+    check_residual("norm_rows", *residual, m, n);
   const Tensor from = dense(x), y = empty({m, n}, ScalarType::Float);
+  const std::optional<Tensor> added = dense(residual);
+  const float *add = data<float>(added);
   const Rows r = empty_rows(quantize ? m : 0, n);
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
     const int64_t first = task * ENOUGH_ROWS, at = first * n;
     const Row bytes = row_of(r, quantize ? first : 0, nullptr, how);
-    normalize(norm, data<float>(from) + at, nullptr, out<float>(y) + at, std::min(ENOUGH_ROWS, m - first), n,
-              quantize ? &bytes : nullptr);
+    normalize(norm, data<float>(from) + at, add ? add + at : nullptr, out<float>(y) + at,
+              std::min(ENOUGH_ROWS, m - first), n, quantize ? &bytes : nullptr);
   });
   return results(y, r);
 }

@@ -10,7 +10,7 @@ from targets.cuda.linear import hold_norm, norm_of
 
 
 class CudaNorm(nn.Module):
-    """NormRows: x [T, N] of any float type → y of `dtype`, or with an activation (y, rows of y)"""
+    """NormRows: x, residual [T, N] of any float types → y of `dtype`, or with an activation (y, rows of y)"""
 
     gamma: Tensor
     beta: Tensor
@@ -25,8 +25,8 @@ class CudaNorm(nn.Module):
     def norm(self) -> Norm:
         return norm_of(self)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Rows]:
-        y, rows = norm(x, None, self.norm())
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor | tuple[Tensor, Rows]:
+        y, rows = norm(x, residual, self.norm())
         return y if rows is None else (y, rows)
 
 

@@ -110,6 +110,7 @@ def test_fused_or_one_after_the_other_gives_the_same_bits(shape: tuple[int, int,
             ops.norm_rows(y + residual, *norm, *smooth),
         ),
     ]
+    pairs.append((ops.norm_rows(y, *norm, *smooth, residual=residual), ops.norm_rows(y + residual, *norm, *smooth)))
     for fused_at_once, in_turn in pairs:
         for one, other in zip(fused_at_once, in_turn, strict=True):
             assert_equal_bits(one, other)

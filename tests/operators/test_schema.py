@@ -1,5 +1,7 @@
 """Every operator passes torch's own checks, refuses what it cannot do in one line, and can be exported."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -207,6 +209,16 @@ def test_all_are_tested() -> None:
 def test_opcheck(name: str) -> None:
     for args in ARGUMENTS[name]:
         torch.library.opcheck(getattr(ops, name).default, args)
+
+
+def test_opcheck_of_a_norm_with_a_residual() -> None:
+    torch.library.opcheck(ops.norm_rows.default, (RESIDUAL, *NORM, True, *FIXED), {"residual": RESIDUAL})
+
+
+@pytest.mark.parametrize("operator", [ops.norm_rows, fused.norm_rows], ids=["kernels", "reference"])
+@pytest.mark.parametrize("residual", [RESIDUAL[1:], RESIDUAL.double()], ids=["short", "double"])
+def test_a_norm_refuses_a_residual(operator, residual) -> None:
+    assert_refuses(partial(operator, residual=residual), "norm_rows", RESIDUAL, *NORM, True, *FIXED)
 
 
 @pytest.mark.parametrize("through", ["kernels", "reference"])
