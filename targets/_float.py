@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 
 from operators import kernels
 from targets._bf16 import Bf16Linear
+from targets._fused import COUNTED
 from targets._weight import WeightLinear
 from targets.base import Recipe
 
@@ -72,7 +73,7 @@ def lower_float(graph: fx.GraphModule, recipe: Recipe) -> None:
     if kernels.status().compiled:
         swap_float(graph)
         if "gelu" not in recipe.without:
-            fuse_gelu(graph)
+            graph.meta[COUNTED] = {"gelu": fuse_gelu(graph)}
 
 
 def swap_float(graph: fx.GraphModule) -> int:
@@ -90,7 +91,8 @@ def swap_float(graph: fx.GraphModule) -> int:
 
 
 def fuse_gelu(graph: fx.GraphModule) -> int:
-    """gelu(linear(x)) → linear with activation="gelu" (x), where a gelu is all that uses any of its calls"""
+    """gelu(linear(x)) → linear with activation="gelu" (x), where a gelu is all that uses any of its calls. → how many
+    calls"""
     calls: dict[str, list[fx.Node]] = {}
     for node in graph.graph.nodes:
         if node.op == "call_module" and type(graph.get_submodule(node.target)) in PACKED:
@@ -102,7 +104,7 @@ def fuse_gelu(graph: fx.GraphModule) -> int:
             gelu = next(iter(node.users))
             gelu.replace_all_uses_with(node)
             graph.graph.erase_node(gelu)
-    return len(found)
+    return sum(len(calls[name]) for name in found)
 
 
 def _only_gelu(node: fx.Node) -> bool:

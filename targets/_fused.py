@@ -14,6 +14,8 @@ from torch import Tensor, fx, nn
 from operators.attention import attend as attend_each
 from targets._linear import Activation, QuantizedLinear
 
+COUNTED = "opswap_counted"  # in the meta of a graph: how often a target's lower itself applied a fusion, by its name
+
 Rows = tuple[Tensor, Tensor, Tensor]
 Smooth = tuple[Tensor, Tensor]  # scale, shift: both float32 [N]
 
@@ -56,7 +58,7 @@ class RowsLinearGelu(nn.Module):
 
 class NormRows(nn.Module):
     """x [T, N] → y = layer_norm(x) float32 [T, N], and with an `activation` (y, rows by that of y, or of
-    y · smooth[0] + smooth[1])
+    y · smooth[0] + smooth[1]); with a residual [T, N] the norm is that of x + residual
 
     gamma, beta and both of smooth float32 [N].
     """
@@ -82,8 +84,9 @@ class NormRows(nn.Module):
         scale, shift = self.smooth_scale, self.smooth_shift
         return None if scale is None or shift is None else (scale, shift)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Rows]:
-        y = F.layer_norm(x, (x.shape[-1],), self.gamma, self.beta, self.eps)
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor | tuple[Tensor, Rows]:
+        total = x if residual is None else x + residual
+        y = F.layer_norm(total, (x.shape[-1],), self.gamma, self.beta, self.eps)
         if self.activation is None:
             return y
         read = y if self.smooth is None else torch.addcmul(self.smooth[1], y, self.smooth[0])
@@ -151,7 +154,7 @@ class FeedForward(nn.Module):
 
 
 class Attention(nn.Module):
-    """qkv [T, 3H] float32 or bfloat16, starts int32 [B + 1], keep bool [T] or None → float32 [T, H]
+    """qkv [T, 3H] float32 or bfloat16, starts int32 [B + 1], keep bool [T] or None → [T, H] of qkv's dtype
 
     qkv: query, key and value side by side, each of `heads` heads. Rows starts[b] to starts[b + 1] are one sequence,
     and its tokens look at those of its own that `keep` has (None: all): softmax(scale · query · keyᵀ) · value, zeros
@@ -163,7 +166,7 @@ class Attention(nn.Module):
         self.heads, self.scale, self.precise = heads, scale, precise
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
-        return attend(qkv, starts, keep, self.heads, self.scale)
+        return attend(qkv, starts, keep, self.heads, self.scale).to(qkv.dtype)
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, scale={self.scale}, precise={self.precise}"
@@ -200,7 +203,7 @@ FUSED = (
 # an operator, so that a loop over sequences whose number nobody knows yet can be exported
 @torch.library.custom_op("opswap_reference::attention", mutates_args=())
 def attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
-    """Attention's forward: the operator's reference, whatever kernels are loaded."""
+    """Attention's forward, not yet in qkv's dtype: the operator's reference, whatever kernels are loaded."""
     return attend_each(qkv, starts.tolist(), keep, heads, scale)
 
 

@@ -65,13 +65,13 @@ class PackedRowsLinearGelu(PackedLinear):
 
 
 class PackedNorm(NormRows):
-    """NormRows as opswap::norm_rows: x float32 [T, N] → y, or with an activation (y, rows of y)"""
+    """NormRows as opswap::norm_rows: x, residual float32 [T, N] → y, or with an activation (y, rows of y)"""
 
     def __init__(self, source: NormRows) -> None:
         super().__init__(source.gamma, source.beta, source.eps, source.activation, source.smooth)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Rows]:
-        y, *rows = torch.ops.opswap.norm_rows(x, *norm_of(self))
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor | tuple[Tensor, Rows]:
+        y, *rows = torch.ops.opswap.norm_rows(x, *norm_of(self), residual=residual)
         return y if self.activation is None else (y, tuple(rows))
 
 
@@ -129,13 +129,14 @@ class PackedFeedForward(nn.Module):
 
 
 class PackedAttention(Attention):
-    """Attention as opswap::attention: qkv [T, 3H], starts, keep → float32 [T, H]"""
+    """Attention as opswap::attention: qkv [T, 3H], starts, keep → [T, H] of qkv's dtype"""
 
     def __init__(self, source: Attention) -> None:
         super().__init__(source.heads, source.scale, source.precise)
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
-        return torch.ops.opswap.attention(qkv, starts, keep, self.heads, self.scale, self.precise)
+        y = torch.ops.opswap.attention(qkv, starts, keep, self.heads, self.scale, self.precise)
+        return y.to(qkv.dtype)
 
 
 class PackedAttentionRows(AttentionRows):

@@ -78,8 +78,9 @@ class Target:
     precisions: those it has. lower(graph, recipe): replaces every QuantizedLinear, in place.
     execution(precision): what would run, found without a graph. passes: rewrites of its own, before lower.
     fusions: the names of those in toolkit/fuse whose modules (targets/_fused.py) it has operators for.
-    fused: the precisions at which those fusions are made; quantized: those whose linears are made quantized ones
-    before it (targets/_linear.py, and targets/_fp8.py at fp8). unavailable(): None, or one line that says why nothing
+    fused: the precisions at which those fusions are made; wide: those captured in bfloat16 at which rows of tokens are
+    float32 between its modules; quantized: those whose linears are made quantized ones before fusing
+    (targets/_linear.py, and targets/_fp8.py at fp8). unavailable(): None, or one line that says why nothing
     can run here. instead: what to say of a precision that the hardware does not have, and what there is in its place.
     schemes: how linears in int may treat their activations; "weight" leaves them in float, and the target's lower a
     WeightLinear. why_not_fp8(linear): why lower leaves it in float at fp8, None where it does not. native: how it runs
@@ -93,6 +94,7 @@ class Target:
     passes: tuple[Pass, ...] = ()
     fusions: frozenset[str] = frozenset()
     fused: tuple[str, ...] = ("int",)
+    wide: tuple[str, ...] = ()
     quantized: tuple[str, ...] = ("int",)
     unavailable: Callable[[], str | None] = _always
     instead: Mapping[str, str] = field(default_factory=dict)

@@ -43,5 +43,7 @@ TARGET = Target(
     lower=lower,
     execution=execution,
     fusions=frozenset({*FUSIONS, "feed_forward"}),
+    fused=("fp", "bf16", "int"),
+    wide=("bf16",),
     schemes=("dynamic", "static", "weight"),
 )

@@ -19,6 +19,7 @@ from toolkit.capture import capture, from_export
 from toolkit.elsewhere import quantize_elsewhere, require_possible
 from toolkit.equalize.stored import ORIGIN
 from toolkit.fuse import APPROXIMATE
+from toolkit.fuse.wide import widen_rows
 from toolkit.integers import to_int
 from toolkit.lower import lower
 from toolkit.native import go_native
@@ -137,22 +138,21 @@ def lowered(
         if outside is not None:
             attach(outside, recipe, chosen, execution, swapped, {})
             return outside
-    why_float = f"{chosen.name} has no operator of its own for it at precision {recipe.precision}"
-    if recipe.precision in set(chosen.fused) - set(chosen.quantized):
-        keep_float(graph, why_float)  # now: fusing gives linears other names
+    floats = set(linears_of(graph))  # now: fusing gives linears other names
     left_out = set(recipe.without) | (APPROXIMATE if ELSEWHERE in graph.meta else set())
     fused = fuse(graph, chosen.fusions - left_out) if recipe.precision in chosen.fused else {}
     for module in graph.modules():
         if isinstance(module, Attention | AttentionRows):
-            module.precise = recipe.attention == "fp" or (recipe.attention == "auto" and ELSEWHERE in graph.meta)
-    floats = len(linears_of(graph))
+            module.precise = recipe.precise_attention(ELSEWHERE in graph.meta)
+    if recipe.precision in chosen.wide:
+        run(graph, (widen_rows,))
     run(graph, chosen.passes)
     if recipe.precision == "fp8":
         keep_at_fp8(graph, recipe, chosen.why_not_fp8)
     lower(graph, chosen, recipe)
-    if recipe.precision not in {*chosen.fused, *chosen.quantized}:
-        keep_float(graph, why_float)
-        swapped = floats - len(linears_of(graph))
+    if recipe.precision not in chosen.quantized:
+        left = keep_float(graph, f"{chosen.name} has no operator of its own for it at precision {recipe.precision}")
+        swapped = len(floats - left)
     attach(graph, recipe, chosen, execution, swapped, fused)
     bind(graph)
     return graph

@@ -10,6 +10,7 @@ from targets._bf16 import Bf16Linear
 from targets._fp8 import Fp8Linear
 from targets._linear import Activation, QuantizedLinear
 from targets._weight import WeightLinear
+from toolkit.fuse.matching import MERGED
 from toolkit.recipe import Layer, Recipe
 from toolkit.report import keep, kept_names
 
@@ -62,10 +63,13 @@ def _quantized(linear: nn.Linear, layer: Layer, how: Activation) -> nn.Module:
     return WeightLinear.from_linear(linear) if layer.scheme == WEIGHT else QuantizedLinear.from_linear(linear, how)
 
 
-def keep_float(graph: fx.GraphModule, why: str) -> None:
-    """Notes every raised linear as kept."""
-    for name in linears_of(graph):
+def keep_float(graph: fx.GraphModule, why: str) -> set[str]:
+    """Notes every raised linear as kept, those that fusing made one by their own names. → the names"""
+    merged = graph.meta.get(MERGED, {})
+    names = {name for linear in linears_of(graph) for name in merged.get(linear, (linear,))}
+    for name in names:
         keep(graph, name, why)
+    return names
 
 
 def keep_at_fp8(graph: fx.GraphModule, recipe: Recipe, why_not: Callable[[nn.Linear], str | None]) -> None:

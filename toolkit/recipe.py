@@ -82,8 +82,8 @@ class Recipe:
     quantizer: who quantizes, one of toolkit.quantizers.NAMES; one that isn't native goes by scheme, keep and rules of
     precision fp.
     activation_bits, weight_bits: 8, or 16 as the sum of two terms of 8 bits (toolkit/terms.py): all products stay int8,
-    twice as many for either, three times for both. attention: one of ATTENTION; fast may be bfloat16, auto is fp for
-    graphs of other quantizers, so that they answer as they do in their own runtime, else fast.
+    twice as many for either, three times for both. attention: one of ATTENTION; fast may be bfloat16, auto is fp at
+    precision fp, and for graphs of other quantizers, so that they answer as they do in their own runtime, else fast.
 
     Raises UsageError for a precision, scheme, fusion or quantizer that does not exist, a keep or without that is a
     single string, rules or 16 bits for another precision than int, and 16 bits for the scheme weight.
@@ -159,6 +159,10 @@ class Recipe:
         symmetric = self.symmetric if rule.symmetric is None else rule.symmetric
         bits = rule.activation_bits or self.activation_bits, rule.weight_bits or self.weight_bits
         return Layer(precision, rule.scheme or self.scheme, symmetric, *bits, why)
+
+    def precise_attention(self, elsewhere: bool) -> bool:
+        """elsewhere: another quantizer made the graph → whether its attention must stay in float32"""
+        return self.attention == "fp" or (self.attention == "auto" and (elsewhere or self.precision == "fp"))
 
     def is_static(self) -> bool:
         """Whether any linear may be static, which takes calibration"""

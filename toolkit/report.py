@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 from torch import fx
 
+from targets._fused import COUNTED
 from targets.base import Execution, Target
 from toolkit.recipe import Recipe
 
@@ -73,8 +74,9 @@ def attach(
     found, equalized = graph.meta.pop(CALIBRATED, None), graph.meta.pop(EQUALIZED, {})
     quantizer = graph.meta.pop(QUANTIZER, recipe.quantizer)
     terms = graph.meta.pop(TERMS, {})
+    counts = fused | {name: fused.get(name, 0) + count for name, count in graph.meta.pop(COUNTED, {}).items()}
     report = Report(
-        described, recipe.precision, recipe.scheme, swapped, kept, fused, found, equalized, quantizer, terms
+        described, recipe.precision, recipe.scheme, swapped, kept, counts, found, equalized, quantizer, terms
     )
     graph.meta[KEY] = report
     return report

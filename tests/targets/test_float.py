@@ -25,7 +25,8 @@ def test_equals_pytorch_within_rounding(name, precision):
     stock = transform(model, Recipe(precision), "cpu")
     for size in [(1, 1), (3, 17)]:
         given = tiny.inputs(model, *size)
-        assert_sqnr(graph(**given)[0], stock(**given)[0], GATE_DB[precision])
+        real = given["attention_mask"].bool()  # a packed graph has zeros elsewhere
+        assert_sqnr(graph(**given)[0][real], stock(**given)[0][real], GATE_DB[precision])
     left = [name for name, module in graph.named_modules() if type(module) is nn.Linear]
     report = report_of(graph)
     assert not left and report.swapped == sum(type(module) is PackedFloatLinear for module in graph.modules())

@@ -14,7 +14,7 @@ from targets._fused import Attention, AttentionRows, Quantize
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.fuse.mask import MASK, is_padding_mask
-from toolkit.fuse.matching import add_module, aten, calls, module_of, only_user, shape_of, sites, sizes
+from toolkit.fuse.matching import MERGED, add_module, aten, calls, module_of, only_user, shape_of, sites, sizes
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ def fuse_qkv(gm: fx.GraphModule) -> int:
             continue
         parts: list[Any] = [gm.get_submodule(name) for name in names]
         merged = add_module(gm, f"{names[0].rpartition('.')[0]}.qkv".lstrip("."), stack(parts))
+        gm.meta.setdefault(MERGED, {})[merged] = names
         for cat in cats:
             _call_merged(gm, cat, merged)
         fused += len(cats)
@@ -107,7 +108,8 @@ def stack(parts: list[Any]) -> nn.Module:
     """Linears of one input and one kind → one with their outputs side by side; a bias that is missing is zeros."""
     bias: Tensor | None = None
     if any(part.bias is not None for part in parts):
-        none = parts[0].weight.new_zeros(parts[0].out_features, dtype=torch.float32)
+        dtype = next(part.bias.dtype for part in parts if part.bias is not None)
+        none = parts[0].weight.new_zeros(parts[0].out_features, dtype=dtype)
         bias = torch.cat([none if part.bias is None else part.bias for part in parts])
     weight = torch.cat([part.weight for part in parts])
     if isinstance(parts[0], QuantizedLinear):

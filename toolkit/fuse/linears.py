@@ -3,13 +3,15 @@
 import operator
 from typing import Any
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from targets._fp8 import Fp8Linear
 from targets._fused import NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import Activation, QuantizedLinear
+from targets._weight import WeightLinear
 from toolkit.fuse.matching import add_module, aten, is_rows, mark_rows, module_of, only_user, parameter, sites
 
+FLOATS = (nn.Linear, WeightLinear)
 Norm = tuple[Tensor, Tensor, float]  # gamma, beta, eps
 Vectors = tuple[fx.Node, fx.Node]  # the nodes that read scale and shift of a smoothing
 Way = tuple[Activation, Vectors | None]  # how the result of a norm is quantized, and how it is smoothed before
@@ -64,10 +66,10 @@ def fuse_add_norm(gm: fx.GraphModule) -> int:
     """y = layer_norm(RowsLinear(rows) + residual), Quantize(y) → (y, rows) = RowsLinearAddNorm(rows, residual)
 
     What is quantized may be addcmul(shift, y, scale), as smoothing leaves it. y alone where no call's result is
-    quantized; of several ways to quantize it, the first. All calls of a linear, if they have one norm, or none. → how
-    many calls
+    quantized; of several ways to quantize it, the first. All calls of a linear, if they have one norm, or none. With
+    linears in float: layer_norm(linear(x) + residual) → NormRows(linear(x), residual). → how many calls
     """
-    fused = 0
+    fused = _add_norm_of_floats(gm)
     for name, nodes in sites(gm, RowsLinear).items():
         linear: Any = gm.get_submodule(name).linear
         ends = [_norm_end(node) for node in nodes]
@@ -94,6 +96,20 @@ def fuse_norm(gm: fx.GraphModule) -> int:
         if norm and is_rows(node):
             name = add_module(gm, "norm", NormRows(*norm, *_means(gm, way)))
             _replace_norm(gm, node, name, (node.args[0],), way)
+            fused += 1
+    return fused
+
+
+def _add_norm_of_floats(gm: fx.GraphModule) -> int:
+    fused = 0
+    for node in gm.graph.find_nodes(op="call_function", target=aten.layer_norm.default):
+        add: Any = node.args[0]
+        linears = [source for source in add.all_input_nodes if isinstance(module_of(gm, source), FLOATS)]
+        linear = next((source for source in linears if _norm_end(source) is node), None)
+        if linear is not None and (norm := _one_norm(gm, [node])):
+            way = next(iter(_ways(gm, node)), None)
+            name = add_module(gm, "norm", NormRows(*norm, *_means(gm, way)))
+            _replace_norm(gm, node, name, (linear, _residual(linear)), way)
             fused += 1
     return fused
 

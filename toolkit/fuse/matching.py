@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 aten = torch.ops.aten
 ROWS = "opswap_rows"  # in the meta of a node whose value is [T, ...], one row a token, or rows as a tuple
+MERGED = "opswap_merged"  # in the meta of a graph: for each linear that was made of others, its name and theirs
 SIZE = "opswap_size"  # in the meta of the nodes that `sizes` made, the shape they are of
 
 

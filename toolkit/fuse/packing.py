@@ -29,7 +29,7 @@ def drop_padding(gm: fx.GraphModule) -> int:
     masked = all(is_rows(node) and node.args[2] is not None for node in attentions)
     if mask is None or not attentions or not masked:
         return 0
-    mixing = [node.name for node in exits if not _stays_per_token(node)]
+    mixing = [node.name for node in exits if not stays_per_token(node)]
     if mixing:
         log.info("padding stays: what reads %s looks from one token at another", ", ".join(mixing))
         return 0
@@ -59,9 +59,9 @@ def _pack(gm: fx.GraphModule, mask: fx.Node, starts: Any) -> tuple[fx.Node, fx.N
         return tokens, gm.graph.call_function(operator.getitem, (packed, 1))
 
 
-def _stays_per_token(node: fx.Node) -> bool:
+def stays_per_token(node: fx.Node) -> bool:
     """Whether everything from `node`, [B, S, C], to the output treats each token by itself"""
-    return all(user.op == "output" or (_per_token(user) and _stays_per_token(user)) for user in node.users)
+    return all(user.op == "output" or (_per_token(user) and stays_per_token(user)) for user in node.users)
 
 
 def _per_token(node: fx.Node) -> bool:
