@@ -19,7 +19,7 @@ def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
 
 
 def execution(precision: str) -> Execution:
-    """Without compiled kernels, int is the Python reference and float linears run in PyTorch's; both say so."""
+    """Without compiled kernels, float linears run in PyTorch's, all else in the Python reference; it says so."""
     kernels.load()
     status = kernels.status()
     native = status.isa != "reference"
@@ -33,7 +33,8 @@ def execution(precision: str) -> Execution:
 def _float_execution(status: kernels.KernelStatus) -> Execution:
     if not status.compiled:
         isa = torch.backends.cpu.get_cpu_capability()
-        return Execution("cpu", False, cpu_name(), isa, f"float linears run in PyTorch's own kernels: {status.reason}")
+        why = f"float linears run in PyTorch's own kernels, what is fused in the Python reference: {status.reason}"
+        return Execution("cpu", False, cpu_name(), isa, why)
     return Execution("customcpu", True, cpu_name(), float_kernels.used(), status.reason)
 
 
