@@ -5,16 +5,16 @@ from typing import Any
 
 import click
 
-from commands.common import Options, err, out, print_json, progress_bar, refuse, written
+from commands.common import Options, out, print_json, progress_bar, refuse, written
 from commands.graph import Ready, prepare
 from commands.texts import given_texts, text_options
 from models import InputError
 from models.generation import How, generate
 from models.tasks import GENERATE
 from models.texts import longest_row
+from toolkit.cache import past_of
 
 PROMPT = ["In the winter of 1911 the lighthouse"]
-NO_CACHE = "the graph keeps no keys and values of earlier tokens: every step computes the whole text again"
 
 
 @click.command("generate")
@@ -31,21 +31,21 @@ NO_CACHE = "the graph keeps no keys and values of earlier tokens: every step com
 @click.pass_obj
 def command(options: Options, texts: tuple[str, ...], path: str | None, new_tokens: int, sample: bool,
             temperature: float, top_k: int, top_p: float, repetition: float, seed: int) -> None:  # fmt: skip
-    """Text generation: greedy, or drawn with a seed. Without a cache: a text of N tokens costs N passes."""
+    """Text generation: greedy, or drawn with a seed. Keys and values of earlier tokens are kept, not computed again."""
     if not sample:
         refuse(written(), ("temperature", "top_k", "top_p", "seed"), "is for --sample, which is not given")
     given = given_texts(texts, path, PROMPT)
-    ready = prepare(options, task=GENERATE)
+    ready = prepare(options, task=GENERATE, cache=True)
     prompts = tokens_of(
         ready.tokenizer, given, longest_row(ready.tokenizer, ready.config, None, usual=10**9), new_tokens
     )
-    err.print(NO_CACHE)
+    past = past_of(ready.graph)
     how = How(new_tokens, sample, temperature, top_k, top_p, repetition, seed)
     begun = time.perf_counter()
     with progress_bar() as bar:
         task = bar.add_task("generating", total=new_tokens)
         made = generate(ready.graph, prompts, how, ends(ready), ready.tokenizer.pad_token_id,
-                        lambda step: bar.update(task, completed=step))  # fmt: skip
+                        lambda step: bar.update(task, completed=step), past)  # fmt: skip
     seconds = time.perf_counter() - begun
     count = sum(len(one.tokens) + one.ended for one in made)
     result = {
@@ -56,7 +56,7 @@ def command(options: Options, texts: tuple[str, ...], path: str | None, new_toke
         ],
         "sample": sample,
         "seed": seed if sample else None,
-        "cache": False,
+        "cache": bool(past),
         "seconds": round(seconds, 4),
         "tokens_per_second": round(count / seconds, 2),
     }

@@ -8,6 +8,7 @@ import torch
 from torch import fx
 from transformers import PreTrainedTokenizerFast
 
+from commands.cache import cached_or_not, runs_cached
 from commands.common import Options, err, progress_bar
 from commands.device import require_device, to_device
 from commands.models import is_quantized, load_any, saved_recipe
@@ -48,17 +49,25 @@ class Captured:
     data: dict[str, Any] | None
 
 
-def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task = ASK, native: bool = True) -> Ready:
+def prepare(
+    options: Options, loaded: tuple[Any, Any] | None = None, task: Task = ASK, native: bool = True, cache: bool = False
+) -> Ready:
     """Loads, captures, quantizes and lowers as the options say; one line on standard error says what ran.
 
     `loaded`: a model and its tokenizer that are there already, instead of the one that the options name; else it is
-    loaded for `task`. native: as toolkit.pipeline.lowered takes it.
+    loaded for `task`. native: as toolkit.pipeline.lowered takes it. cache: a language model's keys and values are
+    inputs and outputs of the graph, where they can be.
     """
-    model, tokenizer, recipe, questions = _begin(options, loaded, task)
-    graph, data = fit(
-        options, questions, recipe, tokenizer, model.config,
-        lambda **given: transform(model, recipe, options.target, options.strict, native=native, **given),
-    )  # fmt: skip
+    cache = cache and runs_cached(options)
+    model, tokenizer, recipe, questions = _begin(options, loaded, task, cache)
+
+    def make(**given: Any) -> fx.GraphModule:
+        def lowered(one: Any) -> fx.GraphModule:
+            return transform(one, recipe, options.target, options.strict, native=native, **given)
+
+        return cached_or_not(model, lowered) if cache else lowered(model)
+
+    graph, data = fit(options, questions, recipe, tokenizer, model.config, make)
     if options.device:
         to_device(graph, options.device)
     header = header_of(options, graph, data)
@@ -67,7 +76,7 @@ def prepare(options: Options, loaded: tuple[Any, Any] | None = None, task: Task 
 
 
 def _begin(
-    options: Options, loaded: tuple[Any, Any] | None, task: Task
+    options: Options, loaded: tuple[Any, Any] | None, task: Task, cache: bool = False
 ) -> tuple[Any, PreTrainedTokenizerFast, Recipe, list[Example] | None]:
     """→ the model, float or quantized, its tokenizer, the recipe for it, and the questions of --autotune; raises what
     is wrong with the options, before a float model is loaded"""
@@ -80,7 +89,7 @@ def _begin(
     questions = read_questions(options)
     use_threads(options)
     keep_freed_memory()
-    model, tokenizer = loaded or load_any(options.model, task)
+    model, tokenizer = loaded or load_any(options.model, task, cache)
     recipe = saved_recipe(options, model) or wanted or recipe_of(options)
     require_device(options, recipe.precision)
     return model, tokenizer, recipe, questions

@@ -6,6 +6,7 @@ from typing import Any
 
 from click import UsageError
 
+from commands.cache import cached_or_not
 from commands.common import Options
 from commands.recipe import HOW_INT
 from models import InputError, load
@@ -18,9 +19,9 @@ from toolkit.adopt import adopted
 QUANTIZED = ("precision", "scheme")  # options that a checkpoint has decided already
 
 
-def load_any(name: str, task: Task = ASK) -> tuple[Any, Any]:
-    """→ what `transform` takes, a float model or a quantized graph, and the tokenizer. Raises InputError and
-    CheckpointError."""
+def load_any(name: str, task: Task = ASK, cache: bool = False) -> tuple[Any, Any]:
+    """→ what `transform` takes, a float model or a quantized graph, with a cache if asked for one and there can be
+    one, and the tokenizer. Raises InputError and CheckpointError."""
     kind = _kind(name)
     if kind == "opswap":
         graph: Any = checkpoint.load(Path(resolve(name)))
@@ -34,7 +35,8 @@ def load_any(name: str, task: Task = ASK) -> tuple[Any, Any]:
     foreign = checkpoint.read(Path(folder_of(name)))
     model, tokenizer = load(name, state=foreign.state, task=task)
     prefix = f"{model.base_model_prefix}." if task is ENCODE else ""  # a bare encoder's layers have no prefix
-    return adopted(model, {key.removeprefix(prefix): layer for key, layer in foreign.layers.items()}), tokenizer
+    layers = {key.removeprefix(prefix): layer for key, layer in foreign.layers.items()}
+    return cached_or_not(model, lambda one: adopted(one, layers)) if cache else adopted(model, layers), tokenizer
 
 
 def load_float(name: str, task: Task = ASK) -> tuple[Any, Any]:

@@ -1,12 +1,13 @@
-"""Text token by token from a language model without a cache: every step computes the whole text again.
+"""Text token by token from a language model, with the keys and values of earlier tokens where it keeps them (cache.py).
 
-A captured graph takes token ids and a mask, and returns logits; it has no inputs for the keys and values of earlier
-tokens. Rows of several lengths are padded on the right, where a causal model's tokens do not see the padding.
+Without a cache every step computes the whole text again: rows of several lengths are padded on the right, where a
+causal model's tokens do not see the padding.
 How tokens are chosen and when a text ends are transformers' own processors and criteria, as generate() runs them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
+from models.cache import Cached
 from models.numbers import require_numbers
 
 
@@ -52,20 +54,25 @@ def generate(
     end: Sequence[int],
     pad: int,
     on_step: Callable[[int], None] = lambda step: None,
+    past: Sequence[str] = (),
 ) -> list[Generated]:
     """prompts: token ids; end: the ids that end a text → one Generated each, in order. Each prompt draws from a
     generator of its own, so that its text does not depend on what else is asked. on_step is told the steps done.
+    past: what the model calls the tensors of its cache, if it has one.
 
     Raises InputError when the model gives NaN.
     """
     rows = [list(prompt) for prompt in prompts]
     draws = [torch.Generator().manual_seed(how.seed) for _ in rows]
     chain, ended = processors(how), [False] * len(rows)
+    ask = Cached(model, past, pad) if past else partial(_compute_all, model, pad)
     for step in range(how.new_tokens):
         going = [place for place, done in enumerate(ended) if not done]
         if not going:
             break
-        for place, logits in zip(going, _next_logits(model, [rows[place] for place in going], pad), strict=True):
+        found = ask({place: rows[place] for place in going}).float()
+        require_numbers(found)
+        for place, logits in zip(going, found, strict=True):
             scores = chain(torch.tensor([rows[place]]), logits[None])  # type: ignore[arg-type]
             token = _choose(scores[0], draws[place] if how.sample else None)
             ended[place] = token in end
@@ -90,17 +97,15 @@ def processors(how: How) -> LogitsProcessorList:
     return chain
 
 
-def _next_logits(model: Callable[..., Any], rows: list[list[int]], pad: int) -> Tensor:
-    """→ float32 [rows, vocabulary], what the model says of the token after each row's last"""
-    longest = max(len(row) for row in rows)
-    ids = torch.full((len(rows), longest), pad)
+def _compute_all(model: Callable[..., Any], pad: int, texts: Mapping[int, list[int]]) -> Tensor:
+    """texts: tokens by place → logits [rows, vocabulary] of the token after each, without a cache"""
+    longest = max(map(len, texts.values()))
+    ids = torch.full((len(texts), longest), pad)
     mask = torch.zeros_like(ids)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)], mask[place, : len(row)] = torch.tensor(row), 1
+    for row, text in enumerate(texts.values()):
+        ids[row, : len(text)], mask[row, : len(text)] = torch.tensor(text), 1
     logits = model(input_ids=ids, attention_mask=mask).logits
-    found = logits[torch.arange(len(rows)), mask.sum(1) - 1].float()
-    require_numbers(found)
-    return found
+    return logits[torch.arange(len(texts)), mask.sum(1) - 1]
 
 
 def _choose(scores: Tensor, draw: torch.Generator | None) -> int:

@@ -1,4 +1,7 @@
-"""A finished graph on another device of PyTorch's: called with tensors from anywhere, it answers on the CPU."""
+"""A finished graph on another device of PyTorch's: called with tensors from anywhere, it answers on the CPU.
+
+A cache of keys and values stays on the device, and the next call takes it from there.
+"""
 
 import copy
 import warnings
@@ -10,6 +13,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree
 
 Run = Callable[..., Any]
+CACHE = "past_key_values"  # the field of the model's output
 PLACED = "opswap_placed"  # in a graph's meta: the device that its calls run on, where it was placed on one
 
 
@@ -26,7 +30,11 @@ def place(graph: fx.GraphModule, device: torch.device, wrap: Callable[[fx.GraphM
 
     def forward(**given: Tensor) -> Any:
         found = run(**{name: value.to(device) for name, value in given.items()})
-        return _pytree.tree_map_only(Tensor, lambda value: value.cpu(), found)
+        return _pytree.tree_map_with_path(answer, found)
+
+    def answer(path: tuple[Any, ...], value: Any) -> Any:
+        stays = any(getattr(key, "key", None) == CACHE for key in path)
+        return value.cpu() if isinstance(value, Tensor) and not stays else value
 
     graph.forward = forward  # type: ignore[method-assign]
     graph.meta[PLACED] = device

@@ -1,6 +1,7 @@
 """A Hugging Face model → one FX graph of ATen operators, for any batch and sequence length."""
 
 import copy
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -9,6 +10,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from targets.base import UsageError
+from toolkit.cache import require_same
 from toolkit.inputs import Inputs, example, guard, inputs_of
 from toolkit.share import aliases
 
@@ -24,13 +26,15 @@ def capture(model: nn.Module, dtype: torch.dtype = torch.float32) -> fx.GraphMod
 
     The graph computes in `dtype`. It shares the model's weights (where they are of that dtype already), but
     the model itself stays as it was: its mode, its layers, its configuration. The graph is for inference: its
-    weights ask for no gradients, and it keeps no cache of past keys. Raises CaptureError when the model
-    cannot be captured or pins a size, UsageError when it takes no input_ids.
+    weights ask for no gradients, and it keeps no cache of past keys, unless cache.with_cache gave the model.
+    Raises CaptureError when the model cannot be captured or pins a size, UsageError when it takes no input_ids,
+    CacheError when it says something else with a cache.
     """
     inputs = inputs_of(model)
+    inputs = replace(inputs, past=tuple(replace(one, dtype=dtype) for one in inputs.past))
     private = _prepare(model, dtype)
     kwargs = example(private, inputs)
-    free = {name: {0: Dim.AUTO, 1: Dim.AUTO} for name in kwargs}
+    free = {name: dict.fromkeys(_free_sizes(value), Dim.AUTO) for name, value in kwargs.items()}
     try:
         with torch.no_grad():
             program = torch.export.export(private, (), kwargs, dynamic_shapes=free, strict=False)
@@ -42,6 +46,8 @@ def capture(model: nn.Module, dtype: torch.dtype = torch.float32) -> fx.GraphMod
     exported = program.module(check_guards=False)
     graph = fx.GraphModule(exported, exported.graph, class_name=type(model).__name__)
     guard(graph, inputs)
+    if inputs.past:
+        require_same(graph, private)
     return graph.eval()
 
 
@@ -90,11 +96,17 @@ def replace_conv1d(model: nn.Module) -> int:
     return len(found)
 
 
+def _free_sizes(value: Tensor) -> tuple[int, int]:
+    """value: [batch, sequence], or of a cache [batch, heads, past, size] → which sizes may be any"""
+    return (0, 2) if value.dim() == 4 else (0, 1)
+
+
 def _require_free(program: ExportedProgram, name: str) -> None:
     """Raises CaptureError if the capture made a constant of the batch or the sequence length."""
     given = set(program.graph_signature.user_inputs)
     for node in program.graph.find_nodes(op="placeholder"):
-        if node.name in given and any(is_concrete_int(size) for size in node.meta["val"].shape):
+        value = node.meta.get("val")
+        if node.name in given and any(is_concrete_int(value.shape[size]) for size in _free_sizes(value)):
             got = list(node.meta["val"].shape)
             raise CaptureError(
                 f"{name} wants free batch and sequence; {node.name} is fixed to {got}; free it in the model"

@@ -10,21 +10,39 @@ from torch import Tensor, fx, nn
 from targets.base import UsageError
 
 KEY = "opswap_inputs"
-TYPES = "token_type_ids"
-DEFAULTS = {"attention_mask": 1, TYPES: 0}
+MASK, TYPES, POSITIONS = "attention_mask", "token_type_ids", "position_ids"
+DEFAULTS = {MASK: 1, TYPES: 0}
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 # different, and above 1: equal sizes and ones would be taken for constants
-EXAMPLE_BATCH, EXAMPLE_SEQUENCE = 2, 16
+EXAMPLE_BATCH, EXAMPLE_SEQUENCE, EXAMPLE_PAST = 2, 16, 5
+
+
+@dataclass(frozen=True)
+class Past:
+    """An input of a graph with a cache: keys or values of earlier tokens, `dtype` [batch, heads, past, size]"""
+
+    name: str
+    heads: int
+    size: int
+    dtype: torch.dtype
+
+    def zeros(self, batch: int, past: int, device: torch.device) -> Tensor:
+        return torch.zeros(batch, self.heads, past, self.size, dtype=self.dtype, device=device)
 
 
 @dataclass(frozen=True)
 class Inputs:
     """names: the graph's arguments, in order; ignored: those that the model takes and that change nothing;
-    longest: the most tokens that there are positions for (None: no bound)."""
+    longest: the most tokens that there are positions for (None: no bound); past: those of the names that are a cache,
+    the last of them, which the graph returns as its last outputs with the new tokens appended."""
 
     names: tuple[str, ...]
     ignored: tuple[str, ...]
     longest: int | None
+    past: tuple[Past, ...] = ()
+
+
+PAST = "opswap_past"  # on a model with a cache (cache.py): its Past
 
 
 def inputs_of(model: nn.Module) -> Inputs:
@@ -32,12 +50,14 @@ def inputs_of(model: nn.Module) -> Inputs:
     takes = inspect.signature(model.forward).parameters
     config = getattr(model, "config", None)
     types = getattr(config, "type_vocab_size", None)
-    names = [name for name in ("input_ids", "attention_mask") if name in takes]
+    past: tuple[Past, ...] = getattr(model, PAST, ())
+    names = [name for name in ("input_ids", MASK) if name in takes] + [POSITIONS] * bool(past)
     typed = TYPES in takes and types is not None and types > 1
     ignorable = TYPES not in takes or (types is not None and types <= 1)
     if "input_ids" not in names:
         raise UsageError(f"a model that takes input_ids was wanted; {type(model).__name__} takes {', '.join(takes)}")
-    return Inputs(tuple(names + [TYPES] * typed), (TYPES,) * ignorable, _longest(model))
+    names += [TYPES] * typed + [one.name for one in past]
+    return Inputs(tuple(names), (TYPES,) * ignorable, _longest(model), past)
 
 
 def _longest(model: nn.Module) -> int | None:
@@ -50,13 +70,16 @@ def _longest(model: nn.Module) -> int | None:
 
 
 def example(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
-    """→ int64 tensors [EXAMPLE_BATCH, EXAMPLE_SEQUENCE] (shorter with few positions), with padding"""
-    length = min(EXAMPLE_SEQUENCE, inputs.longest or EXAMPLE_SEQUENCE)
+    """→ int64 tensors [EXAMPLE_BATCH, EXAMPLE_SEQUENCE] (shorter with few positions), with padding; with a cache, that
+    of EXAMPLE_PAST tokens before them"""
+    past = EXAMPLE_PAST if inputs.past else 0
+    length = max(1, min(EXAMPLE_SEQUENCE, (inputs.longest or EXAMPLE_SEQUENCE + past) - past))
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     ids = torch.zeros(EXAMPLE_BATCH, length, dtype=torch.int64, device=device)
-    mask = torch.ones_like(ids)
+    mask = torch.ones(EXAMPLE_BATCH, past + length, dtype=torch.int64, device=device)
     mask[0, -1] = 0
-    values = {"input_ids": ids, "attention_mask": mask, TYPES: torch.zeros_like(ids)}
+    values = {"input_ids": ids, MASK: mask, TYPES: torch.zeros_like(ids), POSITIONS: torch.zeros_like(ids)}
+    values |= {one.name: one.zeros(EXAMPLE_BATCH, past, device) for one in inputs.past}
     return {name: values[name] for name in inputs.names}
 
 
@@ -76,35 +99,64 @@ def complete(
 ) -> tuple[tuple[()], dict[str, Tensor]]:
     """A forward pre-hook: the arguments as the model takes them → all of the graph's, by name, in order.
 
-    A mask that is left out is all ones, token types are all zeros. Raises UsageError for an argument that the
-    graph has no use for, for ids or types that are no integers, for sizes that differ or are empty, and for more
-    tokens than there are positions. Integers of another width, as ONNX Runtime's callers have them, become int64.
+    A mask that is left out is all ones, token types are all zeros; of a graph with a cache, positions count the real
+    tokens, and there are no earlier tokens. Raises UsageError for an argument that the graph has no use for, for ids or
+    types that are no integers, for sizes that differ or are empty, and for more tokens than there are positions.
+    Integers of another width, as ONNX Runtime's callers have them, become int64.
     """
     inputs: Inputs = graph.meta[KEY]
     given = _by_name(inputs, args, kwargs)
     if "input_ids" not in given:
         raise UsageError("the graph was called without input_ids; pass int64 [batch, sequence]")
-    given = {name: _as_int64(name, value) for name, value in given.items()}
+    cache = [one.name for one in inputs.past]
+    given = {name: value if name in cache else _as_int64(name, value) for name, value in given.items()}
     ids = given["input_ids"]
     if ids.dim() != 2 or ids.shape[0] < 1 or ids.shape[1] < 1:
         got = list(ids.shape)
         raise UsageError(f"input_ids must be [batch, sequence], neither of them 0; got {got}; reshape them")
-    if inputs.longest is not None and ids.shape[1] > inputs.longest:
-        raise UsageError(f"at most {inputs.longest} tokens have positions; got {ids.shape[1]}; split the text")
-    for name in inputs.names:
+    past = _complete_past(inputs, given, ids)
+    whole = torch.Size((ids.shape[0], past + ids.shape[1]))
+    if inputs.longest is not None and whole[1] > inputs.longest:
+        raise UsageError(f"at most {inputs.longest} tokens have positions; got {whole[1]}; split the text")
+    for name in inputs.names[: len(inputs.names) - len(cache)]:
+        shape = whole if name == MASK else ids.shape
         if name not in given:
-            given[name] = torch.full_like(ids, DEFAULTS[name])
-        elif given[name].shape != ids.shape:
+            given[name] = _positions(given[MASK], ids) if name == POSITIONS else ids.new_full(shape, DEFAULTS[name])
+        elif given[name].shape != shape:
+            wanted = "the shape of input_ids" if shape == ids.shape else "a column for each token, past and new"
             got = list(given[name].shape)
-            raise UsageError(f"{name} must have the shape of input_ids, {list(ids.shape)}; got {got}; pad both alike")
+            raise UsageError(f"{name} must have {wanted}, {list(shape)}; got {got}; pad both alike")
     return (), {name: given[name] for name in inputs.names}
+
+
+def _complete_past(inputs: Inputs, given: dict[str, Tensor], ids: Tensor) -> int:
+    """Adds the cache of no tokens to `given` where it has none. → its tokens. Raises UsageError for one that is not
+    whole, or not as the graph returns it."""
+    there = [one.name for one in inputs.past if one.name in given]
+    if not there:
+        given.update({one.name: one.zeros(ids.shape[0], 0, ids.device) for one in inputs.past})
+        return 0
+    first = given[there[0]]
+    past = first.shape[2] if first.dim() == 4 else 0
+    for one in inputs.past:
+        want, value = [ids.shape[0], one.heads, past, one.size], given.get(one.name)
+        got = None if value is None else list(value.shape)
+        if value is None or got != want or value.dtype != one.dtype:
+            what = "nothing" if value is None else f"{value.dtype} {got}"
+            raise UsageError(f"{one.name} must be {one.dtype} {want}; got {what}; pass the cache as it was returned")
+    return past
+
+
+def _positions(mask: Tensor, ids: Tensor) -> Tensor:
+    """mask [B, past + S], ids [B, S] → int64 [B, S]: the real tokens are counted, whatever lies between them"""
+    return (mask.to(torch.int64).cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
 
 
 def _as_int64(name: str, value: Tensor) -> Tensor:
     """integers of any width → int64; a mask of bools or floats as it came"""
     if value.dtype in INTEGERS:
         return value.to(torch.int64)
-    if name != "attention_mask":
+    if name != MASK:
         raise UsageError(f"{name} must be integers; got {value.dtype}; pass int64 [batch, sequence]")
     return value
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from toolkit.inputs import KEY, Inputs
 from toolkit.report import keep
 
 aten = torch.ops.aten
@@ -81,9 +82,12 @@ def linear_names(gm: fx.GraphModule) -> list[str]:
 
 
 def outputs_to_float32(gm: fx.GraphModule) -> int:
-    """output(x in bfloat16 or float16) → output(x.to(float32))"""
+    """output(x in bfloat16 or float16) → output(x.to(float32)), but a cache, which the next call takes as it is"""
     output = gm.graph.output_node()
-    low = [n for n in dict.fromkeys(output.all_input_nodes) if _dtype(n) in (torch.bfloat16, torch.float16)]
+    inputs = gm.meta.get(KEY)
+    found: Any = output.args[0]
+    kept = len(inputs.past) if isinstance(inputs, Inputs) else 0
+    low = [n for n in dict.fromkeys(found[: len(found) - kept]) if _dtype(n) in (torch.bfloat16, torch.float16)]
     for node in low:
         with gm.graph.inserting_before(output):
             wide = gm.graph.call_function(aten.to.dtype, (node, torch.float32))

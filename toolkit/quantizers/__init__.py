@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from targets.base import UsageError
-from toolkit.inputs import KEY, example, guard
+from toolkit.inputs import KEY, complete, example, guard
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ def quantize_with(
     inputs = graph.meta[KEY]
     # a dynamic graph is called once all the same: the observers of the weights look at them then
     batches = [example(graph, inputs)] if how.dynamic or data is None else data
+    if inputs.past:  # packages call the graph without the check of its inputs, which adds the empty cache
+        batches = [complete(graph, (), dict(batch))[1] for batch in batches]
     with torch.no_grad():
         made: fx.GraphModule = module.quantize(graph, how, batches, accuracy)
     return callable_as(made, graph, inputs)
