@@ -149,7 +149,7 @@ def _complete_past(inputs: Inputs, given: dict[str, Tensor], ids: Tensor) -> int
 
 def _positions(mask: Tensor, ids: Tensor) -> Tensor:
     """mask [B, past + S], ids [B, S] → int64 [B, S]: the real tokens are counted, whatever lies between them"""
-    return (mask.to(torch.int64).cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+    return (mask.ne(0).cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
 
 
 def _as_int64(name: str, value: Tensor) -> Tensor:

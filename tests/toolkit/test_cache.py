@@ -1,0 +1,217 @@
+"""A graph with a cache says token by token what the one without says of whole texts, on every target and precision."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
+
+from targets._place import place
+from tests import tiny
+from tests.checks import assert_equal_bits, assert_sqnr
+from toolkit import Recipe, UsageError, report_of, transform
+from toolkit.cache import CacheError, past_of, with_cache
+from toolkit.capture import capture
+from toolkit.inputs import KEY
+
+KINDS = {
+    "cpu fp": ("cpu", Recipe()),
+    "cpu bf16": ("cpu", Recipe("bf16")),
+    "cpu fp16": ("cpu", Recipe("fp16")),
+    "cpu int": ("cpu", Recipe("int")),
+    "customcpu fp": ("customcpu", Recipe()),
+    "customcpu bf16": ("customcpu", Recipe("bf16")),
+    "customcpu int": ("customcpu", Recipe("int")),
+    "customcpu static": ("customcpu", Recipe("int", scheme="static")),
+    "customcpu weight": ("customcpu", Recipe("int", scheme="weight")),
+    "aie int": ("aie", Recipe("int")),
+    "hpu fp8": ("hpu", Recipe("fp8")),
+}
+LENGTHS, NEW = (20, 14, 17), 10  # of three texts; so many of their last tokens come one by one
+# an attention over more or fewer keys at once rounds otherwise; a level that turns with that, 1/255 of a range, is rare
+SAME_DB = {"bf16": 40.0, "fp16": 55.0}
+SMALL = {"vocab_size": tiny.VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "intermediate_size": 52, "max_position_embeddings": tiny.POSITIONS, "initializer_range": 0.3}  # fmt: skip
+
+
+def llama() -> nn.Module:
+    return LlamaForCausalLM(LlamaConfig(**SMALL, num_key_value_heads=2))
+
+
+def mistral() -> nn.Module:
+    """Its window is shorter than the texts."""
+    return MistralForCausalLM(MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=6))
+
+
+def bloom() -> nn.Module:
+    """It takes no positions: it counts the mask, for what it adds to the scores."""
+    return BloomForCausalLM(BloomConfig(vocab_size=100, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.3))
+
+
+@cache
+def language_model() -> nn.Module:
+    return tiny.build(tiny.TIED)
+
+
+@cache
+def texts() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return [torch.randint(3, tiny.VOCABULARY, (length,), generator=generator) for length in LENGTHS]
+
+
+def by_cache(graph: fx.GraphModule) -> list[Tensor]:
+    """→ the logits of the last NEW tokens of all texts, one call a token; the second text drops out half way"""
+    longest, found, past = max(LENGTHS), [], dict[str, Tensor]()
+    rows = torch.stack([nn.functional.pad(text, (longest - len(text), 0), value=tiny.PAD) for text in texts()])
+    mask = torch.stack([(torch.arange(longest) >= longest - length).long() for length in LENGTHS])
+    for end in range(longest - NEW + 1, longest + 1):
+        if end == longest - NEW // 2:
+            rows, mask = rows[[0, 2]], mask[[0, 2]]
+            past = {name: value[[0, 2]] for name, value in past.items()}
+        start = end - 1 if past else 0
+        made = graph(input_ids=rows[:, start:end], attention_mask=mask[:, :end], **past)
+        past = dict(zip(past_of(graph), made.past_key_values, strict=True))
+        found.append(made.logits[:, -1])
+    return found
+
+
+def whole(call: Callable[..., object]) -> list[Tensor]:
+    """→ what by_cache gives, from a model without a cache that is given each text alone"""
+    found = []
+    for step in range(NEW):
+        there = [0, 1, 2] if step + 1 < NEW - NEW // 2 else [0, 2]
+        rows = [texts()[row][: LENGTHS[row] - NEW + 1 + step][None] for row in there]
+        with torch.no_grad():
+            made = [call(input_ids=row, attention_mask=torch.ones_like(row)) for row in rows]
+        found.append(torch.cat([one.logits[:, -1] for one in made]))  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_token_by_token_is_the_whole_text(kind: str) -> None:
+    target, recipe = KINDS[kind]
+    data = [tiny.inputs(language_model(), 3, 17)] if recipe.scheme == "static" else None
+    plain = transform(language_model(), recipe, target, data=data)
+    cached = transform(with_cache(language_model()), recipe, target, data=data)
+    assert past_of(plain) == () and len(past_of(cached)) == 4
+    assert report_of(cached) == report_of(plain)
+    for have, want in zip(by_cache(cached), whole(plain), strict=True):
+        assert_sqnr(have, want, SAME_DB.get(recipe.precision, 100.0))
+
+
+@pytest.mark.parametrize("make", [llama, mistral, bloom])
+def test_other_architectures(make: Callable[[], nn.Module]) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = make().eval()
+    for have, want in zip(by_cache(capture(with_cache(model))), whole(model), strict=True):
+        assert_sqnr(have, want, 100.0)
+
+
+@pytest.mark.parametrize("batch, sequence", [(1, 1), (3, 17), (2, tiny.POSITIONS)])
+def test_called_without_a_cache_it_is_the_graph_without_one(batch: int, sequence: int) -> None:
+    given = tiny.inputs(language_model(), batch, sequence)
+    real = given["attention_mask"].bool()
+    have, want = (capture(model)(**given).logits for model in (with_cache(language_model()), language_model()))
+    assert_equal_bits(have[real], want[real])
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model = tiny.build(tiny.TIED)
+    kind, before = type(model), set(vars(model))
+    made = with_cache(model)
+    assert type(model) is kind and set(vars(model)) == before and isinstance(made, kind)
+    assert {id(one) for one in made.parameters()} == {id(one) for one in model.parameters()}
+    assert len(past_of(capture(made))) == 4 and past_of(capture(model)) == ()
+
+
+def test_a_cache_stays_in_its_own_dtype() -> None:
+    graph = transform(with_cache(language_model()), Recipe("bf16"))
+    made = graph(**tiny.inputs(language_model(), 2, 5))
+    assert made.logits.dtype == torch.float32
+    assert {one.dtype for one in made.past_key_values} == {torch.bfloat16}
+
+
+def test_a_cache_stays_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = transform(with_cache(language_model()))
+    ran = []
+
+    def wrap(moved: fx.GraphModule) -> Callable[..., object]:
+        def run(**given: Tensor) -> object:
+            ran.append(moved(**given))
+            return ran[-1]
+
+        return run
+
+    place(graph, torch.device("cpu"), wrap)
+    monkeypatch.setattr(Tensor, "cpu", Tensor.clone)  # as from a GPU
+    made = graph(**tiny.inputs(language_model(), 2, 5))
+    assert made.logits is not ran[0].logits and torch.equal(made.logits, ran[0].logits)
+    assert all(have is there for have, there in zip(made.past_key_values, ran[0].past_key_values, strict=True))
+
+
+class Unplaced(GPT2LMHeadModel):
+    """Takes no positions, and does not count the mask: padding on the left moves a text."""
+
+    def forward(self, input_ids, attention_mask=None, past_key_values=None, use_cache=None, return_dict=None):
+        given = {"past_key_values": past_key_values, "use_cache": use_cache, "return_dict": return_dict}
+        return super().forward(input_ids, attention_mask=attention_mask, **given)
+
+
+def test_a_model_that_says_something_else_is_refused() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Unplaced(GPT2Config(vocab_size=100, n_positions=64, n_embd=32, n_layer=2, n_head=4))
+    with pytest.raises(CacheError, match="Unplaced with a cache gives other logits, .* of their size apart"):
+        capture(with_cache(model.eval()))
+
+
+def test_a_model_that_keeps_nothing_is_refused() -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 52}
+    with pytest.raises(CacheError, match="BertLMHeadModel returns no cache"):
+        with_cache(BertLMHeadModel(BertConfig(vocab_size=100, **sizes)).eval())
+    with pytest.raises(CacheError, match="BertForQuestionAnswering does not take past_key_values, use_cache"):
+        with_cache(tiny.build("bert"))
+
+
+def test_a_cache_that_is_not_what_was_returned_is_refused() -> None:
+    graph = capture(with_cache(language_model()))
+    given = tiny.inputs(language_model(), 2, 5)
+    past = dict(zip(past_of(graph), graph(**given).past_key_values, strict=True))
+    more = {"input_ids": given["input_ids"][:, :1], "attention_mask": torch.ones(2, 6, dtype=torch.int64)}
+    assert graph(**more, **past).past_key_values[0].shape == (2, 4, 6, 8)
+    with pytest.raises(UsageError, match=r"past_key_1 must be torch.float32 \[2, 4, 5, 8\]; got nothing; pass the"):
+        graph(**more, **{name: value for name, value in past.items() if name != "past_key_1"})
+    with pytest.raises(UsageError, match=r"past_key_0 must be torch.float32 \[2, 4, 5, 8\]; got torch.float16 \[2, 4"):
+        graph(**more, **{name: value.half() for name, value in past.items()})
+    with pytest.raises(UsageError, match=r"past_value_0 must be .*\[2, 4, 5, 8\]; got torch.float32 \[2, 4, 4, 8\]"):
+        graph(**more, **{**past, "past_value_0": past["past_value_0"][:, :, 1:]})
+    with pytest.raises(UsageError, match=r"attention_mask must have a column for each token, past and new, \[2, 6\]"):
+        graph(input_ids=more["input_ids"], attention_mask=torch.ones(2, 1), **past)
+    with pytest.raises(UsageError, match="at most 64 tokens have positions; got 65"):
+        graph(input_ids=torch.ones(2, 60, dtype=torch.int64), **past)
+
+
+def test_positions_are_the_real_tokens_counted() -> None:
+    graph = capture(with_cache(language_model()))
+    ids = texts()[0][None, :4]
+    padded = torch.cat([torch.full((1, 3), tiny.PAD), ids], 1)
+    mask = torch.tensor([[0, 0, 0, 1, 1, 1, 1]])
+    have = graph(input_ids=padded, attention_mask=mask)
+    given = graph(input_ids=padded, attention_mask=mask, position_ids=torch.tensor([[0, 0, 0, 0, 1, 2, 3]]))
+    assert_equal_bits(have.logits, given.logits)
+    assert_sqnr(have.logits[:, 3:], graph(input_ids=ids).logits, 100.0)
+    assert graph.meta[KEY].names[:3] == ("input_ids", "attention_mask", "position_ids")
