@@ -10,7 +10,6 @@ from torch import Tensor, fx, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from targets.base import UsageError
 from toolkit.inputs import KEY, MASK, PAST, POSITIONS, Inputs, Past, inputs_of
 
 OUTPUT = "past_key_values"  # the field of the model's output
@@ -67,9 +66,8 @@ def require_same(graph: fx.GraphModule, model: nn.Module) -> None:
     name = type(model).__name__
     try:
         found, wanted = _trial(graph, model)
-    except (RuntimeError, UsageError) as why:  # whatever a call of them raises is the reason
-        reason = str(why).strip().splitlines() or [type(why).__name__]
-        raise CacheError(f"{name} with a cache can't be called: {reason[0]}") from why
+    except Exception as why:  # whatever a call of them raises is the reason
+        raise _unable(model, why) from why
     apart = float((found.float() - wanted.float()).norm() / wanted.float().norm())
     # rounding alone; a text that is seen otherwise is off by its own size
     if not apart <= torch.finfo(wanted.dtype).eps ** 0.5:
@@ -95,6 +93,11 @@ def _trial(graph: fx.GraphModule, model: Any) -> tuple[Tensor, Tensor]:
     return torch.stack(found, 1), torch.stack([one.logits[0, -NEW:] for one in alone])
 
 
+def _unable(model: nn.Module, why: Exception) -> CacheError:
+    reason = str(why).strip().splitlines() or [type(why).__name__]
+    return CacheError(f"{type(model).__name__} with a cache can't be called: {reason[0]}")
+
+
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
@@ -104,9 +107,12 @@ def _past_of(model: Any) -> tuple[Past, ...]:
     """→ what the cache consists of, as a call with two tokens fills it"""
     ids = torch.zeros(1, 2, dtype=torch.int64, device=_device(model))
     cache = DynamicCache()
-    found = model(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=True,
-                  return_dict=True)  # fmt: skip
-    if found.get(OUTPUT) is not cache or not cache.layers:
+    given = {"input_ids": ids, MASK: torch.ones_like(ids), OUTPUT: cache}
+    try:
+        found = model(**given, use_cache=True, return_dict=True)
+    except Exception as why:  # whatever the model's own code raises is the reason
+        raise _unable(model, why) from why
+    if getattr(found, OUTPUT, None) is not cache or not cache.layers:
         raise CacheError(f"{type(model).__name__} returns no cache")
     if any(type(layer) is not DynamicLayer or not layer.is_initialized for layer in cache.layers):
         raise CacheError(f"{type(model).__name__} keeps something else than keys and values of every layer")

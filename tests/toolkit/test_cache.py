@@ -179,6 +179,19 @@ def test_a_model_that_says_something_else_is_refused() -> None:
         capture(with_cache(model.eval()))
 
 
+class Strange(GPT2LMHeadModel):
+    """Another cache than transformers' own is what it looks for."""
+
+    def forward(self, input_ids=None, attention_mask=None, past_key_values=None, use_cache=None, **given):
+        return past_key_values.states
+
+
+def test_a_model_that_breaks_on_a_cache_is_refused() -> None:
+    model = Strange(GPT2Config(vocab_size=100, n_positions=64, n_embd=32, n_layer=2, n_head=4)).eval()
+    with pytest.raises(CacheError, match="Strange with a cache can't be called: 'DynamicCache' object has no"):
+        with_cache(model)
+
+
 def test_a_model_that_keeps_nothing_is_refused() -> None:
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 52}
     with pytest.raises(CacheError, match="BertLMHeadModel returns no cache"):

@@ -11,6 +11,7 @@ from benchmarks.own_runtime import ITSELF, equal_answers
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
 from toolkit import Recipe, UsageError, report_of, transform
+from toolkit.cache import past_of, with_cache
 from toolkit.capture import capture
 from toolkit.pipeline import CLEANING, run
 from toolkit.quantizers import How, quantize_with
@@ -53,6 +54,21 @@ def test_every_target_gives_the_numbers_of_the_graph_itself(name: str, scheme: s
         report = report_of(read(name, scheme, target))
         assert report.swapped == 12 and "gelu" not in report.fused, "the fused one is an approximation"
         assert report.kept == ({"name": "qa_outputs", "precision": "fp", "why": "its quantizer left it in float"},)
+
+
+@pytest.mark.parametrize("name, scheme", KINDS)
+def test_a_graph_with_a_cache_is_quantized_alike(name: str, scheme: str) -> None:
+    """Each call gets its tokens' own range where it is dynamic, one for all of them."""
+    model, recipe = tiny.build(tiny.TIED), Recipe("int", scheme=scheme, quantizer=name)
+    data = [tiny.inputs(model, 3, 17)] if scheme == "static" else None
+    plain, cached = (transform(one, recipe, "customcpu", data=data) for one in (model, with_cache(model)))
+    assert report_of(cached) == report_of(plain) and report_of(cached).swapped == 8
+    given = tiny.inputs(model, 1, 9)
+    ids, mask = given["input_ids"], torch.ones_like(given["input_ids"])
+    made = cached(input_ids=ids[:, :-1], attention_mask=mask[:, :-1])
+    past = dict(zip(past_of(cached), made.past_key_values, strict=True))
+    have = cached(input_ids=ids[:, -1:], attention_mask=mask, **past).logits[:, -1]
+    assert_sqnr(have, plain(input_ids=ids, attention_mask=mask).logits[:, -1], 30.0)
 
 
 @pytest.mark.parametrize("name, package", [("torchao", "torchao"), ("inc", "neural-compressor-pt")])
