@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,16 +63,19 @@ def past_of(graph: fx.GraphModule) -> tuple[str, ...]:
 @torch.no_grad()
 def require_same(graph: fx.GraphModule, model: nn.Module) -> None:
     """graph: captured of `model`, of with_cache. Raises CacheError unless two texts of different lengths, padded on the
-    left, have the logits through the cache, token by token, that the model gives each alone without one."""
-    name = type(model).__name__
+    left, have the logits through the cache, token by token, that the model gives each alone without one. Those of a
+    model that gives NaN or infinity are nothing to go by: whoever reads them says so."""
     try:
         found, wanted = _trial(graph, model)
     except Exception as why:  # whatever a call of them raises is the reason
         raise _unable(model, why) from why
-    apart = float((found.float() - wanted.float()).norm() / wanted.float().norm())
+    apart, size = float((found.float() - wanted.float()).norm()), float(wanted.float().norm())
     # rounding alone; a text that is seen otherwise is off by its own size
-    if not apart <= torch.finfo(wanted.dtype).eps ** 0.5:
-        raise CacheError(f"{name} with a cache gives other logits, {apart:.1e} of their size apart")
+    if math.isfinite(size) and not apart <= size * torch.finfo(wanted.dtype).eps ** 0.5:
+        name = type(model).__name__
+        raise CacheError(
+            f"{name} with a cache gives logits that are {apart:.2g} apart from those without, of {size:.2g}"
+        )
 
 
 def _trial(graph: fx.GraphModule, model: Any) -> tuple[Tensor, Tensor]:

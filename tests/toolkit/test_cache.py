@@ -175,8 +175,19 @@ def test_a_model_that_says_something_else_is_refused() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = Unplaced(GPT2Config(vocab_size=100, n_positions=64, n_embd=32, n_layer=2, n_head=4))
-    with pytest.raises(CacheError, match="Unplaced with a cache gives other logits, .* of their size apart"):
+    with pytest.raises(
+        CacheError, match="Unplaced with a cache gives logits that are .* apart from those without, of "
+    ):
         capture(with_cache(model.eval()))
+
+
+@pytest.mark.parametrize("value", [torch.nan, 0.0])
+def test_a_model_whose_logits_say_nothing_keeps_its_cache(value: float) -> None:
+    model = tiny.build(tiny.TIED)
+    with torch.no_grad():
+        model.get_submodule("transformer.ln_f").weight.fill_(value)  # type: ignore[union-attr, operator]
+        model.get_submodule("transformer.ln_f").bias.fill_(0.0)  # type: ignore[union-attr, operator]
+    assert len(past_of(capture(with_cache(model)))) == 4
 
 
 class Strange(GPT2LMHeadModel):
