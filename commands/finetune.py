@@ -138,7 +138,7 @@ def command(options: Options, base: str, train_files: tuple[str, ...], output: P
     if main:
         save_model(start.model, start.tokenizer, output, start.note)
         wanted = not qat and calibrate is not False
-        calibration = calibrate_trained(output, examples, train_files) if wanted else None
+        calibration = calibrate_trained(output, examples, train_files) if wanted else start.known
         result = {**_header(base, settings.bf16, recipe.scheme if recipe else None), "output": str(output)}
         result |= {"calibration": calibration, "dropout": 0.0 if qat else dropout, **asdict(settings)}
         result["history"] = history

@@ -16,6 +16,7 @@ from models.finetune.saving import SAVED
 from toolkit import Recipe
 from toolkit.equalize.stored import read
 from toolkit.fake_quantize import fake_quantize
+from toolkit.report import CALIBRATED
 
 RATE, QAT_RATE = 1e-4, 1e-5  # learning rates: of an encoder with a new head, of a model that is trained already
 
@@ -26,7 +27,8 @@ TEACHERS = ("distill_weight", "temperature")  # options about the teacher
 class Start:
     """model: what is saved in the end; trained: what computes, over the same parameters (often the model itself).
 
-    checksum: of the weights that the run starts from; note: what the model is trained for, None for floats.
+    checksum: of the weights that the run starts from; note: what the model is trained for, None for floats; known: the
+    data that the integers it starts with were found with, None where they are the nearest, and for floats.
     """
 
     model: PreTrainedModel
@@ -35,6 +37,7 @@ class Start:
     teacher: nn.Module | None
     checksum: int
     note: dict[str, Any] | None
+    known: dict[str, Any] | None = None
 
 
 def start_of(base: str, dropout: float, recipe: Recipe | None, distill: bool) -> Start:
@@ -52,7 +55,7 @@ def start_of(base: str, dropout: float, recipe: Recipe | None, distill: bool) ->
     teacher = copy.deepcopy(model) if distill else None
     trained = fake_quantize(model, recipe, SAVED, read(model.name_or_path))
     note = {name: asdict(recipe)[name] for name in ("precision", "scheme", "symmetric")}
-    return Start(model, tokenizer, trained, teacher, weights_checksum(model), note)
+    return Start(model, tokenizer, trained, teacher, weights_checksum(model), note, trained.meta[CALIBRATED])
 
 
 def recipe_of(activations: str) -> Recipe:

@@ -4,12 +4,11 @@ Each forward is the reference, in plain torch. Rows: the tuple (q uint8 [T, K], 
 [T]) that opswap::quantize_per_token returns, for T tokens; it is one value of the graph.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from operators.attention import attend as attend_each
 from targets._linear import Activation, QuantizedLinear
@@ -210,20 +209,3 @@ def attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: 
 @attend.register_fake
 def _fake_attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
     return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
-
-
-def swap_modules(graph: fx.GraphModule, makers: Mapping[type[nn.Module], Callable[[Any], nn.Module]]) -> int:
-    """Replaces each module whose class is a key of `makers` by makers[class](it), under the same name.
-
-    What lies inside a fused module is that module's own business and is not swapped by itself. → how many
-    """
-    found = [(name, module) for name, module in outermost(graph) if type(module) in makers]
-    for name, module in found:
-        graph.set_submodule(name, makers[type(module)](module).eval())
-    return len(found)
-
-
-def outermost(graph: fx.GraphModule) -> list[tuple[str, nn.Module]]:
-    """→ the modules of `graph` by their names, without those inside fused modules"""
-    fused = [f"{name}." for name, module in graph.named_modules() if type(module) in FUSED]
-    return [(name, module) for name, module in graph.named_modules() if not name.startswith(tuple(fused))]

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from operators.reference import safe_scale
-from targets._fused import Rows, RowsLinear, swap_modules
+from targets._fused import Rows, RowsLinear
 from targets._hardware import cpu_name
 from targets._linear import Activation, QuantizedLinear, TargetLinear
+from targets._swap import swap_modules
 from targets.base import Execution, Recipe, Target
 
 SHORTEST = 4  # torch._int_mm returns wrong sums at K = 1 (torch 2.13): the operands are padded to this

@@ -5,9 +5,10 @@ from torch import fx
 
 from operators import float_kernels, kernels
 from targets._float import lower_float
-from targets._fused import FeedForward, swap_modules
+from targets._fused import FeedForward
 from targets._hardware import cpu_name
 from targets._packed import FUSIONS, MODULES, PackedFeedForward
+from targets._swap import swap_modules
 from targets.base import Execution, Recipe, Target
 
 

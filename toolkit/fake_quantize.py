@@ -14,11 +14,12 @@ from targets._linear import Activation, QuantizedLinear
 from targets.base import UsageError
 from toolkit.capture import capture
 from toolkit.equalize import fitting
-from toolkit.equalize.stored import Rounding, Stored, how_of
+from toolkit.equalize.stored import FILE, Rounding, Stored, how_of
 from toolkit.passes import aten
 from toolkit.pipeline import PASSES, run
 from toolkit.quantize import linears_of, quantize
 from toolkit.recipe import Layer, Recipe, Rule
+from toolkit.report import CALIBRATED
 
 
 def fake_quantize(
@@ -48,6 +49,7 @@ def fake_quantize(
                 _put(linear, found[name], recipe.layer(name))
             graph.set_submodule(name, FakeQuantizedLinear(linear, source.activation, saved))
     _share_parameters(graph, model)
+    graph.meta[CALIBRATED] = {**stored.data, "stored": FILE} if stored is not None and found else None
     graph.config = model.config  # type: ignore[assignment]  # what holds for the model holds for the graph
     return graph
 

@@ -2,7 +2,7 @@
 
 from torch import fx
 
-from targets._fused import outermost
+from targets._swap import outermost
 from targets._weight import WeightLinear
 from targets.base import Target, require_schemes
 from toolkit.quantize import WEIGHT, QuantizedLinear

@@ -26,6 +26,13 @@ LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, 
   return {dense(gamma), dense(beta), static_cast<float>(eps), dense(smooth_scale), dense(smooth_shift)};
 }
 
+void check_residual(const char *op, const Tensor &residual, int64_t m, int64_t n) {
+  check_tensor(op, "residual", residual, ScalarType::Float, 2);
+  if (residual.size(0) != m || residual.size(1) != n)
+    fail(op, "residual must be [" + std::to_string(m) + ", " + std::to_string(n) + "]", shape_of(residual),
+         "reshape it");
+}
+
 void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t count,
                int64_t n, const Row *to) {
   const auto kernel = kernels_in_use().norm;

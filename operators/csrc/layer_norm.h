@@ -20,6 +20,9 @@ LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, 
                        const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
                        int64_t n);
 
+// Throws one line where residual is not float [m, n].
+void check_residual(const char *op, const Tensor &residual, int64_t m, int64_t n);
+
 // `count` rows of y from x (and the residual), each of n values; then their bytes, into `to` where it is not
 // null, whose x is found here.
 void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t count,

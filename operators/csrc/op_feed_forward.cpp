@@ -125,10 +125,7 @@ Five feed_forward_int8(const Tensor &q, const Tensor &scale, const Tensor &zero_
   std::optional<Linear> then;
   if (packed4)
     then = checked_linear(OP, *packed4, *sum4, *scale4, bias4, n);
-  check_tensor(OP, "residual", residual, ScalarType::Float, 2);
-  if (residual.size(0) != a.m || residual.size(1) != n)
-    fail(OP, "residual must be [" + std::to_string(a.m) + ", " + std::to_string(n) + "]", shape_of(residual),
-         "reshape it");
+  check_residual(OP, residual, a.m, n);
   const LayerNorm norm1 = checked_norm(OP, gamma1, beta1, eps1, smooth_scale1, smooth_shift1, n);
   const LayerNorm norm3 = checked_norm(OP, gamma3, beta3, eps3, smooth_scale3, smooth_shift3, n);
   const Call c{a,

@@ -20,13 +20,6 @@ const int64_t ENOUGH_ROWS = 16; // rows that are worth handing to another thread
 
 float *floats(int64_t count) { return static_cast<float *>(scratch(0, count * sizeof(float))); }
 
-void check_residual(const char *op, const Tensor &residual, int64_t m, int64_t n) {
-  check_tensor(op, "residual", residual, ScalarType::Float, 2);
-  if (residual.size(0) != m || residual.size(1) != n)
-    fail(op, "residual must be [" + std::to_string(m) + ", " + std::to_string(n) + "]", shape_of(residual),
-         "reshape it");
-}
-
 Four results(const Tensor &y, const Rows &r) { return {y, r.q, r.scale, r.zero_point}; }
 
 Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_point, const Tensor &packed,

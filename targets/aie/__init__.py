@@ -13,12 +13,13 @@ from torch import fx, nn
 
 from operators import kernels
 from targets._float import lower_float
-from targets._fused import RowsLinear, RowsLinearAddNorm, RowsLinearGelu, swap_modules
+from targets._fused import RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._hardware import cpu_name, pci_ids
 from targets._linear import QuantizedLinear
 from targets._native import Native
 from targets._packed import FUSIONS
 from targets._packed import MODULES as HOST
+from targets._swap import swap_modules
 from targets.aie import settings
 from targets.aie.linear import AieLinear, AieRowsLinear, AieRowsLinearAddNorm, AieRowsLinearGelu
 from targets.aie.native import PROVIDER, open_native

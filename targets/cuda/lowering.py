@@ -18,11 +18,10 @@ from targets._fused import (
     RowsLinear,
     RowsLinearAddNorm,
     RowsLinearGelu,
-    outermost,
-    swap_modules,
 )
 from targets._linear import QuantizedLinear
 from targets._place import place
+from targets._swap import outermost, swap_modules
 from targets._whole import QuantizeWhole
 from targets.base import UsageError
 from targets.cuda import linear, norm

@@ -14,10 +14,9 @@ from targets._fused import (
     RowsLinearAddNorm,
     RowsLinearGelu,
     attend,
-    outermost,
-    swap_modules,
 )
 from targets._linear import Activation, QuantizedLinear
+from targets._swap import outermost, swap_modules
 from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
 
