@@ -6,8 +6,8 @@ from typing import Any
 
 from click import UsageError
 
-from commands.cache import cached_or_not
-from commands.common import Options
+from commands.cache import WITHOUT, cached_or_not
+from commands.common import Options, err
 from commands.recipe import HOW_INT
 from models import InputError, load
 from models.loading import load_tokenizer
@@ -29,6 +29,8 @@ def load_any(name: str, task: Task = ASK, cache: bool = False) -> tuple[Any, Any
         if made_for is not task:
             raise InputError(f"{name} is quantized for `{made_for.name}`, not for `{task.name}`: "
                              f"give the float model, or what `quantize --task {task.name}` makes of it")  # fmt: skip
+        if cache:
+            err.print(f"{name} is saved as a graph that takes whole texts: {WITHOUT}")
         return graph, load_tokenizer(name, graph.config.vocab_size)
     if kind is None:
         return load(name, task=task)

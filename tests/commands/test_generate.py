@@ -54,6 +54,15 @@ def test_a_quantized_folder_that_others_made_has_a_cache_too(cli: Cli, tmp_path:
     assert [one["tokens"] for one in found["texts"]] == [6, 6]
 
 
+def test_a_quantized_folder_of_our_own_goes_on_without_and_says_so(cli: Cli, tmp_path: Path) -> None:
+    folder, saved = str(tiny_folder(tmp_path / "gpt2", "generate")), str(tmp_path / "saved")
+    assert cli("--model", folder, "quantize", "--task", "generate", "--output", saved).code == 0
+    result = cli("--json", "--model", saved, *ASK)
+    assert result.json["cache"] is False
+    said = [line for line in result.err.splitlines() if cache.WITHOUT in line]
+    assert said == [f"{saved} is saved as a graph that takes whole texts: {cache.WITHOUT}"]
+
+
 def test_static_activations_are_calibrated_as_without_a_cache(cli: Cli, tmp_path: Path) -> None:
     folder, passages = tiny_folder(tmp_path / "gpt2", "generate"), tmp_path / "passages.txt"
     passages.write_text("The lamp burned all night.\nNobody wrote to the captain in spring.\n", "utf-8")
