@@ -122,13 +122,18 @@ static inline void finish_rows(const Row *first, const Ranges (&ranges)[R], bool
 template <int R>
 static inline void quantize_rows_avx512(const Row *first) {
   const int symmetric = first->symmetric || first->fixed_scale > 0;
-  Ranges ranges[R] = {};
+  Ranges ranges[R];
   EACH_ROW {
     const float *x = first->x + row * first->k;
-    for (int64_t i = 0; i < first->k; i += WIDTH) {
+    Ranges seen = {};
+    int64_t i = 0;
+    for (; i + WIDTH <= first->k; i += WIDTH)
+      see_avx512(&seen, 0xffff, _mm512_loadu_ps(x + i), symmetric);
+    if (i < first->k) {
       const __mmask16 m = lanes_at(i, first->k);
-      see_avx512(&ranges[row], m, _mm512_maskz_loadu_ps(m, x + i), symmetric);
+      see_avx512(&seen, m, _mm512_maskz_loadu_ps(m, x + i), symmetric);
     }
+    ranges[row] = seen;
   }
   finish_rows<R>(first, ranges, false);
 }
