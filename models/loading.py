@@ -1,6 +1,7 @@
 """Names of models into (model, tokenizer), with one clear line for whatever is wrong with them."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from models.tasks import ASK, ENCODE, Task, drop_missing_pooler
 
 # What transformers raises about a config, tokenizer or weights that it can't use.
 REFUSALS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, StrictDataclassError)
+
+GRAPH = "opswap.json"  # in a folder that toolkit.checkpoint wrote; those that only it reads hold no other sign
 
 # What BERT, RoBERTa, ELECTRA, ALBERT, DistilBERT and GPT-2 call their dropout rates.
 DROPOUT_KEYS = (
@@ -61,7 +64,7 @@ def load(
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         if state is not None:
             del config.quantization_config  # they are multiplied out
-        elif hasattr(config, "quantization_config"):
+        elif hasattr(config, "quantization_config") or (Path(source) / GRAPH).is_file():
             raise InputError(f"{name} is quantized, float weights are wanted here: give the model that it came from")
         if dropout is not None:
             config.update({key: dropout for key in DROPOUT_KEYS if hasattr(config, key)})

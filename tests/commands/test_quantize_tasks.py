@@ -76,3 +76,13 @@ def test_what_the_task_cannot_have_is_said(cli: Cli, tmp_path: Path) -> None:
     for command in (("quantize", "--task", "tag", "--output", "never"), ("tag", *TEXT)):
         refused = cli("--model", model, "--precision", "int", "--autotune", "none.json", *command)
         assert refused.code == 2 and "--autotune judges answers to questions, which tag gives none of" in refused.err
+
+
+@pytest.mark.parametrize("task", ["generate", "classify"])
+def test_a_quantized_folder_is_not_quantized_again(cli: Cli, tmp_path: Path, task: str) -> None:
+    """Where only OpSwap reads it too, which holds no file of weights that transformers knows."""
+    _, output = quantized(cli, tmp_path, task)
+    told = cli("--model", output, "quantize", "--task", task, "--output", str(tmp_path / "again"))
+    assert (told.code, told.err.count("\n")) == (1, 1)
+    assert "is quantized, float weights are wanted here" in told.err
+    assert not (tmp_path / "again").exists()
