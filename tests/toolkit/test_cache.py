@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,10 +23,11 @@ from transformers import (
 from targets._place import place
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
-from toolkit import Recipe, UsageError, report_of, transform
+from toolkit import Recipe, UsageError, checkpoint, report_of, transform
 from toolkit.cache import CacheError, past_of, with_cache
 from toolkit.capture import capture
 from toolkit.inputs import KEY
+from toolkit.pipeline import quantized
 
 KINDS = {
     "cpu fp": ("cpu", Recipe()),
@@ -239,3 +241,11 @@ def test_positions_are_the_real_tokens_counted() -> None:
     assert_equal_bits(have.logits, given.logits)
     assert_sqnr(have.logits[:, 3:], graph(input_ids=ids).logits, 100.0)
     assert graph.meta[KEY].names[:3] == ("input_ids", "attention_mask", "position_ids")
+
+
+def test_a_graph_with_a_cache_is_not_saved(tmp_path: Path) -> None:
+    model = with_cache(language_model())
+    graph = quantized(model, Recipe("int"))
+    with pytest.raises(checkpoint.CheckpointError, match="a checkpoint holds a graph without a cache"):
+        checkpoint.save(graph, model, Recipe("int"), tmp_path / "saved")
+    assert not list(tmp_path.iterdir())

@@ -41,6 +41,8 @@ def save(graph: fx.GraphModule, model: nn.Module, recipe: Recipe, place: Path,
     that holds anything else than a checkpoint, and for a graph that can't be written down.
     """
     require_free(place)
+    if graph.meta[INPUTS].past:
+        raise CheckpointError("a checkpoint holds a graph without a cache: quantize what with_cache was given")
     kinds = {name: layers.kind_of(name, graph.get_submodule(name)) for name in _targets(graph, "call_module")}
     tensors = {name: _read(graph, name).detach() for name in _targets(graph, "get_attr")}
     for name in kinds:
