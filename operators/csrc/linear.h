@@ -8,6 +8,8 @@
 #include "kernels.h"
 #include "tensors.h"
 
+const int64_t ENOUGH_ROWS = 16; // rows that are worth handing to another thread
+
 // Quantized rows: q uint8 [m, k], scale float [m], zero_point int32 [m].
 struct Rows {
   Tensor q, scale, zero_point;

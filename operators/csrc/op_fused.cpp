@@ -16,8 +16,6 @@ namespace {
 using Three = std::tuple<Tensor, Tensor, Tensor>;
 using Four = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-const int64_t ENOUGH_ROWS = 16; // rows that are worth handing to another thread
-
 float *floats(int64_t count) { return static_cast<float *>(scratch(0, count * sizeof(float))); }
 
 Four results(const Tensor &y, const Rows &r) { return {y, r.q, r.scale, r.zero_point}; }

@@ -12,8 +12,6 @@
 
 namespace {
 
-const int64_t ENOUGH_ROWS = 16; // rows that are worth handing to another thread
-
 std::tuple<Tensor, Tensor> pack_tokens(const Tensor &attention_mask) {
   if (!attention_mask.is_cpu() || attention_mask.dim() != 2)
     fail("pack_tokens", "attention_mask must be [batch, sequence]", "shape " + shape_of(attention_mask),

@@ -4,7 +4,7 @@ That is how the lesser ones run on a machine that has the best: an AVX-512 CPU r
 portable one too. Which of them a CPU with less chooses: test_choice.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -39,8 +39,8 @@ def levels(request: pytest.FixtureRequest) -> tuple[bool, float, int]:
 
 
 @pytest.fixture
-def threads() -> Iterator[None]:
-    """Lets a test change the number of threads."""
+def threads() -> Iterator[Callable[[int], None]]:
+    """→ what changes the number of threads, for this test alone"""
     before = torch.get_num_threads()
-    yield
+    yield torch.set_num_threads
     torch.set_num_threads(before)

@@ -1,6 +1,6 @@
 """A layer's linears in one operator: the bits of its operators in turn, by every kernel and thread count."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -33,13 +33,6 @@ def arguments(shape: tuple[int, ...], levels: Levels, quantize: bool, then: bool
 def in_turn(args: tuple) -> list[Tensor]:
     """The compiled operators, one after the other."""
     return list(feed_forward.compose(args, ops.linear_int8_add_norm, ops.linear_int8_gelu, ops.linear_int8_rows))
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The linear layer with GELU, or with residual and LayerNorm: every kernel against the reference, and each other."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -44,13 +44,6 @@ def everything(m: int, k: int, n: int, levels: Levels, of: Callable[[str], Calla
         *of("norm_rows")(residual, *norm, True, *levels),
         *of("norm_rows")(residual, *norm, True, *levels, gamma - 2, beta),
     ]
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("how", ACTIVATIONS)
