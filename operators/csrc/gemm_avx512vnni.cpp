@@ -1,45 +1,15 @@
-// build: x86_64 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512
+// build: x86_64 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprfchw -mprefer-vector-width=512
 // AVX-512 with VNNI: tiles of 6 rows by 64 columns, 24 registers of sums, B streamed from the packed panel.
 #include <immintrin.h>
 
 #include "kernels.h"
 #include "rows_avx512.h"
-
-// Sums live in registers only if no loop indexes them at run time.
-#define UNROLL _Pragma("GCC unroll 8")
+#include "sums_avx512vnni.h"
 
 enum {
-  LANES = 16,
-  VECTORS = PANEL / LANES,
-  MOST_ROWS = 6,
-  FEW = 18,     // rows up to which the weights may come from memory more slowly than they are multiplied
-  CHUNK = 32,   // groups that stay in the L1 cache until all of these rows have had them
-  AHEAD = 8192, // bytes ahead of their use that weights are asked for
-  LINE = 64,    // bytes of a cache line, a quarter of a group
-  QUARTERS = PANEL * GROUP / LINE
+  FEW = 18,  // rows up to which the weights may come from memory more slowly than they are multiplied
+  CHUNK = 32 // groups that stay in the L1 cache until all of these rows have had them
 };
-
-// _mm512_dpbusd_epi32 in a tile of this size makes g++ 12 spill sums to the stack; with "+v" they stay put.
-static inline void dot(__m512i &sum, __m512i a, __m512i b) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
-}
-
-template <int ROWS>
-static inline void add_group(__m512i (&c)[ROWS][VECTORS], const int8_t *w, const uint8_t *a, int64_t stride) {
-  __m512i b[VECTORS];
-  UNROLL
-  for (int j = 0; j < VECTORS; j++)
-    b[j] = _mm512_loadu_si512(w + j * LANES * GROUP);
-  UNROLL
-  for (int i = 0; i < ROWS; i++) {
-    int32_t word;
-    memcpy(&word, a + i * stride, GROUP);
-    const __m512i q = _mm512_set1_epi32(word);
-    UNROLL
-    for (int j = 0; j < VECTORS; j++)
-      dot(c[i][j], q, b[j]);
-  }
-}
 
 static inline __mmask16 columns_in(int64_t left) {
   return left >= LANES ? 0xffff : (__mmask16)((1u << left) - 1);
@@ -99,50 +69,14 @@ static inline void store_whole(const __m512i (&c)[ROWS][VECTORS], const Strip *s
   }
 }
 
-// What a loop over groups asks for besides: nothing; its own weights, which come from memory, a good way
-// ahead; or a quarter of the panel that comes next, for the L2 cache, from where the loads themselves are
-// fast enough.
-enum Fetch { NOTHING, OWN, NEXT };
-
-template <Fetch FETCH>
-static inline void fetch(const int8_t *w,
-                         const int8_t *next) { // of one group; beyond the end it does nothing
-  if (FETCH == OWN)
-    UNROLL
-  for (int j = 0; j < VECTORS; j++)
-    _mm_prefetch((const char *)w + AHEAD + j * LINE, _MM_HINT_T0);
-  if (FETCH == NEXT)
-    _mm_prefetch((const char *)next, _MM_HINT_T1);
-}
-
-// Groups from .. to.
-template <int ROWS, Fetch FETCH>
-static inline void add_groups(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row, int64_t from,
-                              int64_t to, const int8_t *next = nullptr) {
-  const int64_t all = s->k / GROUP, whole = to < all ? to : all;
-  const uint8_t *q = s->q + row * s->q_stride + from * GROUP;
-  const int8_t *w = s->panel + from * PANEL * GROUP;
-  for (int64_t g = from; g < whole; g++, q += GROUP, w += PANEL * GROUP, next += LINE) {
-    fetch<FETCH>(w, next);
-    add_group<ROWS>(c, w, q, s->q_stride);
-  }
-  if (whole < to) { // the last group from a padded copy: nothing beyond a row is read
-    uint32_t last[ROWS];
-    UNROLL
-    for (int i = 0; i < ROWS; i++)
-      last[i] = load_group(s->q + (row + i) * s->q_stride, s->k, whole);
-    add_group<ROWS>(c, w, (const uint8_t *)last, GROUP);
-  }
-}
-
-static inline int64_t groups_of(const Strip *s) { return (s->k + GROUP - 1) / GROUP; }
-
 template <int ROWS, Fetch FETCH>
 static void whole_tile(const Strip *s, int64_t row) {
   __m512i c[ROWS][VECTORS];
   start<ROWS>(c, s, row);
   const int64_t groups = groups_of(s);
-  add_groups<ROWS, FETCH>(c, s, row, 0, groups, s->next + row / MOST_ROWS * groups * LINE);
+  const int8_t *next = s->next + row / MOST_ROWS * groups * LINE;
+  const int64_t done = s->near ? add_first_groups<ROWS, FETCH>(c, s, row, next) : 0;
+  add_groups<ROWS, FETCH>(c, s, row, done, groups, next + done * LINE);
   store_whole<ROWS>(c, s, row);
 }
 

@@ -23,6 +23,9 @@ typedef struct {
   const float *scale;        // [rows]
   const float *weight_scale; // [columns]
   const float *bias;         // [columns], or null
+  // [rows, columns], out_stride apart: what is written, or read, next at these places and is in no near cache
+  // yet; or null
+  const float *near;
 } Strip;
 
 // One row of activations to bytes. Of several rows it is the first: all of their parts lie one after another.

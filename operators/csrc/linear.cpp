@@ -60,7 +60,8 @@ Strip whole_product(const RowsAt &a, const Linear &w, float *y) {
                y,
                a.scale,
                data<float>(w.weight_scale),
-               data<float>(w.bias)};
+               data<float>(w.bias),
+               nullptr};
 }
 
 Strip rows_of(const Strip &whole, int64_t first, int64_t rows) {
@@ -70,6 +71,7 @@ Strip rows_of(const Strip &whole, int64_t first, int64_t rows) {
   s.zero_point += first;
   if (s.acc)
     s.acc += first * s.out_stride;
+  s.near = s.near ? s.near + first * s.out_stride : nullptr;
   if (s.y) {
     s.y += first * s.out_stride;
     s.scale += first;
@@ -87,6 +89,7 @@ Strip panel_of(const Strip &strip, int64_t panel) {
   s.weight_sum += n;
   if (s.acc)
     s.acc += n;
+  s.near = s.near ? s.near + n : nullptr;
   if (s.y) {
     s.y += n;
     s.weight_scale += n;
@@ -110,9 +113,10 @@ Row row_of(const Rows &r, int64_t to, const float *x, const Activation &how) {
           out<int32_t>(r.zero_point) + to};
 }
 
-void product(const RowsAt &a, const Linear &w, float *y, const Linear *after) {
+void product(const RowsAt &a, const Linear &w, float *y, const float *near, const Linear *after) {
   const auto gemm = kernels_in_use().gemm;
-  const Strip whole = whole_product(a, w, y);
+  Strip whole = whole_product(a, w, y);
+  whole.near = near;
   const int8_t *next = after ? data<int8_t>(after->packed) : nullptr;
   const int64_t panels = ceil_div(w.n, PANEL);
   for_each_task(panels, [&](int64_t p) {

@@ -45,9 +45,11 @@ Strip whole_product(const RowsAt &a, const Linear &w, float *y);
 Strip rows_of(const Strip &whole, int64_t first, int64_t rows);
 Strip panel_of(const Strip &strip, int64_t panel);
 
-// y [m, n] = linear(a), panel after panel; where no thread is at work, each takes some of the panels. after:
-// the weights that come next, worth bringing near; or null.
-void product(const RowsAt &a, const Linear &w, float *y, const Linear *after = nullptr);
+// y [m, n] = linear(a), panel after panel; where no thread is at work, each takes some of the panels. near
+// [m, n]: what is not in this core's cache yet and used as soon as this: y itself, or what is added to it; or
+// null. after: the weights that come next; or null.
+void product(const RowsAt &a, const Linear &w, float *y, const float *near = nullptr,
+             const Linear *after = nullptr);
 
 // Calls what(first, rows) for blocks of m rows, shared by the threads, whose floats fit a core's cache where
 // they are at most `widest` wide. Few rows are one block, for which the threads share each product and each

@@ -66,23 +66,23 @@ void run_block(const Call &c, int64_t first, int64_t rows) {
   const Kept k = kept_of(c, rows);
   const auto gelu = kernels_in_use().gelu;
 
-  product(rows_at(c.a, first, rows), c.first.linear, x, &c.wide.linear);
   const float *residual = data<float>(c.residual) + first * n;
+  product(rows_at(c.a, first, rows), c.first.linear, x, residual, &c.wide.linear);
   const Row normed = row_in(k, k.narrow, k.y, n, c.first.how);
   in_pieces(rows, [&](int64_t i, int64_t count) {
     const Row to = row_at(&normed, i);
     normalize(c.first_norm, x + i * n, residual + i * n, k.y + i * n, count, n, &to);
   });
 
-  product(made(normed, rows), c.wide.linear, x, &c.second.linear);
+  product(made(normed, rows), c.wide.linear, x, nullptr, &c.second.linear);
   const Row widened = row_in(k, k.wide, x, wide, c.wide.how);
   in_pieces(rows, [&](int64_t i, int64_t count) {
     const Row to = row_at(&widened, i);
     gelu(x + i * wide, &to, count);
   });
 
-  product(made(widened, rows), c.second.linear, x, c.then ? &*c.then : &c.first.linear);
   float *y = out<float>(c.y) + first * n;
+  product(made(widened, rows), c.second.linear, x, y, c.then ? &*c.then : &c.first.linear);
   const Row last = c.quantize && !c.then ? row_of(c.rows, first, y, c.second.how)
                                          : row_in(k, k.narrow, y, n, c.second.how);
   in_pieces(rows, [&](int64_t i, int64_t count) {
@@ -90,8 +90,10 @@ void run_block(const Call &c, int64_t first, int64_t rows) {
     normalize(c.second_norm, x + i * n, k.y + i * n, y + i * n, count, n, c.quantize ? &to : nullptr);
   });
 
-  if (c.then)
-    product(made(last, rows), *c.then, out<float>(c.z) + first * c.then->n, &c.first.linear);
+  if (!c.then)
+    return;
+  float *z = out<float>(c.z) + first * c.then->n;
+  product(made(last, rows), *c.then, z, z, &c.first.linear);
 }
 
 void check_same(const char *what, int64_t got, int64_t wanted) {

@@ -58,7 +58,7 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
   const Rows r = quantize ? empty_rows(a.m, w.n) : empty_rows(0, w.n);
   in_blocks(a.m, w.n, [&](int64_t first, int64_t rows) {
     float *x = floats(rows * w.n);
-    product(rows_at(a, first, rows), w, x);
+    product(rows_at(a, first, rows), w, x, data<float>(added) + first * w.n);
     in_pieces(rows, [&](int64_t i, int64_t count) {
       const int64_t at = (first + i) * w.n;
       const Row bytes = row_of(r, quantize ? first + i : 0, nullptr, how);

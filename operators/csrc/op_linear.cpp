@@ -43,7 +43,8 @@ void multiply(const Strip &whole) {
     for (int64_t t = task * grain; t < std::min(steps, (task + 1) * grain); t++) {
       const int64_t panel = share_panel ? t / blocks : t % panels;
       const int64_t row = (share_panel ? t % blocks : t / panels) * BLOCK;
-      const Strip s = panel_of(rows_of(whole, row, std::min(BLOCK, whole.rows - row)), panel);
+      Strip s = panel_of(rows_of(whole, row, std::min(BLOCK, whole.rows - row)), panel);
+      s.near = s.y;
       kernel(&s);
     }
   });
@@ -68,7 +69,7 @@ Tensor int8_matmul(const Tensor &q, const Tensor &zero_point, const Tensor &pack
   const Tensor from = dense(q), zero = dense(zero_point), w = dense(packed), sum = dense(weight_sum);
   Tensor acc = empty({m, n}, ScalarType::Int);
   multiply(Strip{data<uint8_t>(from), k, m, k, data<int32_t>(zero), data<int8_t>(w), nullptr,
-                 data<int32_t>(sum), n, n, out<int32_t>(acc), nullptr, nullptr, nullptr, nullptr});
+                 data<int32_t>(sum), n, n, out<int32_t>(acc), nullptr, nullptr, nullptr, nullptr, nullptr});
   return acc;
 }
 

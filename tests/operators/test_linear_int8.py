@@ -13,7 +13,7 @@ from tests.operators.samples import linear, ops
 
 Levels = tuple[bool, float, int]
 
-SHAPES = [(1, 1), (13, 70), (2, 5, 66), (2, 3, 4, 131), (0, 8), (2, 0, 8), (33,)]
+SHAPES = [(1, 1), (13, 70), (2, 5, 66), (2, 3, 4, 131), (37, 3), (43, 61), (0, 8), (2, 0, 8), (33,)]
 
 
 def special_rows() -> torch.Tensor:
