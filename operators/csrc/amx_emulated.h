@@ -11,7 +11,7 @@ static struct {
 } amx;
 
 extern "C" {
-int amx_faults = 0;
+inline int amx_faults = 0; // of all files together
 }
 
 static void amx_configure(const void *configuration) {

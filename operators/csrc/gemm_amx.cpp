@@ -4,43 +4,22 @@
 //
 // A packed panel is a matrix of tiles as it stands: 16 groups of k are 16 rows, 256 bytes apart, and 16
 // columns of 4 bytes are the 64 bytes of a row.
+#include "amx.h"
 #include "kernels.h"
 #ifdef AMX_EMULATED // on any CPU
-#include "amx_emulated.h"
 #include "rows.h"
 #define ROW_KERNELS_AVX512 ROW_KERNELS
 #else
 #include "rows_avx512.h"
-#define amx_configure _tile_loadconfig
-#define amx_zero _tile_zero
-#define amx_load _tile_loadd
-#define amx_store _tile_stored
-#define amx_dot _tile_dpbusd
-#define amx_release _tile_release
 #endif
 
-enum {
-  ROWS = 16,
-  LANES = 16,
-  BYTES = 64,
-  LINE = PANEL * GROUP
-}; // LINE: bytes from one group of a panel to the next
+enum { LANES = 16, LINE = PANEL * GROUP }; // LINE: bytes from one group of a panel to the next
 
 // Tiles 0 to 3 hold the sums (upper left, upper right, lower left, lower right), 4 and 5 the rows, 6 and 7
 // the weights.
 static void configure(int upper, int lower) {
-  struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-  } c = {};
   const int rows[8] = {upper, upper, lower, lower, upper, lower, ROWS, ROWS};
-  c.palette = 1;
-  for (int t = 0; t < 8; t++) {
-    c.bytes[t] = BYTES;
-    c.rows[t] = (uint8_t)rows[t];
-  }
-  amx_configure(&c);
+  amx_shape(rows);
 }
 
 // One step in k: up to 64 bytes of up to 32 rows, times 32 columns.

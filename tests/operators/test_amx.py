@@ -1,4 +1,4 @@
-"""The AMX kernel's indices and layout, on any CPU: its source, compiled with the instructions emulated in plain C.
+"""The AMX kernel's indices and layout, on any CPU: its sources, compiled with the instructions emulated in plain C.
 
 That is all that was ever tested of it: no CPU with AMX was at hand.
 """
@@ -27,15 +27,15 @@ class Strip(ctypes.Structure):
         *[("q", POINTER), ("q_stride", LONG), ("rows", LONG), ("k", LONG)],
         *[("zero_point", POINTER), ("panel", POINTER), ("next", POINTER), ("weight_sum", POINTER)],
         *[("columns", LONG), ("out_stride", LONG), ("acc", POINTER)],
-        *[("y", POINTER), ("scale", POINTER), ("weight_scale", POINTER), ("bias", POINTER)],
+        *[("y", POINTER), ("scale", POINTER), ("weight_scale", POINTER), ("bias", POINTER), ("near", POINTER)],
     ]
 
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ctypes.CDLL]:
     library: Path = tmp_path_factory.mktemp("amx") / "amx.so"
-    source = str(build.SOURCES / "gemm_amx.cpp")
-    command = [*build.compiler(), *build.FLAGS, "-DAMX_EMULATED", "-shared", source, "-o", str(library)]
+    sources = [str(build.SOURCES / name) for name in ("gemm_amx.cpp", "peak_amx.cpp")]
+    command = [*build.compiler(), *build.FLAGS, "-DAMX_EMULATED", "-shared", *sources, "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     loaded = ctypes.CDLL(str(library))
@@ -49,7 +49,7 @@ def run(library: ctypes.CDLL, q: Tensor, zero: Tensor, weight: Tensor) -> Tensor
     held = [at_edge(t) for t in (q, zero, reference.pack_weight(weight), weight_sum(weight))]
     acc = at_edge(torch.full((m, n), -1, dtype=torch.int32))
     address = [t.data_ptr() for t in held]
-    none = [None] * 4
+    none = [None] * 5
     strip = Strip(address[0], k, m, k, address[1], address[2], None, address[3], n, n, acc.data_ptr(), *none)
     library.gemm_amx(ctypes.byref(strip))
     return acc.clone()
@@ -72,3 +72,9 @@ def test_extremes(emulated: ctypes.CDLL) -> None:
     for zero_point in (0, 255):
         zero = torch.full((2,), zero_point, dtype=torch.int32)
         assert_equal_bits(run(emulated, q, zero, weight), exact(q, zero, weight))
+
+
+def test_the_peak_counts_its_multiply_adds(emulated: ctypes.CDLL) -> None:
+    emulated.peak_int8_amx.restype, emulated.peak_int8_amx.argtypes = LONG, [LONG]
+    assert emulated.peak_int8_amx(0) == 0
+    assert emulated.peak_int8_amx(1) == 12 * 8 * 16 * 16 * 64
