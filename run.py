@@ -4,6 +4,8 @@ import errno
 import importlib
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -27,6 +29,7 @@ COMMANDS = {
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # where a file was to be written
+SPINS = 1000  # looks of an idle thread of OpenMP's at its work, a few microseconds, before it sleeps
 PLACED = (None, "ask", "classify", "encode", "eval", "generate", "tag")  # the commands that --device is for
 
 
@@ -37,11 +40,24 @@ class LazyGroup(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return importlib.import_module(f"commands.{cmd_name}").command if cmd_name in COMMANDS else None
+        if cmd_name not in COMMANDS:
+            return None
+        settle_threads(ctx.params, cmd_name)
+        return importlib.import_module(f"commands.{cmd_name}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted(COMMANDS.items()))
+
+
+def settle_threads(options: Mapping[str, Any], command: str | None) -> None:
+    """Tells PyTorch's thread pool what it reads once, when torch is imported: how many threads, and not to keep a core
+    for milliseconds after each of its operators, where a target's own threads wait for it. Not for `bench`: its peers
+    run in that pool at their best."""
+    if options.get("threads"):
+        os.environ["OMP_NUM_THREADS"] = str(options["threads"])
+    if options.get("target", "cpu") != "cpu" and command != "bench" and "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"show_default": True})
@@ -106,8 +122,6 @@ def main(
 
     Without a COMMAND it asks and answers questions; without a terminal too, the built-in ones.
     """
-    if threads:
-        os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch loads its thread pool
     context.obj = Options(
         target, precision, scheme, model, strict, threads, as_json, without, recipe, written(context), calibration,
         samples, ranges, percentile, quantizer, autotune, device,
@@ -117,6 +131,7 @@ def main(
             f"{context.invoked_subcommand} does not take --device: leave it out (validate: --pair cpu@DEVICE:PRECISION)"
         )
     if context.invoked_subcommand is None:
+        settle_threads(context.params, None)
         from commands.ask import command, demonstrate
 
         context.invoke(command if sys.stdin.isatty() else demonstrate)

@@ -20,6 +20,7 @@ from toolkit.elsewhere import quantize_elsewhere, require_possible
 from toolkit.equalize.stored import ORIGIN
 from toolkit.fuse import APPROXIMATE
 from toolkit.fuse.wide import widen_rows
+from toolkit.gelu import raise_gelu
 from toolkit.integers import to_int
 from toolkit.lower import lower
 from toolkit.native import go_native
@@ -54,6 +55,7 @@ PASSES: tuple[Pass, ...] = (
     passes.outputs_to_float32,
     read_qdq,  # before raise_linear: what it cannot read is a linear all the same
     passes.raise_linear,
+    raise_gelu,  # not before read_qdq: another quantizer is given the model's own steps
 )
 CLEANING = PASSES[: PASSES.index(read_qdq)]  # what another quantizer is given has been through these
 

@@ -6,8 +6,15 @@ from operators import kernels, peak
 
 kernels.load()
 # multiply-adds of one instruction (of AVX2's pair, for int8)
-LOOP = {("int8", "amx"): 16 * 16 * 64, ("int8", "avx512vnni"): 64, ("int8", "avxvnni"): 32, ("int8", "avx2"): 16, ("bf16", "avx512bf16"): 32,
-        ("fp32", "avx512f"): 16, ("fp32", "avx2"): 8}  # fmt: skip
+LOOP = {
+    ("int8", "amx"): 16 * 16 * 64,
+    ("int8", "avx512vnni"): 64,
+    ("int8", "avxvnni"): 32,
+    ("int8", "avx2"): 16,
+    ("bf16", "avx512bf16"): 32,
+    ("fp32", "avx512f"): 16,
+    ("fp32", "avx2"): 8,
+}
 HERE = [index for index, (_, _, runs_here) in enumerate(peak.listed()) if runs_here]
 
 
