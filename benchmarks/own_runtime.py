@@ -1,12 +1,16 @@
-"""How often a graph of another quantizer answers on our targets as it does run by itself, in PyTorch; and how often as
-itself with its sums in another order, beside which no other arithmetic can be asked to be nearer."""
+"""How often a graph of another quantizer answers on our targets as it does by itself: run node by node in PyTorch, or
+compiled, as its makers would have it run. Beside them the graph itself with its sums in another order, and in its other
+runtime: no other arithmetic can be asked to be nearer than it is to itself."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 import torch
-from torch import fx
+import torch.nn.functional as F
+from torch import Tensor, fx
+from torch._dynamo.utils import counters
+from torch._inductor import config as inductor
 
 from benchmarks.one_line import OneLine
 from models import load
@@ -16,24 +20,65 @@ from models.question_answering.predict import answer_texts, predict
 from toolkit import Recipe, transform
 from toolkit.calibrate import require_data
 from toolkit.elsewhere import require_possible
+from toolkit.passes import LINEAR
 from toolkit.pipeline import made_elsewhere
 from toolkit.quantizers import NAMES, NATIVE
+from toolkit.share import same_nodes
 
 TARGETS = ("cpu", "customcpu", "aie")
-ITSELF = "itself, without oneDNN"
+ITSELF, REVERSED, COMPILED = "itself", "itself, its sums in reverse", "itself, compiled"
 SAMPLES = 32
 
 Answer = Callable[[Any], Mapping[str, str]]  # a model → its answers, by question
+Equal = dict[str, dict[str, int]]  # a runtime of the graph's own → who else, and how many answers are equal
 
 
-def equal_answers(graph: fx.GraphModule, answer: Answer) -> dict[str, int]:
-    """→ how many answers equal those of `graph` in PyTorch: its own without oneDNN, and each target's"""
-    wanted = answer(graph)
-    with torch.backends.mkldnn.flags(enabled=False):
-        found = {ITSELF: answer(graph)}
+def equal_answers(graph: fx.GraphModule, answer: Answer, compiled: bool = False) -> Equal:
+    """→ how many answers equal those of `graph` in PyTorch, and compiled: its own in another way, and each target's"""
+    found = {ITSELF: answer(graph), REVERSED: answer(sums_reversed(graph))}
+    if compiled:
+        found[COMPILED] = answer(as_compiled(graph))
     for target in TARGETS:
         found[target] = answer(transform(graph, Recipe("int"), target))
-    return {name: sum(text == wanted[key] for key, text in answers.items()) for name, answers in found.items()}
+    return {
+        runtime: {
+            name: sum(text == found[runtime][key] for key, text in answers.items())
+            for name, answers in found.items()
+            if name != runtime
+        }
+        for runtime in (ITSELF, COMPILED)
+        if runtime in found
+    }
+
+
+def sums_reversed(graph: fx.GraphModule) -> fx.GraphModule:
+    """→ a copy whose linears add the same products in another order: what float32 leaves open"""
+    made = fx.GraphModule(graph, same_nodes(graph))
+    for node in made.graph.find_nodes(op="call_function", target=LINEAR):
+        node.target = _from_the_end
+    made.recompile()
+    return made.eval()
+
+
+def _from_the_end(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return F.linear(x.flip(-1), weight.flip(-1), bias)
+
+
+def as_compiled(graph: fx.GraphModule) -> Callable[..., Any]:
+    """→ the graph as torchao's and Neural Compressor's guides run it: by Inductor, with frozen weights"""
+    plain = fx.GraphModule(graph, same_nodes(graph)).eval()  # without the check of its inputs, which is Python
+    run: Any = torch.compile(plain, dynamic=True, fullgraph=True)
+
+    def call(**given: Tensor) -> Any:
+        with torch.no_grad(), inductor.patch(freezing=True):  # it is compiled when it is called
+            return run(**given)
+
+    return call
+
+
+def in_bytes() -> bool:
+    """→ whether what was compiled in this process multiplies any linear in 8 bits"""
+    return bool(counters["inductor"]["qlinear_weight_prepack_matcher_count"])
 
 
 @click.command(cls=OneLine)
@@ -43,8 +88,15 @@ def equal_answers(graph: fx.GraphModule, answer: Answer) -> dict[str, int]:
 @click.option("--samples", type=click.IntRange(1), help=f"Questions of it.  [default: {SAMPLES}]")
 @click.option("--data", required=True, metavar="FILE", help="SQuAD file whose questions are asked.")
 @click.option("--limit", type=click.IntRange(1), help="Its first N questions only.")
+@click.option("--compiled", is_flag=True, help="Compare with the compiled graph too; compiling takes minutes.")
 def main(
-    quantizer: str, scheme: str, calibration: str | None, samples: int | None, data: str, limit: int | None
+    quantizer: str,
+    scheme: str,
+    calibration: str | None,
+    samples: int | None,
+    data: str,
+    limit: int | None,
+    compiled: bool,
 ) -> None:
     """Answers of another quantizer's graph of the embedded model, on our targets and run by itself: how many equal."""
     recipe = Recipe("int", scheme=scheme, quantizer=quantizer)
@@ -57,9 +109,12 @@ def main(
     model, tokenizer = load()
     given = None if calibration is None else read_calibration(calibration, tokenizer, samples or SAMPLES)
     graph = made_elsewhere(model, recipe, given)
-    found = equal_answers(graph, lambda made: answer_texts(examples, predict(made, tokenizer, examples)))
-    for name, equal in found.items():
-        click.echo(f"{quantizer} {scheme:<8} {name:<23} {equal} of {len(examples)}")
+    found = equal_answers(graph, lambda made: answer_texts(examples, predict(made, tokenizer, examples)), compiled)
+    for runtime, others in found.items():
+        how = f", linears in {'8 bits' if in_bytes() else 'float'}" if runtime == COMPILED else ", node by node"
+        click.echo(f"{quantizer} {scheme}: answers of {len(examples)} that equal those of the graph {runtime}{how}")
+        for name, equal in others.items():
+            click.echo(f"  {name:<27} {equal}")
 
 
 if __name__ == "__main__":

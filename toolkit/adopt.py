@@ -1,15 +1,12 @@
 """Linears that somebody else quantized, put into the graph of the float model that they were part of."""
 
-from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 from torch import fx, nn
 
-from targets._weight import WeightLinear
 from toolkit import checkpoint
 from toolkit.pipeline import captured
-from toolkit.quantize import WEIGHT, keep_float, linears_of
+from toolkit.quantize import keep_float, linears_of, scheme_of
 from toolkit.recipe import Recipe
 
 
@@ -28,11 +25,4 @@ def adopted(model: nn.Module, layers: Mapping[str, nn.Module]) -> fx.GraphModule
             )
         graph.set_submodule(name, layer.eval())
     keep_float(graph, "the checkpoint keeps it in float")
-    scheme, _ = Counter(_scheme(layer) for layer in layers.values()).most_common(1)[0]
-    return checkpoint.adopt(graph, Recipe(precision="int", scheme=scheme), model.config)
-
-
-def _scheme(layer: Any) -> str:
-    if isinstance(layer, WeightLinear):
-        return WEIGHT
-    return "dynamic" if layer.activation.scale is None else "static"
+    return checkpoint.adopt(graph, Recipe(precision="int", scheme=scheme_of(layers.values())), model.config)

@@ -1,13 +1,19 @@
-"""What a recipe says to a quantizer that isn't this project's own."""
+"""What a recipe says to a quantizer that isn't this project's own, and of the graphs that one made."""
+
+from dataclasses import replace
 
 from torch import fx
 
 from targets.base import UsageError
 from toolkit import passes
 from toolkit.calibrate import Batches
+from toolkit.fuse import APPROXIMATE
+from toolkit.quantize import keep_float, linears_of, quantized_of, scheme_of
 from toolkit.quantizers import NATIVE, Accuracy, How, quantize_with, require_installed
-from toolkit.recipe import Recipe
-from toolkit.report import QUANTIZER, keep
+from toolkit.recipe import KEEP, Recipe
+from toolkit.report import ELSEWHERE, QUANTIZER, keep, kept_names
+
+UNKNOWN = "elsewhere"  # who quantized a graph that came quantized
 
 
 def quantize_elsewhere(
@@ -42,14 +48,57 @@ def require_possible(recipe: Recipe, accuracy: Accuracy | None) -> None:
     if recipe.scheme == "weight" or 16 in (recipe.activation_bits, recipe.weight_bits):
         wanted = f"quantizer {name} takes the schemes dynamic and static, 8 bits"
         raise UsageError(f"{wanted}; got {recipe.scheme}, {recipe.activation_bits} and {recipe.weight_bits}; change it")
+    _require_no_settings(recipe, f"quantizer {name}")
+
+
+def require_as_it_is(graph: fx.GraphModule, recipe: Recipe, data: Batches | None) -> None:
+    """graph: quantized elsewhere, read. Raises UsageError for what would have it quantized in another way.
+
+    A rule, and a keep that isn't one of KEEP, may say of a linear what it is already.
+    """
+    what, layers = "a graph that is quantized already", quantized_of(graph)
+    scheme = scheme_of(layers.values())
+    if data is not None:
+        raise UsageError(f"{what} takes no calibration data; some came; leave that out")
+    if recipe.scheme not in (Recipe.scheme, scheme) or 16 in (recipe.activation_bits, recipe.weight_bits):
+        got = f"{recipe.scheme}, {recipe.activation_bits} and {recipe.weight_bits} bits"
+        raise UsageError(f"{what} stays {scheme}, 8 bits; got {got}; leave those out")
+    _require_no_settings(recipe, what)
+    recipe = replace(recipe, keep=tuple(pattern for pattern in recipe.keep if pattern not in KEEP))
+    are = {name: "fp" for name in (*linears_of(graph), *kept_names(graph))} | {name: "int" for name in layers}
+    recipe.require_matches(are)
+    for name, precision in are.items():
+        wish = recipe.layer(name)
+        if wish.why and wish.precision != precision:
+            wanted = f"{what} has {name} in {precision}"
+            raise UsageError(f"{wanted}; {wish.why}, in {wish.precision}; leave that out, or quantize the float model")
+
+
+def adopt(graph: fx.GraphModule) -> None:
+    """Notes on a graph that was quantized elsewhere, and read, that it was, and which linears are in float."""
+    keep_float(graph, "its quantizer left it in float")
+    graph.meta[ELSEWHERE] = True
+    graph.meta.setdefault(QUANTIZER, UNKNOWN)
+
+
+def as_there(recipe: Recipe, graph: fx.GraphModule) -> Recipe:
+    """→ the recipe by which a graph that was quantized elsewhere is lowered: what it has in float is computed in
+    float32, and exactly, so that it answers as where it came from. Its scheme is the graph's own."""
+    attention = "fp" if recipe.attention == "auto" else recipe.attention
+    without, layers = (*recipe.without, *sorted(APPROXIMATE)), quantized_of(graph)
+    scheme = scheme_of(layers.values()) if layers else recipe.scheme
+    return replace(recipe, attention=attention, without=without, scheme=scheme)
+
+
+def _require_no_settings(recipe: Recipe, who: str) -> None:
+    """Raises UsageError if the recipe says how to quantize, to a quantizer or graph that goes by itself."""
     asked = {"symmetric": recipe.symmetric, "clip": recipe.clip, "ranges": recipe.ranges != Recipe.ranges}
     asked["percentile"] = recipe.percentile != Recipe.percentile
     odd = next((setting for setting, chosen in asked.items() if chosen), None)
     if odd:
-        got = f"{odd} {getattr(recipe, odd)!r}"
-        raise UsageError(f"quantizer {name} goes by settings of its own; got {got}; leave that out")
+        raise UsageError(f"{who} goes by settings of its own; got {odd} {getattr(recipe, odd)!r}; leave that out")
     for rule in recipe.rules:
         how = (rule.scheme, rule.symmetric, rule.activation_bits, rule.weight_bits)
         if rule.precision == "bf16" or any(value is not None for value in how):
-            wanted = f"quantizer {name} takes rules of precision fp or int alone"
+            wanted = f"{who} takes rules of precision fp or int alone"
             raise UsageError(f"{wanted}; the one for {rule.match!r} says more; leave that out")

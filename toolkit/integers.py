@@ -5,13 +5,13 @@ from pathlib import Path
 
 from torch import fx
 
-from targets._linear import QuantizedLinear
 from toolkit.calibrate import Batches, Calibration, Progress, calibrate, require_data
+from toolkit.elsewhere import adopt, require_as_it_is
 from toolkit.equalize import Equalized, equalize, refine, rounding_of
 from toolkit.equalize.stored import FILE, ORIGIN, Stored, read
-from toolkit.quantize import chosen, keep_float, quantize
+from toolkit.quantize import chosen, quantize, quantized_of
 from toolkit.recipe import Recipe
-from toolkit.report import CALIBRATED, ELSEWHERE, EQUALIZED
+from toolkit.report import CALIBRATED, EQUALIZED
 from toolkit.rewrite import clean
 from toolkit.terms import add_terms
 
@@ -35,11 +35,12 @@ def to_int(
 ) -> None:
     """All of it, in place; notes on the graph what was done
 
-    A graph with linears of another quantizer, read by read_qdq, stays as it is.
+    A graph with linears of another quantizer, read by read_qdq, stays as it is; raises UsageError for what the recipe
+    says against that.
     """
-    if any(isinstance(module, QuantizedLinear) for module in graph.modules()):
-        keep_float(graph, "its quantizer left it in float")
-        graph.meta[ELSEWHERE] = True
+    if quantized_of(graph):
+        require_as_it_is(graph, recipe, data)
+        adopt(graph)
         return
     require_data(recipe, data)
     round_all(graph, recipe, prepare(graph, recipe, data, folder, progress))

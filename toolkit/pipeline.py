@@ -16,9 +16,8 @@ from toolkit import checkpoint, passes
 from toolkit.bind import bind
 from toolkit.calibrate import Batches, Progress, require_data
 from toolkit.capture import capture, from_export
-from toolkit.elsewhere import quantize_elsewhere, require_possible
+from toolkit.elsewhere import adopt, as_there, quantize_elsewhere, require_possible
 from toolkit.equalize.stored import ORIGIN
-from toolkit.fuse import APPROXIMATE
 from toolkit.fuse.wide import widen_rows
 from toolkit.gelu import raise_gelu
 from toolkit.integers import to_int
@@ -128,6 +127,8 @@ def lowered(
     """
     chosen = targets.get(target)
     execution = targets.require_runnable(chosen, recipe.precision, strict)
+    if ELSEWHERE in graph.meta:
+        recipe = as_there(recipe, graph)
     if recipe.precision == "fp8" and recipe.precision in chosen.quantized:
         quantize(graph, recipe)
     swapped = sum(isinstance(module, QuantizedLinear | WeightLinear) for module in graph.modules()) - extra_terms(graph)
@@ -141,11 +142,10 @@ def lowered(
             attach(outside, recipe, chosen, execution, swapped, {})
             return outside
     floats = set(linears_of(graph))  # now: fusing gives linears other names
-    left_out = set(recipe.without) | (APPROXIMATE if ELSEWHERE in graph.meta else set())
-    fused = fuse(graph, chosen.fusions - left_out) if recipe.precision in chosen.fused else {}
+    fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision in chosen.fused else {}
     for module in graph.modules():
         if isinstance(module, Attention | AttentionRows):
-            module.precise = recipe.precise_attention(ELSEWHERE in graph.meta)
+            module.precise = recipe.precise_attention()
     if recipe.precision in chosen.wide:
         run(graph, (widen_rows,))
     run(graph, chosen.passes)
@@ -174,7 +174,8 @@ def quantized(
     saved = checkpoint.recipe_of(model)
     if saved is None:
         require_possible(recipe, accuracy)
-        require_data(recipe, data)
+        if not isinstance(model, fx.GraphModule):  # of one that is quantized already to_int says what it takes
+            require_data(recipe, data)
         if recipe.quantizer != NATIVE:
             return _quantized_elsewhere(model, recipe, data, accuracy)
         graph = captured(model, recipe.precision)
@@ -204,6 +205,5 @@ def _quantized_elsewhere(
     """→ the graph that the recipe's quantizer makes, read; what the recipe keeps is not quantized"""
     made = made_elsewhere(model, recipe, data, accuracy)
     run(made, PASSES)
-    keep_float(made, "its quantizer left it in float")
-    made.meta[ELSEWHERE] = True
+    adopt(made)
     return made

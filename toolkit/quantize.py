@@ -1,6 +1,8 @@
 """Float linears → quantized linears, the same for every target."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from torch import fx, nn
 
@@ -8,13 +10,24 @@ from operators.validate import MAX_K
 from operators.weights import WeightError
 from targets._bf16 import Bf16Linear
 from targets._fp8 import Fp8Linear
+from targets._fused import RowsLinear
 from targets._linear import Activation, QuantizedLinear
+from targets._swap import outermost
 from targets._weight import WeightLinear
 from toolkit.fuse.matching import MERGED
 from toolkit.recipe import Layer, Recipe
 from toolkit.report import keep, kept_names
 
-__all__ = ["QuantizedLinear", "chosen", "keep_at_fp8", "keep_float", "linears_of", "quantize"]
+__all__ = [
+    "QuantizedLinear",
+    "chosen",
+    "keep_at_fp8",
+    "keep_float",
+    "linears_of",
+    "quantize",
+    "quantized_of",
+    "scheme_of",
+]
 
 WEIGHT = "weight"  # the scheme that leaves activations in float
 
@@ -22,6 +35,23 @@ WEIGHT = "weight"  # the scheme that leaves activations in float
 def linears_of(graph: fx.GraphModule) -> dict[str, nn.Linear]:
     """→ the raised linears by their names, each once however often it is called"""
     return {name: module for name, module in graph.named_modules() if isinstance(module, nn.Linear)}
+
+
+def quantized_of(graph: fx.GraphModule) -> dict[str, Any]:
+    """→ by their names what is in 8 bits: QuantizedLinear, alone or in a RowsLinear, and WeightLinear"""
+    found = outermost(graph)
+    linears = {name: module.linear if isinstance(module, RowsLinear) else module for name, module in found}
+    return {name: module for name, module in linears.items() if isinstance(module, QuantizedLinear | WeightLinear)}
+
+
+def scheme_of(layers: Iterable[Any]) -> str:
+    """layers: as quantized_of gives them → the scheme of most of them"""
+    schemes = [WEIGHT if isinstance(layer, WeightLinear) else _by_range(layer) for layer in layers]
+    return Counter(schemes).most_common(1)[0][0]
+
+
+def _by_range(layer: QuantizedLinear) -> str:
+    return "dynamic" if layer.activation.scale is None else "static"
 
 
 def chosen(graph: fx.GraphModule, recipe: Recipe) -> list[str]:

@@ -83,7 +83,7 @@ class Recipe:
     precision fp.
     activation_bits, weight_bits: 8, or 16 as the sum of two terms of 8 bits (toolkit/terms.py): all products stay int8,
     twice as many for either, three times for both. attention: one of ATTENTION; fast may be bfloat16, auto is fp at
-    precision fp, and for graphs of other quantizers, so that they answer as they do in their own runtime, else fast.
+    precision fp, and for graphs of other quantizers (toolkit/elsewhere.py), else fast.
 
     Raises UsageError for a precision, scheme, fusion or quantizer that does not exist, a keep or without that is a
     single string, rules or 16 bits for another precision than int, and 16 bits for the scheme weight.
@@ -160,9 +160,9 @@ class Recipe:
         bits = rule.activation_bits or self.activation_bits, rule.weight_bits or self.weight_bits
         return Layer(precision, rule.scheme or self.scheme, symmetric, *bits, why)
 
-    def precise_attention(self, elsewhere: bool) -> bool:
-        """elsewhere: another quantizer made the graph → whether its attention must stay in float32"""
-        return self.attention == "fp" or (self.attention == "auto" and (elsewhere or self.precision == "fp"))
+    def precise_attention(self) -> bool:
+        """→ whether attention must stay in float32"""
+        return self.attention == "fp" or (self.attention == "auto" and self.precision == "fp")
 
     def is_static(self) -> bool:
         """Whether any linear may be static, which takes calibration"""

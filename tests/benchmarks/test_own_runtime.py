@@ -15,9 +15,13 @@ GIVEN = ["--quantizer", "torchao", "--data", DATA, "--limit", "2"]
 def read(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What the quantizer is given to calibrate with; it makes nothing, and nothing is asked."""
     seen: list[object] = []
+
+    def equal(graph: object, answer: object, compiled: bool) -> own_runtime.Equal:
+        return {name: {"cpu": 2} for name in (own_runtime.ITSELF, own_runtime.COMPILED)[: 1 + compiled]}
+
     monkeypatch.setattr(own_runtime, "require_possible", lambda recipe, accuracy: None)
     monkeypatch.setattr(own_runtime, "made_elsewhere", lambda model, recipe, data: seen.append(data))
-    monkeypatch.setattr(own_runtime, "equal_answers", lambda graph, answer: {"cpu": 2})
+    monkeypatch.setattr(own_runtime, "equal_answers", equal)
     return seen
 
 
@@ -25,7 +29,8 @@ def test_data_to_calibrate_with_is_for_static_ranges(read: list) -> None:
     static = CliRunner().invoke(own_runtime.main, [*GIVEN, "--calibration", DATA, "--samples", "3"])
     assert static.exit_code == 0, static.output
     dynamic = CliRunner().invoke(own_runtime.main, [*GIVEN, "--scheme", "dynamic"])
-    assert dynamic.exit_code == 0 and "2 of 2" in dynamic.output, dynamic.output
+    said = "torchao dynamic: answers of 2 that equal those of the graph itself, node by node"
+    assert dynamic.exit_code == 0 and dynamic.output.split("\n") == [said, "  cpu                         2", ""]
     assert [getattr(data, "samples", None) for data in read] == [3, None]
 
 

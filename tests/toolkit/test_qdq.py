@@ -1,6 +1,7 @@
 """Reading Q/DQ graphs, written here by hand with PyTorch's operators: same integers, same numbers, or why not."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor, fx, nn
 
 from targets._fused import RowsLinear
 from targets._linear import Activation, QuantizedLinear
-from targets._whole import Whole
+from targets._whole import QuantizeWhole, Whole
 from tests.checks import assert_sqnr
 from toolkit.pipeline import PASSES, run
 from toolkit.qdq import read_qdq
+from toolkit.qdq.nodes import BYTES, operator_of
 from toolkit.report import KEPT
 
 q = torch.ops.quantized_decomposed
@@ -131,6 +133,33 @@ def test_inputs(kind: str) -> None:
         assert any(getattr(module, "how", None) == how for module in gm.modules())
     assert_sqnr(gm(X), expected, SAME_DB)
     assert gm(X[:1, :2]).shape == (1, 2, 3)
+
+
+TOKEN = ("per token", "per token, symmetric")
+
+
+class Levels(fx.Interpreter):
+    """Runs a graph; `seen`: what its quantize operator made, as signed or unsigned bytes"""
+
+    def run_node(self, node: fx.Node) -> Any:
+        made = super().run_node(node)
+        if operator_of(node) == "quantize_per_tensor":
+            self.seen = made
+        return made
+
+
+@pytest.mark.parametrize("kind", [kind for kind in INPUTS if kind not in TOKEN and kind != "static, 7 bits"])  # clamped
+@pytest.mark.parametrize("size", [1e-9, 1e-3, 1.0, 300.0])
+def test_the_levels_are_those_of_pytorchs_operators(kind: str, size: float) -> None:
+    """Every one of them: the range of a whole tensor takes in its padding, and ties are broken alike."""
+    quantized, how = INPUTS[kind]
+    x = size * torch.randn(8, 3000, 6, generator=torch.Generator().manual_seed(1))
+    x[:, 2000:] *= 2  # as padding may
+    graph = Levels(graph_of(Layer(quantized, by_channel)))
+    with torch.no_grad():
+        graph.run(x)
+    have = (QuantizeWhole(how)(x) if isinstance(how, Whole) else how.quantize(x))[0].to(torch.int32)
+    assert torch.equal(have.view(x.shape), graph.seen.to(torch.int32) + BYTES[graph.seen.dtype])
 
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])

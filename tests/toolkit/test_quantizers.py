@@ -2,12 +2,13 @@
 
 import importlib.metadata
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from torch import fx, nn
 
-from benchmarks.own_runtime import ITSELF, equal_answers
+from benchmarks.own_runtime import COMPILED, ITSELF, REVERSED, equal_answers, in_bytes, sums_reversed
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
 from toolkit import Recipe, UsageError, report_of, transform
@@ -134,9 +135,22 @@ def test_answers_are_compared_with_those_of_the_graph_itself() -> None:
     """benchmarks.own_runtime; one of the answers is made to differ on one target."""
     given = tiny.inputs(tiny.build("bert"), 3, 17, seed=9)
 
-    def answer(graph: fx.GraphModule) -> dict[str, str]:
+    def answer(graph: Any) -> dict[str, str]:
         starts = graph(**given)[0].argmax(1).tolist()
-        odd = OPSWAP in graph.meta and report_of(graph).target["requested"] == "aie"
+        asked = graph.meta if isinstance(graph, fx.GraphModule) else {}
+        odd = OPSWAP in asked and report_of(graph).target["requested"] == "aie"
         return {str(row): "other" if odd and row == 0 else str(start) for row, start in enumerate(starts)}
 
-    assert equal_answers(own("torchao", "static"), answer) == {ITSELF: 3, "cpu": 3, "customcpu": 3, "aie": 2}
+    others = {"cpu": 3, "customcpu": 3, "aie": 2}
+    found = equal_answers(own("torchao", "static"), answer, compiled=True)
+    assert found == {ITSELF: {REVERSED: 3, COMPILED: 3, **others}, COMPILED: {ITSELF: 3, REVERSED: 3, **others}}
+    assert in_bytes()
+
+
+@pytest.mark.parametrize("name, scheme", KINDS)
+def test_sums_in_reverse_are_other_floats_of_the_same_numbers(name: str, scheme: str) -> None:
+    given = tiny.inputs(tiny.build("bert"), 3, 17, seed=9)
+    graph, before = own(name, scheme), list(own(name, scheme).graph.nodes)
+    want, have = graph(**given)[0], sums_reversed(graph)(**given)[0]
+    assert not torch.equal(have, want) and list(graph.graph.nodes) == before
+    assert_sqnr(have, want, SAME_DB)
