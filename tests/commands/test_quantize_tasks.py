@@ -86,3 +86,14 @@ def test_a_quantized_folder_is_not_quantized_again(cli: Cli, tmp_path: Path, tas
     assert (told.code, told.err.count("\n")) == (1, 1)
     assert "is quantized, float weights are wanted here" in told.err
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("bench",), ("--target", "aie", "--precision", "int", "plan"), ("validate", "--pair", "customcpu:int")],
+    ids=lambda one: " ".join(one),
+)
+def test_a_graph_of_our_own_has_no_float_weights(cli: Cli, tmp_path: Path, command: tuple[str, ...]) -> None:
+    _, output = quantized(cli, tmp_path, "generate")
+    told = cli("--model", output, *command)
+    told.fails_in_one_line(1, f"{output} is quantized, float weights are wanted here: give the model that it came from")

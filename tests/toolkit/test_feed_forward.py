@@ -25,7 +25,7 @@ def add_norm(inputs: int) -> RowsLinearAddNorm:
 
 
 def graph_of(layers: int) -> fx.GraphModule:
-    """x, residual → a linear with its norm; `layers` times a wide linear and one back, each after the other; a linear"""
+    """x, residual → a linear with its norm; `layers` times a wide linear and one back with its norm; a linear"""
     torch.manual_seed(0)
     graph = fx.Graph()
     modules: dict[str, nn.Module] = {"quantize": Quantize(HOW), "norm0": add_norm(WIDTH)}
