@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 import targets
-from targets._fused import Attention, AttentionRows
+from targets._attention import Attention, AttentionRows
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from targets.base import Pass
