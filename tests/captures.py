@@ -16,20 +16,29 @@ SETTINGS = (bool, int, float, str, tuple, list, type(None))
 # attributes that say nothing more: tensors and modules are looked at by themselves, a folder's name changes nothing
 APART = ("_parameters", "_buffers", "_modules", "config", "name_or_path", "_name_or_path")
 
-_made: dict[str, ExportedProgram] = {}
-_kept: list[object] = []  # of addresses in the keys: nothing else may get them
+_made: dict[str, ExportedProgram] = {}  # without weights
+_kept: list[object] = []  # what the keys hold addresses of: nothing else may get them
 
 
 def same_program(
     model: nn.Module, args: tuple[()], kwargs: dict[str, Tensor], dynamic_shapes: object, strict: bool
 ) -> ExportedProgram:
     """torch.export.export, once for each structure"""
-    key = sha256(repr((*_structure(model), _shapes(kwargs), dynamic_shapes, strict)).encode()).hexdigest()
+    structure = (*_structure(model), _shapes(kwargs), dynamic_shapes, strict)
+    key = sha256(repr(structure).encode()).hexdigest()
     if key not in _made:
-        _made[key] = export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)  # type: ignore[arg-type]
-    program, weights = copy.copy(_made[key]), model.state_dict(keep_vars=True)
-    program._state_dict = {name: weights[name] for name in program.state_dict}
-    return program
+        made = export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)
+        _made[key] = _with(made, dict.fromkeys(made.state_dict))
+        _kept.append(structure)
+    weights = model.state_dict(keep_vars=True)
+    return _with(_made[key], {name: weights[name] for name in _made[key].state_dict})
+
+
+def _with(program: ExportedProgram, weights: dict[str, Any]) -> ExportedProgram:
+    """The program over other weights."""
+    other = copy.copy(program)
+    other._state_dict = weights
+    return other
 
 
 def _structure(model: nn.Module) -> Iterator[object]:
@@ -53,12 +62,11 @@ def _shapes(tensors: dict[str, Tensor]) -> list[object]:
 
 
 def _values(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().numpy().tobytes()
+    return b"" if tensor.is_meta else tensor.detach().cpu().double().numpy().tobytes()
 
 
 def _code(value: Any) -> object:
     """A function by its code and what it closes over, anything else by itself."""
-    _kept.append(value)
     if not hasattr(value, "__code__"):
         return value
     return value.__code__, [cell.cell_contents for cell in value.__closure__ or ()]
