@@ -22,10 +22,9 @@ from models.texts import longest_row
 from operators.weights import WeightError
 from targets.base import NotFinite, UsageError
 from toolkit import CaptureError, Recipe
-from toolkit.equalize.stored import key_of, write
+from toolkit.equalize.stored import write
 from toolkit.integers import find_rounding
 from toolkit.pipeline import captured
-from toolkit.quantize import linears_of
 
 
 @click.command("calibrate")
@@ -81,13 +80,11 @@ def checked(options: Options) -> tuple[Recipe, str]:
 
 def leave_rounding(model: Any, recipe: Recipe, data: CalibrationData, folder: Path) -> tuple[Path, int]:
     """model: float, whose files `folder` holds → the file, and of how many linears. Raises InputError."""
-    graph = captured(model, recipe.precision)
-    names = {key_of(linear): name for name, linear in linears_of(graph).items()}
-    stored = find_rounding(graph, recipe, data, said_of(data))
+    stored = find_rounding(captured(model, recipe.precision), recipe, data, said_of(data))
     if not stored.linears:
         raise InputError("calibrate found no linear whose rounding could be kept: the recipe leaves none in 8 bits")
     try:
-        return write(folder, {key: names[key] for key in stored.linears}, stored), len(stored.linears)
+        return write(folder, stored), len(stored.linears)
     except OSError as error:
         raise InputError(
             f"{folder} can't be written to ({error.strerror or error}): copy the model elsewhere"

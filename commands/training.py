@@ -14,7 +14,6 @@ from models.finetune import Distillation, weights_checksum
 from models.finetune.dropout import ATTENTION, replace_dropout
 from models.finetune.saving import SAVED
 from toolkit import Recipe
-from toolkit.equalize.stored import read
 from toolkit.fake_quantize import fake_quantize
 from toolkit.report import CALIBRATED
 
@@ -53,7 +52,7 @@ def start_of(base: str, dropout: float, recipe: Recipe | None, distill: bool) ->
         return Start(model, tokenizer, model, None, weights_checksum(model.base_model), None)
     model, tokenizer = load(base)
     teacher = copy.deepcopy(model) if distill else None
-    trained = fake_quantize(model, recipe, SAVED, read(model.name_or_path))
+    trained = fake_quantize(model, recipe, SAVED, model.name_or_path)
     note = {name: asdict(recipe)[name] for name in ("precision", "scheme", "symmetric")}
     return Start(model, tokenizer, trained, teacher, weights_checksum(model), note, trained.meta[CALIBRATED])
 

@@ -1,7 +1,6 @@
 """What the fused graph is made of: a few modules that any target can run, and may swap for its own.
 
-Each forward is the reference, in plain torch. Rows: the tuple (q uint8 [T, K], scale float32 [T], zero_point int32
-[T]) that opswap::quantize_per_token returns, for T tokens; it is one value of the graph.
+Each forward is the reference, in plain torch; those of attention are in targets/_attention.py.
 """
 
 from collections.abc import Sequence
@@ -10,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from operators.attention import attend as attend_each
-from targets._linear import Activation, QuantizedLinear
+from targets._attention import Attention, AttentionRows
+from targets._linear import Activation, QuantizedLinear, Rows
 
 COUNTED = "opswap_counted"  # in the meta of a graph: how often a target's lower itself applied a fusion, by its name
 
-Rows = tuple[Tensor, Tensor, Tensor]
 Smooth = tuple[Tensor, Tensor]  # scale, shift: both float32 [N]
 
 
@@ -152,40 +150,6 @@ class FeedForward(nn.Module):
         return made if self.then is None else (made[0], self.then(made[1]))
 
 
-class Attention(nn.Module):
-    """qkv [T, 3H] float32 or bfloat16, starts int32 [B + 1], keep bool [T] or None → [T, H] of qkv's dtype
-
-    qkv: query, key and value side by side, each of `heads` heads. Rows starts[b] to starts[b + 1] are one sequence,
-    and its tokens look at those of its own that `keep` has (None: all): softmax(scale · query · keyᵀ) · value, zeros
-    where nothing may be looked at. precise: a target must not round float32 to bfloat16 in it.
-    """
-
-    def __init__(self, heads: int, scale: float, precise: bool = False) -> None:
-        super().__init__()
-        self.heads, self.scale, self.precise = heads, scale, precise
-
-    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
-        return attend(qkv, starts, keep, self.heads, self.scale).to(qkv.dtype)
-
-    def extra_repr(self) -> str:
-        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}"
-
-
-class AttentionRows(nn.Module):
-    """Attention, then quantize: → rows [T, H]"""
-
-    def __init__(self, heads: int, scale: float, activation: Activation, precise: bool = False) -> None:
-        super().__init__()
-        self.heads, self.scale, self.precise = heads, scale, precise
-        self.activation, self.levels = activation, activation.levels()
-
-    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
-        return self.activation.quantize(attend(qkv, starts, keep, self.heads, self.scale))
-
-    def extra_repr(self) -> str:
-        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}, {self.activation}"
-
-
 FUSED = (
     Quantize,
     RowsLinear,
@@ -197,15 +161,3 @@ FUSED = (
     Attention,
     AttentionRows,
 )
-
-
-# an operator, so that a loop over sequences whose number nobody knows yet can be exported
-@torch.library.custom_op("opswap_reference::attention", mutates_args=())
-def attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
-    """Attention's forward, not yet in qkv's dtype: the operator's reference, whatever kernels are loaded."""
-    return attend_each(qkv, starts.tolist(), keep, heads, scale)
-
-
-@attend.register_fake
-def _fake_attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
-    return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)

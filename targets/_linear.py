@@ -12,6 +12,10 @@ from operators.validate import check_levels, require
 
 MIDDLE = 128  # of the unsigned bytes
 
+# (q uint8 [T, K], scale float32 [T], zero_point int32 [T]), that opswap::quantize_per_token returns, for T tokens; it
+# is one value of the fused graph
+Rows = tuple[Tensor, Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -35,7 +39,7 @@ class Activation:
         """→ symmetric, fixed_scale and fixed_zero, as every operator that quantizes takes them"""
         return self.symmetric, self.scale or 0.0, self.zero_point
 
-    def quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def quantize(self, x: Tensor) -> Rows:
         """x float32 [..., K] → rows, the leading sizes as one"""
         return torch.ops.opswap.quantize_per_token(x, *self.levels())
 
@@ -73,7 +77,7 @@ class QuantizedLinear(nn.Module):
         packed = reference.pack_weight(self.weight)
         return reference.linear_int8(x, packed, self.weight_sum, self.scale, self.bias, *self.activation.levels())
 
-    def multiply(self, rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def multiply(self, rows: Rows) -> Tensor:
         """rows [T, K], as its activation makes them → float32 [T, N]"""
         q, scale, zero_point = rows
         packed = torch.ops.opswap.pack_weight(self.weight)

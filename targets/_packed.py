@@ -10,18 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from targets._fused import (
-    Attention,
-    AttentionRows,
-    EmbedNorm,
-    FeedForward,
-    NormRows,
-    Rows,
-    RowsLinear,
-    RowsLinearAddNorm,
-    RowsLinearGelu,
-)
-from targets._linear import QuantizedLinear, TargetLinear
+from targets._attention import Attention, AttentionRows
+from targets._fused import EmbedNorm, FeedForward, NormRows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._linear import QuantizedLinear, Rows, TargetLinear
 
 
 class PackedLinear(TargetLinear):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from targets._fused import Rows
+from targets._linear import Rows
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from operators.reference import safe_scale
-from targets._fused import Rows, RowsLinear
+from targets._fused import RowsLinear
 from targets._hardware import cpu_name
-from targets._linear import Activation, QuantizedLinear, TargetLinear
+from targets._linear import Activation, QuantizedLinear, Rows, TargetLinear
 from targets._swap import swap_modules
 from targets.base import Execution, Recipe, Target
 

@@ -3,6 +3,7 @@ sums keep their order on any machine, and workers don't fight for cores. A test 
 """
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -18,3 +19,14 @@ def one_thread() -> Iterator[None]:
     yield
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_export_each() -> Iterator[None]:
+    """Of all models of one structure; tests/toolkit/test_capture.py alone has every one exported anew."""
+    import toolkit  # noqa: F401  # torch is imported now, with the threads from above
+    from tests.captures import same_program
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["toolkit.capture"], "export", same_program)
+        yield

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim, ExportedProgram, export
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
 from targets.base import UsageError
@@ -37,7 +37,7 @@ def capture(model: nn.Module, dtype: torch.dtype = torch.float32) -> fx.GraphMod
     free = {name: dict.fromkeys(_free_sizes(value), Dim.AUTO) for name, value in kwargs.items()}
     try:
         with torch.no_grad():
-            program = torch.export.export(private, (), kwargs, dynamic_shapes=free, strict=False)
+            program = export(private, (), kwargs, dynamic_shapes=free, strict=False)
     except Exception as error:  # whatever the model's own code raises is the reason
         reason = str(error).strip().splitlines() or [type(error).__name__]
         wanted = f"{type(model).__name__} cannot be captured as one graph"

@@ -13,8 +13,7 @@ from operators import kernels, quantize_weight, weight_sum
 from targets._linear import Activation, QuantizedLinear
 from targets.base import UsageError
 from toolkit.capture import capture
-from toolkit.equalize import fitting
-from toolkit.equalize.stored import FILE, Rounding, Stored, how_of
+from toolkit.equalize.stored import Rounding, fitting, how_of
 from toolkit.passes import aten
 from toolkit.pipeline import PASSES, run
 from toolkit.quantize import linears_of, quantize
@@ -23,11 +22,12 @@ from toolkit.report import CALIBRATED
 
 
 def fake_quantize(
-    model: nn.Module, recipe: Recipe, saved: torch.dtype = torch.float32, stored: Stored | None = None
+    model: nn.Module, recipe: Recipe, saved: torch.dtype = torch.float32, origin: str | None = None
 ) -> fx.GraphModule:
     """model: float32 → its captured graph over the model's own parameters, to train: each linear that `quantize` swaps
-    rounds its input and its weight as QuantizedLinear does, after rounding the weight to `saved`. With `stored`, of
-    these weights, the training starts where that ends: the parameters become what it says.
+    rounds its input and its weight as QuantizedLinear does, after rounding the weight to `saved`. With an
+    `origin`, a folder with stored roundings of these weights, the training starts where those end: the parameters
+    become what they say.
 
     Outside of autocast its linears equal the integer graph's, bit for bit. Captured in evaluation mode, it has no
     dropout. Raises UsageError when nothing is quantized, the recipe would not make these integers of the trained
@@ -39,17 +39,17 @@ def fake_quantize(
     graph = capture(model)
     run(graph, (*PASSES, open_attention))
     floats = linears_of(graph)
-    found = {} if stored is None else fitting(stored, floats, recipe)
+    found = fitting(origin, floats, recipe)
     if not quantize(graph, recipe):
         raise UsageError(f"{type(model).__name__} has no linear layer that is quantized: loosen the recipe")
     for name, linear in floats.items():
         source = graph.get_submodule(name)
         if isinstance(source, QuantizedLinear):
-            if name in found:
-                _put(linear, found[name], recipe.layer(name))
+            if name in found.linears:
+                _put(linear, found.linears[name], recipe.layer(name))
             graph.set_submodule(name, FakeQuantizedLinear(linear, source.activation, saved))
     _share_parameters(graph, model)
-    graph.meta[CALIBRATED] = {**stored.data, "stored": FILE} if stored is not None and found else None
+    graph.meta[CALIBRATED] = found.data
     graph.config = model.config  # type: ignore[assignment]  # what holds for the model holds for the graph
     return graph
 

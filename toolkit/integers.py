@@ -8,7 +8,7 @@ from torch import fx
 from toolkit.calibrate import Batches, Calibration, Progress, calibrate, require_data
 from toolkit.elsewhere import adopt, require_as_it_is
 from toolkit.equalize import Equalized, equalize, refine, rounding_of
-from toolkit.equalize.stored import FILE, ORIGIN, Stored, read
+from toolkit.equalize.stored import ORIGIN, Stored
 from toolkit.quantize import chosen, quantize, quantized_of
 from toolkit.recipe import Recipe
 from toolkit.report import CALIBRATED, EQUALIZED
@@ -18,12 +18,10 @@ from toolkit.terms import add_terms
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was learnt from data before anything is rounded; calibration is None where no linear is static; known: the
-    data of what was stored with the model, where that is used."""
+    """What was learnt from data before anything is rounded; calibration is None where no linear is static."""
 
     equalized: Equalized
     calibration: Calibration | None
-    known: dict[str, object] | None = None
 
 
 def to_int(
@@ -55,19 +53,17 @@ def prepare(
 ) -> Prepared:
     """Smooths the float graph, in place, and observes it: equalize, calibrate. Without data it goes by what is stored
     in the folder of the graph's model, if anything is."""
-    stored = read(graph.meta.get(ORIGIN)) if data is None else None
-    equalized = equalize(graph, recipe, chosen(graph, recipe), data, stored)
+    equalized = equalize(graph, recipe, chosen(graph, recipe), data, graph.meta.get(ORIGIN))
     clean(graph)
     found = calibrate(graph, recipe, data, folder, progress) if recipe.is_static() and data is not None else None
-    known = {**stored.data, "stored": FILE} if stored and equalized.stored else None
-    return Prepared(equalized, found, known)
+    return Prepared(equalized, found)
 
 
 def round_all(graph: fx.GraphModule, recipe: Recipe, prepared: Prepared) -> None:
     """quantize, refine, add_terms, in place"""
     found = prepared.calibration
     quantize(graph, recipe, found.activations if found else None)
-    graph.meta[CALIBRATED] = found.report if found else prepared.known
+    graph.meta[CALIBRATED] = found.report if found else prepared.equalized.stored.data
     graph.meta[EQUALIZED] = refine(graph, prepared.equalized, recipe)
     if add_terms(graph, recipe, {name: linear.weight for name, linear in prepared.equalized.linears.items()}):
         clean(graph)

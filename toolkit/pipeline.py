@@ -1,4 +1,5 @@
-"""The story in one function: PASSES and FUSIONS, and to_int between them, decide the order of everything."""
+"""The story in one function: PASSES and FUSIONS, to_int between them and `lowered` after them, decide the order of
+everything."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -8,26 +9,18 @@ import torch
 from torch import fx, nn
 
 import targets
-from targets._fused import Attention, AttentionRows
-from targets._linear import QuantizedLinear
-from targets._weight import WeightLinear
 from targets.base import Pass
 from toolkit import checkpoint, passes
-from toolkit.bind import bind
 from toolkit.calibrate import Batches, Progress, require_data
 from toolkit.capture import capture, from_export
-from toolkit.elsewhere import adopt, as_there, quantize_elsewhere, require_possible
+from toolkit.elsewhere import adopt, quantize_elsewhere, require_possible
 from toolkit.equalize.stored import ORIGIN
-from toolkit.fuse.wide import widen_rows
 from toolkit.gelu import raise_gelu
 from toolkit.integers import to_int
-from toolkit.lower import lower
-from toolkit.native import go_native
+from toolkit.lowering import lowered
 from toolkit.qdq import read_qdq
-from toolkit.quantize import keep_at_fp8, keep_float, linears_of, quantize
 from toolkit.quantizers import NATIVE, Accuracy
 from toolkit.recipe import Recipe
-from toolkit.report import ELSEWHERE, attach, extra_terms
 from toolkit.rewrite import clean, fuse, run
 
 __all__ = [
@@ -116,48 +109,6 @@ def finish(
     if recipe.precision == "int":
         to_int(graph, recipe, data)
     return lowered(graph, recipe, target, strict)
-
-
-def lowered(
-    graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False, native: bool = True
-) -> fx.GraphModule:
-    """fuse, lower, in place, of a graph that is quantized if the recipe says so. → the graph; or, of a target that
-    runs exported files by itself here, a graph that calls its session, unless `native` is False: then the target's own
-    modules, as on a machine without its device
-    """
-    chosen = targets.get(target)
-    execution = targets.require_runnable(chosen, recipe.precision, strict)
-    if ELSEWHERE in graph.meta:
-        recipe = as_there(recipe, graph)
-    if recipe.precision == "fp8" and recipe.precision in chosen.quantized:
-        quantize(graph, recipe)
-    swapped = sum(isinstance(module, QuantizedLinear | WeightLinear) for module in graph.modules()) - extra_terms(graph)
-    if recipe.precision == "int" and execution.native and chosen.native is not None:
-        outside = None
-        if native:
-            outside, execution = go_native(graph, recipe, chosen, execution, strict)
-        else:
-            execution = chosen.native.instead("its device was not asked for")
-        if outside is not None:
-            attach(outside, recipe, chosen, execution, swapped, {})
-            return outside
-    floats = set(linears_of(graph))  # now: fusing gives linears other names
-    fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision in chosen.fused else {}
-    for module in graph.modules():
-        if isinstance(module, Attention | AttentionRows):
-            module.precise = recipe.precise_attention()
-    if recipe.precision in chosen.wide:
-        run(graph, (widen_rows,))
-    run(graph, chosen.passes)
-    if recipe.precision == "fp8":
-        keep_at_fp8(graph, recipe, chosen.why_not_fp8)
-    lower(graph, chosen, recipe)
-    if recipe.precision not in chosen.quantized:
-        left = keep_float(graph, f"{chosen.name} has no operator of its own for it at precision {recipe.precision}")
-        swapped = len(floats - left)
-    attach(graph, recipe, chosen, execution, swapped, fused)
-    bind(graph)
-    return graph
 
 
 def quantized(

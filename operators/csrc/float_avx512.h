@@ -9,9 +9,10 @@ namespace { // its own in each file: a copy compiled for more could be the one t
 
 struct Wide {
   typedef __m512 Vec;
-  enum { LANES = 16, WEIGHT = UNIT };
+  enum { LANES = 16, WEIGHT = UNIT, PARTS = 1 };
   static inline Vec zero() { return _mm512_setzero_ps(); }
   static inline void add(float *to, Vec v) { _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), v)); }
+  static inline void ahead(const char *) {}
 };
 
 template <class A>

@@ -1,6 +1,7 @@
-// The loops that the vector kernels for floats share. A is one instruction set's arithmetic: Vec, LANES,
-// WEIGHT (bytes of one column's weights of a step), zero(), add(float *to, Vec), and step(c, w, x, stride),
-// which adds one step of all rows to the sums c.
+// The loops that the vector kernels for floats share. A is one instruction set's arithmetic on one kind of
+// weights: Vec, LANES, zero(), add(float *to, Vec); WEIGHT (bytes of one column's weights of a step), PARTS
+// (products that a step takes), ahead(w), weights(w, part) and value(x, part), the values of a part, Values
+// and one repeated, and fma(sum, value, weights).
 #pragma once
 
 #include "float.h"
@@ -12,6 +13,26 @@ enum {
   DEPTH = 256 // steps whose weights stay in the L2 cache for all of these rows; and sums of at most so many
               // terms are added up before they meet the others: shorter chains, smaller errors
 };
+
+// Adds one step of all rows to the sums c.
+template <class A, int ROWS, int VECTORS>
+static inline void step(typename A::Vec (&c)[ROWS][VECTORS], const char *w, const char *x, int64_t stride) {
+  A::ahead(w);
+  UNROLL
+  for (int part = 0; part < A::PARTS; part++) {
+    typename A::Values b[VECTORS];
+    UNROLL
+    for (int j = 0; j < VECTORS; j++)
+      b[j] = A::weights(w + j * A::LANES * A::WEIGHT, part);
+    UNROLL
+    for (int i = 0; i < ROWS; i++) {
+      const typename A::Values a = A::value(x + i * stride, part);
+      UNROLL
+      for (int j = 0; j < VECTORS; j++)
+        A::fma(c[i][j], a, b[j]);
+    }
+  }
+}
 
 // Columns first .. first + VECTORS * LANES.
 template <class A, int ROWS, int VECTORS>
@@ -27,7 +48,7 @@ static inline void part(const FloatStrip *s, int64_t row, int64_t from, int64_t 
   const char *w = (const char *)s->panel + (from * PANEL + first) * A::WEIGHT;
   const int64_t stride = s->x_stride * UNIT;
   for (int64_t at = 0; at < steps; at++, x += UNIT, w += PANEL * A::WEIGHT)
-    A::template step<ROWS, VECTORS>(c, w, x, stride);
+    step<A, ROWS, VECTORS>(c, w, x, stride);
   UNROLL
   for (int i = 0; i < ROWS; i++)
     UNROLL

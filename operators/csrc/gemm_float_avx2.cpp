@@ -7,37 +7,23 @@
 
 namespace {
 
-inline void fma(__m256 &sum, __m256 a, __m256 b) {
-  asm("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
-}
-
-struct Narrow {
-  typedef __m256 Vec;
-  enum { LANES = 8, WEIGHT = UNIT };
-  static inline Vec zero() { return _mm256_setzero_ps(); }
-  static inline void add(float *to, Vec v) { _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), v)); }
-};
-
 inline __m256i broadcast_unit(const char *x) {
   int32_t unit;
   memcpy(&unit, x, UNIT);
   return _mm256_set1_epi32(unit);
 }
 
-struct Single : Narrow {
-  template <int ROWS, int VECTORS>
-  static inline void step(Vec (&c)[ROWS][VECTORS], const char *w, const char *x, int64_t stride) {
-    __m256 b[VECTORS];
-    UNROLL
-    for (int j = 0; j < VECTORS; j++)
-      b[j] = _mm256_loadu_ps((const float *)(w + j * LANES * UNIT));
-    UNROLL
-    for (int i = 0; i < ROWS; i++) {
-      const __m256 a = _mm256_castsi256_ps(broadcast_unit(x + i * stride));
-      UNROLL
-      for (int j = 0; j < VECTORS; j++)
-        fma(c[i][j], a, b[j]);
-    }
+struct Single {
+  typedef __m256 Vec;
+  typedef __m256 Values;
+  enum { LANES = 8, WEIGHT = UNIT, PARTS = 1 };
+  static inline Vec zero() { return _mm256_setzero_ps(); }
+  static inline void add(float *to, Vec v) { _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), v)); }
+  static inline void ahead(const char *) {}
+  static inline Values weights(const char *w, int) { return _mm256_loadu_ps((const float *)w); }
+  static inline Values value(const char *x, int) { return _mm256_castsi256_ps(broadcast_unit(x)); }
+  static inline void fma(Vec &sum, Values a, Values b) {
+    asm("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
   }
 };
 
@@ -46,41 +32,18 @@ inline __m256 half_of(__m256i pairs, int half) {
   return _mm256_castsi256_ps(half ? _mm256_and_si256(pairs, odd) : _mm256_slli_epi32(pairs, 16));
 }
 
-struct Pairs : Narrow {
-  template <int ROWS, int VECTORS>
-  static inline void step(Vec (&c)[ROWS][VECTORS], const char *w, const char *x, int64_t stride) {
-    UNROLL
-    for (int half = 0; half < 2; half++) {
-      __m256 b[VECTORS];
-      UNROLL
-      for (int j = 0; j < VECTORS; j++)
-        b[j] = half_of(_mm256_loadu_si256((const __m256i *)(w + j * LANES * UNIT)), half);
-      UNROLL
-      for (int i = 0; i < ROWS; i++) {
-        const __m256 a = half_of(broadcast_unit(x + i * stride), half);
-        UNROLL
-        for (int j = 0; j < VECTORS; j++)
-          fma(c[i][j], a, b[j]);
-      }
-    }
+struct Pairs : Single {
+  enum { PARTS = 2 };
+  static inline Values weights(const char *w, int half) {
+    return half_of(_mm256_loadu_si256((const __m256i *)w), half);
   }
+  static inline Values value(const char *x, int half) { return half_of(broadcast_unit(x), half); }
 };
 
-struct Bytes : Narrow {
+struct Bytes : Single {
   enum { WEIGHT = 1 };
-  template <int ROWS, int VECTORS>
-  static inline void step(Vec (&c)[ROWS][VECTORS], const char *w, const char *x, int64_t stride) {
-    __m256 b[VECTORS];
-    UNROLL
-    for (int j = 0; j < VECTORS; j++)
-      b[j] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(w + j * LANES))));
-    UNROLL
-    for (int i = 0; i < ROWS; i++) {
-      const __m256 a = _mm256_castsi256_ps(broadcast_unit(x + i * stride));
-      UNROLL
-      for (int j = 0; j < VECTORS; j++)
-        fma(c[i][j], a, b[j]);
-    }
+  static inline Values weights(const char *w, int) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)w)));
   }
 };
 

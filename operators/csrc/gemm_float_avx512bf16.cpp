@@ -8,19 +8,11 @@
 namespace {
 
 struct Dot : Wide {
-  template <int ROWS, int VECTORS>
-  static inline void step(Vec (&c)[ROWS][VECTORS], const char *w, const char *x, int64_t stride) {
-    __m512i b[VECTORS];
-    UNROLL
-    for (int j = 0; j < VECTORS; j++)
-      b[j] = _mm512_loadu_si512(w + j * LANES * UNIT);
-    UNROLL
-    for (int i = 0; i < ROWS; i++) {
-      const __m512i a = broadcast_unit(x + i * stride);
-      UNROLL
-      for (int j = 0; j < VECTORS; j++) // as an intrinsic, g++ 12 keeps part of the sums on the stack
-        asm("vdpbf16ps %2, %1, %0" : "+v"(c[i][j]) : "v"(a), "v"(b[j]));
-    }
+  typedef __m512i Values;
+  static inline Values weights(const char *w, int) { return _mm512_loadu_si512(w); }
+  static inline Values value(const char *x, int) { return broadcast_unit(x); }
+  static inline void fma(Vec &sum, Values a, Values b) { // as an intrinsic, g++ 12 keeps sums on the stack
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
   }
 };
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from operators import reference
-from targets._fused import Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
-from targets._linear import QuantizedLinear
+from targets._fused import RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._linear import QuantizedLinear, Rows
 from targets._packed import (
     PackedLinear,
     PackedNorm,

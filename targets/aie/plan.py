@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from targets._fused import Attention, AttentionRows, EmbedNorm, NormRows, Quantize
+from targets._attention import Attention, AttentionRows
+from targets._fused import EmbedNorm, NormRows, Quantize
 from targets.aie import linear as aie
 from targets.aie.cycles import Cost, Gemm
 from targets.aie.devices import Device

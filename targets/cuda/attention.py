@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from operators.triton import rows
-from targets._fused import Attention, AttentionRows, Rows
+from targets._attention import Attention, AttentionRows
+from targets._linear import Rows
 from targets.cuda.linear import levels_of
 
 WIDEST_HEAD = 256  # of FlashAttention

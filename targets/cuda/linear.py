@@ -11,8 +11,8 @@ from operators.triton.layer_norm import Norm
 from operators.triton.levels import FP8, Levels
 from operators.triton.source import Parts
 from targets._fp8 import Fp8Activation, Fp8Linear
-from targets._fused import NormRows, Quantize, Rows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
-from targets._linear import Activation, QuantizedLinear, TargetLinear
+from targets._fused import NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._linear import Activation, QuantizedLinear, Rows, TargetLinear
 from targets._whole import QuantizeWhole
 
 # What floats between two kernels are. Of 16 bits, so that half as much is moved, and with 11 bits of precision, where

@@ -8,17 +8,9 @@ import torch
 from torch import fx, nn
 
 from operators.triton.launch import WIDEST
+from targets._attention import Attention, AttentionRows
 from targets._fp8 import Fp8Linear
-from targets._fused import (
-    Attention,
-    AttentionRows,
-    EmbedNorm,
-    NormRows,
-    Quantize,
-    RowsLinear,
-    RowsLinearAddNorm,
-    RowsLinearGelu,
-)
+from targets._fused import EmbedNorm, NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import QuantizedLinear
 from targets._place import place
 from targets._swap import outermost, swap_modules

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from operators.triton.embed import embed_norm
 from operators.triton.layer_norm import Norm, norm
-from targets._fused import EmbedNorm, NormRows, Rows
+from targets._fused import EmbedNorm, NormRows
+from targets._linear import Rows
 from targets.cuda.linear import hold_norm, norm_of
 
 

@@ -86,3 +86,10 @@ def test_a_quantized_folder_is_not_quantized_again(cli: Cli, tmp_path: Path, tas
     assert (told.code, told.err.count("\n")) == (1, 1)
     assert "is quantized, float weights are wanted here" in told.err
     assert not (tmp_path / "again").exists()
+
+
+def test_a_graph_of_our_own_has_no_float_weights(cli: Cli, tmp_path: Path) -> None:
+    _, output = quantized(cli, tmp_path, "generate")
+    said = f"{output} is quantized, float weights are wanted here: give the model that it came from"
+    for command in ("bench", "--target aie --precision int plan", "validate --pair customcpu:int"):
+        cli("--model", output, *command.split()).fails_in_one_line(1, said)

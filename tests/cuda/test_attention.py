@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from operators import reference
-from targets._fused import Attention, AttentionRows, attend
+from targets._attention import Attention, AttentionRows, attend
 from targets.cuda.attention import CudaAttention, CudaAttentionRows, Plan
 from tests.activations import ACTIVATIONS
 from tests.checks import assert_sqnr

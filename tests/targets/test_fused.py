@@ -5,16 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from targets._fused import (
-    Attention,
-    AttentionRows,
-    NormRows,
-    Quantize,
-    RowsLinear,
-    RowsLinearAddNorm,
-    RowsLinearGelu,
-    attend,
-)
+from targets._attention import Attention, AttentionRows, attend
+from targets._fused import NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import Activation, QuantizedLinear
 from targets._swap import outermost, swap_modules
 from tests.activations import ACTIVATIONS

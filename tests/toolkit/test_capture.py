@@ -1,6 +1,7 @@
 """A captured graph equals the eager model, bit for bit, at any batch and sequence length."""
 
 import copy
+import sys
 from functools import cache
 
 import pytest
@@ -14,6 +15,11 @@ from toolkit.capture import replace_conv1d
 
 EVERY = [*tiny.BUILDERS, tiny.TIED]
 SIZES = [(1, 1), (1, 7), (3, 17), (2, tiny.POSITIONS)]
+
+
+@pytest.fixture(autouse=True)
+def exported_anew(monkeypatch):
+    monkeypatch.setattr(sys.modules["toolkit.capture"], "export", torch.export.export)
 
 
 def tensors(output):

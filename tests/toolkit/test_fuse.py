@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import targets
-from targets._fused import FUSED, AttentionRows, RowsLinearAddNorm
+from targets._attention import AttentionRows
+from targets._fused import FUSED, RowsLinearAddNorm
 from targets._linear import QuantizedLinear
 from tests import tiny
 from tests.activations import ACTIVATIONS

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from targets import customcpu
-from targets._fused import Attention
+from targets._attention import Attention
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr, sqnr
 from tests.toolkit.fusing import inputs, mask_of, model_of

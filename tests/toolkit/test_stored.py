@@ -1,5 +1,6 @@
 """Rounding that was found with data and lies with the model: the same without the data, for these weights alone."""
 
+import hashlib
 import logging
 from dataclasses import replace
 
@@ -16,7 +17,8 @@ from tests.checks import assert_equal_bits, assert_sqnr
 from tests.commands.folders import tiny_folder
 from tests.models.samples import SQUAD
 from toolkit import Recipe, Rule, report_of, transform
-from toolkit.equalize.stored import FILE, ORIGIN, key_of, read, write
+from toolkit.equalize import stored
+from toolkit.equalize.stored import FILE, NOTHING, ORIGIN, fitting, key_of, write
 from toolkit.fake_quantize import FakeQuantizedLinear, fake_quantize
 from toolkit.integers import find_rounding
 from toolkit.pipeline import captured, quantized
@@ -39,7 +41,7 @@ def calibrated(tmp_path_factory):
 
 
 def leave(folder, model, data: CalibrationData, recipe=INT):
-    return write(folder, {}, find_rounding(captured(model, "int"), recipe, data, DATA))
+    return write(folder, find_rounding(captured(model, "int"), recipe, data, DATA))
 
 
 def copy_of(folder, place):
@@ -113,6 +115,52 @@ def test_only_what_was_found_for_this_way_of_rounding_is_used(calibrated, change
     assert torch.equal(whole[name].bias, changed[name].bias) is biases
 
 
+@pytest.mark.parametrize(
+    ("change", "tensors"),
+    [
+        ({}, 12 * 3),
+        ({"compensate": False}, 0),
+        ({"weight_bits": 16}, 0),
+        ({"clip": True}, 0),
+        ({"rules": (Rule("*.intermediate.dense", weight_bits=16), Rule("*.attention.*", precision="fp"))}, 2 * 3),
+    ],
+    ids=str,
+)
+def test_only_what_is_used_is_read(calibrated, monkeypatch, change, tensors):
+    read = []
+
+    class Spy:
+        def __init__(self, *args):
+            self.file = safe_open(*args)
+
+        def __enter__(self):
+            self.file.__enter__()
+            return self
+
+        def __exit__(self, *args):
+            return self.file.__exit__(*args)
+
+        def metadata(self):
+            return self.file.metadata()
+
+        def get_tensor(self, name):
+            read.append(name)
+            return self.file.get_tensor(name)
+
+    model, _ = load(str(calibrated[0]))
+    monkeypatch.setattr(stored, "safe_open", Spy)
+    quantized(model, replace(INT, **change))
+    assert len(read) == len(set(read)) == tensors
+
+
+def test_calibrate_reads_each_weight_for_one_checksum(calibrated, monkeypatch):
+    folder, data = calibrated
+    made = []
+    monkeypatch.setattr(stored, "sha256", lambda *args: made.append(hashlib.sha256(*args)) or made[-1])
+    model, _ = load(str(folder))
+    assert len(find_rounding(captured(model, "int"), INT, data, DATA).names) == len(made) == 12
+
+
 def test_other_weights_are_said_and_rounded_without_it(calibrated, tmp_path, caplog):
     folder, _ = calibrated
     other = copy_of(folder, tmp_path / "other")
@@ -167,24 +215,21 @@ def test_of_linears_with_the_same_weights_nothing_is_kept(calibrated, tmp_path):
     layers = model.bert.encoder.layer
     layers[1].load_state_dict(layers[0].state_dict())
     model.save_pretrained(tmp_path)
-    leave(tmp_path, model, data)
-    graph = captured(load(str(copy_of(folder, tmp_path / "tokens")))[0], "int")
-    graph.meta["opswap_origin"] = str(tmp_path)
-    assert not read(graph.meta.get(ORIGIN)).linears
+    assert not load_file(leave(tmp_path, model, data))
 
 
 def test_a_model_without_a_folder_has_none():
     from tests import tiny
 
     graph = captured(tiny.build("bert"), "int")
-    assert read(graph.meta.get(ORIGIN)) is None
+    assert fitting(graph.meta.get(ORIGIN), linears_of(graph), INT) is NOTHING
     assert len({key_of(linear) for linear in linears_of(graph).values()}) == 13
 
 
 def test_training_starts_with_the_stored_integers(calibrated):
     folder, data = calibrated
     model, _ = load(str(folder))
-    graph = fake_quantize(model, INT, SAVED, read(str(folder)))
+    graph = fake_quantize(model, INT, SAVED, str(folder))
     expected = integers(quantized(load(str(folder))[0], INT))
     assert report_of(transform(load(str(folder))[0], INT, "cpu")).calibration["stored"] == FILE
     for name, linear in expected.items():
@@ -204,7 +249,7 @@ def test_training_of_other_weights_starts_without(calibrated, caplog):
             parameter.mul_(0.5)
     before = [parameter.clone() for parameter in model.parameters()]
     with caplog.at_level(logging.WARNING):
-        fake_quantize(model, INT, SAVED, read(str(calibrated[0])))
+        fake_quantize(model, INT, SAVED, str(calibrated[0]))
     assert "is of other weights" in caplog.text
     for parameter, was in zip(model.parameters(), before, strict=True):
         assert_equal_bits(parameter, was)

@@ -1,6 +1,5 @@
 """What makes 8 bits lose less, around `quantize`: `equalize` before it, on the float graph, `refine` after it."""
 
-import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +14,10 @@ from toolkit.equalize.correct import correction
 from toolkit.equalize.observe import Batch, Moments, observe
 from toolkit.equalize.rounding import compensate
 from toolkit.equalize.smooth import smooth
-from toolkit.equalize.stored import FILE, Rounding, Stored, how_of, key_of
+from toolkit.equalize.stored import NOTHING, Found, Rounding, Stored, fitting, how_of, key_of
 from toolkit.recipe import Layer, Recipe
 
-__all__ = ["Equalized", "equalize", "fitting", "refine", "rounding_of"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Equalized", "equalize", "refine", "rounding_of"]
 
 NO_DATA = "no calibration data"
 Rounded = QuantizedLinear | WeightLinear
@@ -35,7 +32,7 @@ class Equalized:
 
     linears: dict[str, nn.Linear]
     moments: Mapping[str, Moments]
-    stored: Mapping[str, Rounding]
+    stored: Found
     applied: dict[str, int | str] = field(default_factory=dict)
     weights: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     shifts: dict[str, Tensor] = field(default_factory=dict)
@@ -46,12 +43,13 @@ def equalize(
     recipe: Recipe,
     names: Collection[str],
     data: Iterable[Batch] | None = None,
-    stored: Stored | None = None,
+    origin: str | None = None,
 ) -> Equalized:
     """Smooths the captured float graph, in place, where the recipe says so; then observes what the linears read.
 
     names: the linears that are going to be quantized. data: calibration batches, iterable twice; without it nothing is
-    smoothed, and `refine` does what needs no data, or what is in `stored`. Raises UsageError when data has no batch.
+    smoothed, and `refine` does what needs no data, or what was stored in `origin`, a model's folder. Raises UsageError
+    when data has no batch.
     """
     applied: dict[str, int | str] = {}
     if recipe.smooth:
@@ -61,23 +59,8 @@ def equalize(
     if data is not None and (recipe.clip or recipe.compensate or recipe.correct_bias):
         moments = observe(graph, data, names, square=recipe.compensate)
     linears: dict[str, nn.Linear] = {name: graph.get_submodule(name) for name in names}  # type: ignore[misc]
-    found = {} if data is not None or stored is None else fitting(stored, linears, recipe)
+    found = fitting(origin, linears, recipe) if data is None else NOTHING
     return Equalized(linears, moments, found, applied)
-
-
-def fitting(stored: Stored, linears: Mapping[str, nn.Linear], recipe: Recipe) -> dict[str, Rounding]:
-    """→ what was stored for these linears, where the recipe wants weights rounded that way"""
-    wanted = {name: linear for name, linear in linears.items() if recipe.layer(name).weight_bits == 8}
-    if not recipe.compensate or not wanted:
-        return {}
-    if recipe.clip != stored.clip:
-        log.warning("%s was found with clip %s, the recipe has %s: not used", FILE, stored.clip, recipe.clip)
-        return {}
-    keys = {name: key_of(linear) for name, linear in wanted.items()}
-    found = {name: stored.linears[key] for name, key in keys.items() if key in stored.linears}
-    if not found:
-        log.warning("%s is of other weights than the model's: not used; run `calibrate` again", FILE)
-    return found
 
 
 def refine(graph: fx.GraphModule, equalized: Equalized, recipe: Recipe) -> dict[str, int | str]:
@@ -90,7 +73,7 @@ def refine(graph: fx.GraphModule, equalized: Equalized, recipe: Recipe) -> dict[
         module, how = graph.get_submodule(name), recipe.layer(name)
         if not isinstance(module, Rounded):
             continue
-        known = name in equalized.moments or name in equalized.stored
+        known = name in equalized.moments or name in equalized.stored.linears
         if how.weight_bits == 8:  # of 16, the second term takes what the first leaves
             if name not in equalized.weights:
                 equalized.weights[name] = _integers(module, name, equalized, recipe)
@@ -103,7 +86,7 @@ def refine(graph: fx.GraphModule, equalized: Equalized, recipe: Recipe) -> dict[
             equalized.shifts[name] = shift
             module.bias = shift if module.bias is None else module.bias + shift
             done["correct_bias"] += 1
-    applied, without = dict(equalized.applied), not equalized.moments and not equalized.stored
+    applied, without = dict(equalized.applied), not equalized.moments and not equalized.stored.linears
     for step, count in done.items():
         if getattr(recipe, step):
             applied[step] = NO_DATA if step != "clip" and without else count
@@ -113,20 +96,21 @@ def refine(graph: fx.GraphModule, equalized: Equalized, recipe: Recipe) -> dict[
 def rounding_of(equalized: Equalized, recipe: Recipe, data: dict[str, object]) -> Stored:
     """equalized: by data, not smoothed, after `refine`; data: file and samples → what `write` keeps of it, but for
     linears of which two have the same weights, and maybe not the same inputs"""
-    keys = {name: key_of(equalized.linears[name]) for name in equalized.weights.keys() & equalized.shifts.keys()}
+    both = sorted(equalized.weights.keys() & equalized.shifts.keys())
+    keys = {name: key_of(equalized.linears[name]) for name in both}
     twice = {key for key, times in Counter(keys.values()).items() if times > 1}
     found = {
         key: Rounding(*equalized.weights[name], equalized.shifts[name], how_of(recipe.layer(name)))
-        for name, key in sorted(keys.items())
+        for name, key in keys.items()
         if key not in twice
     }
-    return Stored(found, recipe.clip, data)
+    return Stored(found, {key: name for name, key in keys.items() if key in found}, recipe.clip, data)
 
 
 def _integers(module: Rounded, name: str, equalized: Equalized, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """→ int8 [N, K] and scale float32 [N] of the weight of the linear `name`, rounded anew"""
-    if name in equalized.stored:
-        return equalized.stored[name].weight, equalized.stored[name].scale
+    if name in equalized.stored.linears:
+        return equalized.stored.linears[name].weight, equalized.stored.linears[name].scale
     weight, seen = equalized.linears[name].weight.detach().float(), equalized.moments.get(name)
     q, scale = module.weight, module.scale
     if recipe.clip:
@@ -138,7 +122,7 @@ def _integers(module: Rounded, name: str, equalized: Equalized, recipe: Recipe) 
 
 def _shift(module: Rounded, name: str, equalized: Equalized, how: Layer) -> Tensor | None:
     """→ what the bias of the linear `name` lacks, float32 [N]; None where nothing says so"""
-    stored, seen = equalized.stored.get(name), equalized.moments.get(name)
+    stored, seen = equalized.stored.linears.get(name), equalized.moments.get(name)
     if stored is not None:  # of these integers, and of activations that are rounded in this way
         return stored.shift if how.weight_bits == 8 and stored.how == how_of(how) else None  # a variant's may be 16
     if seen is None:

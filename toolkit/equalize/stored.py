@@ -1,20 +1,20 @@
 """How linears are best rounded, found once with data: a file in the float model's folder, for whoever has no data."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from toolkit.in_place import replacing
-from toolkit.recipe import Layer
+from toolkit.recipe import Layer, Recipe
+from toolkit.tensor_file import save
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,24 @@ class Rounding:
 
 @dataclass(frozen=True)
 class Stored:
-    """linears: by key_of; clip: whether scales were searched; data: file and number of samples, for the report."""
+    """linears: by key_of; names: theirs, by key, for people who look into the file; clip: whether scales were searched;
+    data: file and number of samples, for the report."""
 
     linears: Mapping[str, Rounding]
+    names: Mapping[str, str]
     clip: bool
     data: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Found:
+    """linears: by their names; data: what the report says of where it comes from, None where there are none."""
+
+    linears: Mapping[str, Rounding]
+    data: dict[str, object] | None
+
+
+NOTHING = Found({}, None)
 
 
 def how_of(layer: Layer) -> How:
@@ -52,46 +65,56 @@ def how_of(layer: Layer) -> How:
 
 def key_of(linear: nn.Linear) -> str:
     """→ a checksum of weight and bias: what was found holds for these alone, whatever they are called"""
-    total = hashlib.sha256(repr((FORMAT, tuple(linear.weight.shape))).encode())
+    total = sha256(repr((FORMAT, tuple(linear.weight.shape))).encode())
     for tensor in (linear.weight, linear.bias):
         if tensor is not None and tensor.numel():
             total.update(tensor.detach().float().cpu().contiguous().numpy().data)
     return total.hexdigest()[:32]
 
 
-def write(folder: Path, names: Mapping[str, str], stored: Stored) -> Path:
-    """names: of the linears, by key, for people who look into the file. → the file, in place of an earlier one. Raises
-    OSError."""
+def write(folder: Path, stored: Stored) -> Path:
+    """→ the file, in place of an earlier one. Raises OSError."""
     place = folder / FILE
     tensors = {f"{key}.{part}": getattr(r, part) for key, r in stored.linears.items() for part in PARTS}
     hows = {key: r.how for key, r in stored.linears.items()}
-    about = {"hows": hows, "names": dict(names), "clip": stored.clip, "data": stored.data}
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    about = {"hows": hows, "names": dict(stored.names), "clip": stored.clip, "data": stored.data}
     with replacing(place) as beside:
-        try:
-            save_file(whole, beside, {"format": FORMAT, "about": json.dumps(about)})
-        except SafetensorError as error:  # of a full disk too
-            raise OSError(f"{place} can't be written ({error})") from error
+        save(tensors, beside, {"format": FORMAT, "about": json.dumps(about)})
     return place
 
 
-def read(origin: str | None) -> Stored | None:
-    """origin: a model's folder, or another name of it, or none → what lies there; None where nothing does, or, with a
-    warning, where it can't be read"""
-    place = Path(origin) / FILE if origin else None
+def fitting(origin: str | None, linears: Mapping[str, nn.Linear], recipe: Recipe) -> Found:
+    """origin: a model's folder, or another name of it, or none → what lies there for these linears, where the recipe
+    wants weights rounded that way; nothing, with a warning, where it is of other weights or can't be read.
+
+    Only the tensors of these linears are read, and nothing where the recipe wants none.
+    """
+    wanted = {name: linear for name, linear in linears.items() if recipe.layer(name).weight_bits == 8}
+    place = Path(origin) / FILE if origin and recipe.compensate and wanted else None
     if place is None or not place.is_file():
-        return None
+        return NOTHING
+    keys = {name: key_of(linear) for name, linear in wanted.items()}
     try:
         with safe_open(place, "pt") as file:
-            found = file.metadata() or {}
-            if found.get("format") != FORMAT:
-                raise ValueError(f"its format is {found.get('format')!r}, not {FORMAT!r}")
-            about = json.loads(found["about"])
-            linears = {key: _rounding(file, key, how) for key, how in about["hows"].items()}
-        return Stored(linears, bool(about["clip"]), dict(about["data"]))
+            about = _about(file)
+            clip, hows, data = bool(about["clip"]), dict(about["hows"]), dict(about["data"])
+            fits = recipe.clip == clip
+            found = {name: _rounding(file, key, hows[key]) for name, key in keys.items() if fits and key in hows}
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         log.warning("%s can't be read (%s): linears are rounded without it; run `calibrate` again", place, error)
-        return None
+        return NOTHING
+    if not fits:
+        log.warning("%s was found with clip %s, the recipe has %s: not used", FILE, clip, recipe.clip)
+    elif not found:
+        log.warning("%s is of other weights than the model's: not used; run `calibrate` again", FILE)
+    return Found(found, {**data, "stored": FILE}) if found else NOTHING
+
+
+def _about(file: Any) -> dict[str, Any]:
+    found = file.metadata() or {}
+    if found.get("format") != FORMAT:
+        raise ValueError(f"its format is {found.get('format')!r}, not {FORMAT!r}")
+    return json.loads(found["about"])
 
 
 def _rounding(file: Any, key: str, how: Any) -> Rounding:

@@ -25,7 +25,8 @@ def fuse_feed_forward(gm: fx.GraphModule) -> int:
     z = RowsLinear(rows') → y', z = FeedForward(rows, residual)
 
     Without the last linear where others read rows' too, or y' alone where nothing does. All calls of the modules, or
-    none; modules that are called several times leave the last linear out. → how many layers
+    none; modules that are called several times leave the last linear out. A norm between two such chains goes with the
+    first, which leaves the second as it is. → how many layers
     """
     groups: dict[tuple[str, ...], list[Chain]] = defaultdict(list)
     for node in calls(gm, RowsLinearAddNorm):
@@ -33,10 +34,11 @@ def fuse_feed_forward(gm: fx.GraphModule) -> int:
         if chain is not None:
             groups[tuple(str(call.target) for call in chain[:3])].append(chain)
     used = Counter(str(node.target) for node in gm.graph.find_nodes(op="call_module"))
-    fused = 0
+    fused, taken = 0, set[str]()
     for names, chains in groups.items():
-        if any(used[name] != len(chains) for name in names):
+        if taken & set(names) or any(used[name] != len(chains) for name in names):
             continue
+        taken.update(names)
         then = chains[0].then if len(chains) == 1 else None
         then = then if then is not None and used[str(then.target)] == 1 else None
         parts: list[Any] = [gm.get_submodule(name) for name in names]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from targets._fused import Attention
+from targets._attention import Attention
 from toolkit.fuse.attention import COPIES
 from toolkit.fuse.mask import MASK
 from toolkit.fuse.matching import ROWS, aten, calls, is_rows, mark_rows, shape_of

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from targets._fused import Attention
+from targets._attention import Attention
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.fuse.attention import COPIES

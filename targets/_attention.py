@@ -1,0 +1,53 @@
+"""Attention over packed heads, as the fused graph has it: modules that any target can run, and may swap for its own."""
+
+import torch
+from torch import Tensor, nn
+
+from operators.attention import attend as attend_each
+from targets._linear import Activation, Rows
+
+
+class Attention(nn.Module):
+    """qkv [T, 3H] float32 or bfloat16, starts int32 [B + 1], keep bool [T] or None → [T, H] of qkv's dtype
+
+    qkv: query, key and value side by side, each of `heads` heads. Rows starts[b] to starts[b + 1] are one sequence,
+    and its tokens look at those of its own that `keep` has (None: all): softmax(scale · query · keyᵀ) · value, zeros
+    where nothing may be looked at. precise: a target must not round float32 to bfloat16 in it.
+    """
+
+    def __init__(self, heads: int, scale: float, precise: bool = False) -> None:
+        super().__init__()
+        self.heads, self.scale, self.precise = heads, scale, precise
+
+    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
+        return attend(qkv, starts, keep, self.heads, self.scale).to(qkv.dtype)
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}"
+
+
+class AttentionRows(nn.Module):
+    """Attention, then quantize: → rows [T, H]"""
+
+    def __init__(self, heads: int, scale: float, activation: Activation, precise: bool = False) -> None:
+        super().__init__()
+        self.heads, self.scale, self.precise = heads, scale, precise
+        self.activation, self.levels = activation, activation.levels()
+
+    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
+        return self.activation.quantize(attend(qkv, starts, keep, self.heads, self.scale))
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}, {self.activation}"
+
+
+# an operator, so that a loop over sequences whose number nobody knows yet can be exported
+@torch.library.custom_op("opswap_reference::attention", mutates_args=())
+def attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
+    """Attention's forward, not yet in qkv's dtype: the operator's reference, whatever kernels are loaded."""
+    return attend_each(qkv, starts.tolist(), keep, heads, scale)
+
+
+@attend.register_fake
+def _fake_attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
+    return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
