@@ -19,8 +19,11 @@ OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mu
 def to_json(value: Any) -> Any:
     """A node's meta["val"]: tensor, size or a list of those → JSON; None for what no later stage asks for."""
     if isinstance(value, Tensor):
-        dtype = str(value.dtype).removeprefix("torch.")
-        return {"dtype": dtype, "device": str(value.device), "sizes": [_size(size) for size in value.shape]}
+        return {
+            "dtype": dtype_name(value.dtype),
+            "device": str(value.device),
+            "sizes": [_size(size) for size in value.shape],
+        }
     if isinstance(value, int | torch.SymInt) and not isinstance(value, bool):
         return {"size": _size(value)}
     if isinstance(value, list | tuple):
@@ -89,6 +92,11 @@ def _distinct(sizes: Iterable[int]) -> list[int]:
             size += 1
         found.append(size)
     return found
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """torch.float32 → "float32" """
+    return str(dtype).removeprefix("torch.")
 
 
 def dtype_of(name: str) -> torch.dtype:
