@@ -69,8 +69,8 @@ def _skip(gm: fx.GraphModule, empty: set[fx.Node], ids: fx.Node) -> None:
         if node.target is aten.sym_size.int and node.args[0] in empty:
             if node.args[1] == 0:
                 node.args = (ids, 0)
-            for user in list(node.users) if node.args[1] == 2 else ():
-                user.args = fx.node.map_arg(user.args, lambda given, node=node: 0 if given is node else given)
+            elif node.args[1] == 2:
+                _put_0(node)
         elif node.target is aten.cat.default and empty.intersection(node.args[0]):
             parts = [part for part in node.args[0] if part not in empty]
             if not parts:
@@ -79,6 +79,16 @@ def _skip(gm: fx.GraphModule, empty: set[fx.Node], ids: fx.Node) -> None:
                 node.replace_all_uses_with(parts[0])
             else:
                 node.args = (parts, *node.args[1:])
+
+
+def _put_0(size: fx.Node) -> None:
+    """Whatever uses the node `size` has the number 0 in its place."""
+
+    def without(given: fx.Node) -> Any:
+        return 0 if given is size else given
+
+    for user in list(size.users):
+        user.args = fx.node.map_arg(user.args, without)
 
 
 def _call_with(gm: fx.GraphModule, names: Sequence[str]) -> None:
