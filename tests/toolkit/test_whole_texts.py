@@ -13,6 +13,7 @@ from tests.checks import assert_equal_bits
 from tests.toolkit.test_cache import bloom, by_cache, language_model, llama, mistral
 from toolkit import Recipe, checkpoint, report_of, transform
 from toolkit.cache import CacheError, past_of, with_cache
+from toolkit.checkpoint.shapes import Values
 from toolkit.export import ExportError, onnx_file, pt2
 from toolkit.inputs import KEY
 from toolkit.onnx_session import open_session
@@ -61,6 +62,13 @@ def test_without_its_cache_it_is_the_graph_of_whole_texts(name: str, tmp_path: P
         found, wanted = have(**batch), want(**batch)
         assert type(found) is type(wanted) and list(found) == list(wanted) == ["logits"]
         assert_equal_bits(found.logits[real], wanted.logits[real], target)
+
+
+def test_a_cache_of_many_layers_has_many_sizes() -> None:
+    """Each of its tensors has one that the capture took for free: their product is no size of a tensor."""
+    values = Values({f"s{number}": 5 for number in range(60)})
+    sizes = [values.size(f"s{number}") for number in range(60)]
+    assert len({str(size) for size in sizes}) == 60
 
 
 def test_a_folder_of_others_is_written_with_a_cache_too(tmp_path: Path) -> None:

@@ -49,10 +49,13 @@ class Values:
         """symbols: as `hints` found them"""
         self.mode = FakeTensorMode(shape_env=ShapeEnv())
         self.made: dict[Any, Tensor] = {}
-        dynamic: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * len(symbols))
-        example = torch.empty(tuple(_distinct(symbols.values())), device="meta")
-        sizes = self.mode.from_tensor(example, symbolic_context=dynamic).shape
-        self.symbols: dict[str, Size] = dict(zip(symbols, sizes, strict=True))
+        sizes = _distinct(symbols.values())
+        self.symbols: dict[str, Size] = {name: self._free(size) for name, size in zip(symbols, sizes, strict=True)}
+
+    def _free(self, size: int) -> Size:
+        """→ a symbol that stands for `size`; each of a tensor of its own: the product of all would be no size"""
+        dynamic: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
+        return self.mode.from_tensor(torch.empty(size, device="meta"), symbolic_context=dynamic).shape[0]
 
     def read(self, given: Any) -> Any:
         """JSON of `to_json` → the value. Raises CheckpointError."""
