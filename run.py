@@ -165,6 +165,7 @@ def _exit_code(error: Exception) -> int | None:
     from operators.kernels import NoSuchKernels
     from operators.weights import WeightError
     from targets.base import NotFinite, NotNative, TargetUnavailable, UsageError
+    from toolkit.cache import CacheError
     from toolkit.capture import CaptureError
     from toolkit.checkpoint.errors import CheckpointError
     from toolkit.export.errors import ExportError
@@ -177,7 +178,7 @@ def _exit_code(error: Exception) -> int | None:
         return FAILED
     known = (
         InputError, TargetUnavailable, NotFinite, WeightError, CaptureError, BuildError, CheckpointError, ExportError,
-        PermissionError,
+        CacheError, PermissionError,
     )  # fmt: skip
     return FAILED if isinstance(error, known) else None
 

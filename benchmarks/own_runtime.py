@@ -20,9 +20,9 @@ from models.question_answering.predict import answer_texts, predict
 from toolkit import Recipe, transform
 from toolkit.calibrate import require_data
 from toolkit.elsewhere import require_possible
-from toolkit.passes import LINEAR
 from toolkit.pipeline import made_elsewhere
 from toolkit.quantizers import NAMES, NATIVE
+from toolkit.raising import LINEAR
 from toolkit.share import same_nodes
 
 TARGETS = ("cpu", "customcpu", "aie")

@@ -15,6 +15,8 @@ from models.places import folder_of, resolve
 from models.tasks import ASK, ENCODE, Task, task_of
 from toolkit import Recipe, checkpoint
 from toolkit.adopt import adopted
+from toolkit.cache import past_of
+from toolkit.whole_texts import drop_cache
 
 QUANTIZED = ("precision", "scheme")  # options that a checkpoint has decided already
 
@@ -29,7 +31,9 @@ def load_any(name: str, task: Task = ASK, cache: bool = False) -> tuple[Any, Any
         if made_for is not task:
             raise InputError(f"{name} is quantized for `{made_for.name}`, not for `{task.name}`: "
                              f"give the float model, or what `quantize --task {task.name}` makes of it")  # fmt: skip
-        if cache:
+        if not cache:
+            drop_cache(graph)
+        elif not past_of(graph):
             err.print(f"{name} is saved as a graph that takes whole texts: {WITHOUT}")
         return graph, load_tokenizer(name, graph.config.vocab_size)
     if kind is None:

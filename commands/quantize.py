@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+from torch import fx
 
 import targets
+from commands.cache import cached_or_not
 from commands.common import Options, err, out, print_json
 from commands.doctor import not_run
 from commands.graph import fit, header_of, use_threads
 from commands.recipe import recipe_of, require_sense, require_task
 from commands.tuning import read_questions
 from models import InputError, load
-from models.tasks import ASK, TASKS
+from models.tasks import ASK, GENERATE, TASKS
 from targets.base import Execution, Target, UsageError
 from toolkit import Recipe, checkpoint
+from toolkit.cache import past_of
 from toolkit.pipeline import quantized
 from toolkit.quantizers import NATIVE
 from toolkit.report import attach, extra_terms
@@ -34,7 +37,7 @@ def command(options: Options, output: Path, task: str) -> None:
     """Save the model in 8 bits: int8 weights and scales, in the layout of compressed-tensors (int-quantized).
 
     Commands that run a model for --task load the folder with --model, on every target that has int, without the float
-    weights.
+    weights. For `generate` it keeps keys and values of earlier tokens, where the model can.
     """
     if "precision" in options.given and options.precision != "int":
         raise click.UsageError(f"quantize saves --precision int, not {options.precision}: leave --precision out")
@@ -51,9 +54,13 @@ def command(options: Options, output: Path, task: str) -> None:
     use_threads(options)
     begun = time.perf_counter()
     model, tokenizer = load(options.model, task=TASKS[task])
-    graph, data = fit(
-        options, questions, recipe, tokenizer, model.config, lambda **given: quantized(model, recipe, **given)
-    )
+
+    def make(**given: Any) -> fx.GraphModule:
+        if task == GENERATE.name:
+            return cached_or_not(model, lambda one: quantized(one, recipe, **given))
+        return quantized(model, recipe, **given)
+
+    graph, data = fit(options, questions, recipe, tokenizer, model.config, make)
     try:
         saved = checkpoint.save(graph, model, recipe, output, tokenizer.save_pretrained)
     except OSError as error:
@@ -67,6 +74,7 @@ def command(options: Options, output: Path, task: str) -> None:
         "task": task,
         "output": str(output),
         "layers": saved.layers,
+        "cache": bool(past_of(graph)),
         "bytes": saved.bytes,
         "only_opswap": saved.portable,
         "seconds": round(time.perf_counter() - begun, 2),

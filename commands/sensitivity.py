@@ -73,7 +73,7 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
     model, tokenizer = load(options.model)
     sample = Sample.of(tokenizer, examples, batch_size, longest_row(tokenizer, model.config, max_length), stride)
     calibration = read_data(options, tokenizer, model.config)
-    variants = Variants.of(captured(model), recipe, options.target, keep_as, calibration)
+    variants = Variants.of(captured(model, recipe.precision), recipe, options.target, keep_as, calibration)
     header = {"model": options.model, **report_of(variants.whole()).as_json()}
     err.print(describe(header))
     goal = Goal(max_drop, min_equal)

@@ -5,11 +5,11 @@ from dataclasses import replace
 from torch import fx
 
 from targets.base import UsageError
-from toolkit import passes
 from toolkit.calibrate import Batches
 from toolkit.fuse import APPROXIMATE
 from toolkit.quantize import keep_float, linears_of, quantized_of, scheme_of
 from toolkit.quantizers import NATIVE, Accuracy, How, quantize_with, require_installed
+from toolkit.raising import linear_names
 from toolkit.recipe import KEEP, Recipe
 from toolkit.report import ELSEWHERE, QUANTIZER, keep, kept_names
 
@@ -24,7 +24,7 @@ def quantize_elsewhere(
     What the recipe keeps in float is not quantized, and noted. Raises UsageError as quantize_with does, and for a
     pattern that matches no linear.
     """
-    layers = {name: recipe.layer(name) for name in passes.linear_names(graph)}
+    layers = {name: recipe.layer(name) for name in linear_names(graph)}
     recipe.require_matches(layers)
     floats = {name: str(layer.why) for name, layer in layers.items() if layer.precision != "int"}
     made = quantize_with(recipe.quantizer, graph, How(recipe.scheme == "dynamic", tuple(floats)), data, accuracy)

@@ -47,10 +47,11 @@ PAST = "opswap_past"  # on a model with a cache (cache.py): its Past
 
 def inputs_of(model: nn.Module) -> Inputs:
     """Token types are an input where the model has more than one; elsewhere zeros are all they can be."""
-    takes = inspect.signature(model.forward).parameters
+    past: tuple[Past, ...] = getattr(model, PAST, ())
+    own: Any = type(model).__base__ if past else model  # what a cache was put around
+    takes = inspect.signature(own.forward).parameters
     config = getattr(model, "config", None)
     types = getattr(config, "type_vocab_size", None)
-    past: tuple[Past, ...] = getattr(model, PAST, ())
     names = [name for name in ("input_ids", MASK) if name in takes] + [POSITIONS] * bool(past)
     typed = TYPES in takes and types is not None and types > 1
     ignorable = TYPES not in takes or (types is not None and types <= 1)

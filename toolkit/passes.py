@@ -1,16 +1,14 @@
-"""The rewrites of a captured graph: plain functions (GraphModule) → how many. Each docstring is the rewrite.
+"""What cleans a captured graph: plain functions (GraphModule) → how many. Each docstring is the rewrite.
 
 The order is decided in pipeline.py, and the runner there cleans up after each.
 """
 
-from collections import defaultdict
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from toolkit.inputs import KEY, Inputs
-from toolkit.report import keep
 
 aten = torch.ops.aten
 LAST = 2**63 - 1  # how a slice says "to the end"
@@ -20,7 +18,6 @@ CONVERSIONS = (
     aten.to.device,
     aten.type_as.default,
 )
-LINEAR = aten.linear.default
 
 
 def drop_assertions(gm: fx.GraphModule) -> int:
@@ -50,35 +47,19 @@ def drop_whole_slices(gm: fx.GraphModule) -> int:
     return _bypass(gm, whole)
 
 
-def raise_linear(gm: fx.GraphModule) -> int:
-    """aten.linear(x, m.weight, m.bias) → call_module m, an nn.Linear under its original name
-
-    Every call site is rewritten, and those of one weight share one module. A linear whose weight is used by
-    anything else (a tied embedding), is computed in the graph, or comes with different biases stays, and is
-    noted as kept.
-    """
-    sites = defaultdict(list)
-    for node in gm.graph.find_nodes(op="call_function", target=LINEAR):
-        sites[_attribute(node.args[1])].append(node)
-    raised = 0
-    for path, nodes in sites.items():
-        why = _why_not(gm, path, nodes)
-        if path is None or why:
-            for node in nodes:
-                keep(gm, module_name(node, path), str(why))
-            continue
-        name = path.removesuffix(".weight")
-        gm.add_submodule(name, _make_linear(gm, nodes[0]))
-        for node in nodes:
-            _call_module(gm, node, name)
-        raised += len(nodes)
-    return raised
-
-
-def linear_names(gm: fx.GraphModule) -> list[str]:
-    """→ the names, in the model, of the linears that are not raised yet, each once"""
-    found = gm.graph.find_nodes(op="call_function", target=LINEAR)
-    return list(dict.fromkeys(module_name(node, _attribute(node.args[1])) for node in found))
+def drop_empty_parts(gm: fx.GraphModule) -> int:
+    """cat([nothing, x], dim) → x, where nothing is of shape [0]: transformers begins a cache with it"""
+    found = 0
+    for node in gm.graph.find_nodes(op="call_function", target=aten.cat.default):
+        nothing = [part for part in node.args[0] if isinstance(_value(part), Tensor) and _value(part).shape == (0,)]
+        rest = [part for part in node.args[0] if part not in nothing]
+        if nothing and len(rest) == 1:
+            node.replace_all_uses_with(rest[0])
+            gm.graph.erase_node(node)
+            for part in nothing:
+                _erase_up(gm, part)
+            found += 1
+    return found
 
 
 def outputs_to_float32(gm: fx.GraphModule) -> int:
@@ -103,6 +84,14 @@ def _bypass(gm: fx.GraphModule, nodes: list[fx.Node]) -> int:
     return len(nodes)
 
 
+def _erase_up(gm: fx.GraphModule, node: Any) -> None:
+    """Erases what nothing uses, up to where it comes from: what works in place is taken for used by cleaning."""
+    while isinstance(node, fx.Node) and not node.users and node.op != "placeholder":
+        above = node.args[0] if node.args else None
+        gm.graph.erase_node(node)
+        node = above
+
+
 def _value(node: Any) -> Any:
     return node.meta.get("val") if isinstance(node, fx.Node) else None
 
@@ -118,77 +107,3 @@ def _same_kind(node: fx.Node) -> bool:
         return False
     copies = node.kwargs.get("copy", False) or any(argument is True for argument in node.args)
     return before.dtype == after.dtype and before.device == after.device and not copies
-
-
-def _attribute(node: Any) -> str | None:
-    """→ the path of the parameter that `node` reads, None for anything else"""
-    return str(node.target) if isinstance(node, fx.Node) and node.op == "get_attr" else None
-
-
-def _read(gm: fx.GraphModule, path: str) -> Any:
-    owner, _, leaf = path.rpartition(".")
-    return getattr(gm.get_submodule(owner), leaf)
-
-
-def module_name(node: fx.Node, path: str | None) -> str:
-    """→ the linear's name in the model: where it was called from, else where its weight lies"""
-    called_from = list(node.meta.get("nn_module_stack", {}).values())
-    if called_from and str(called_from[-1][1]).endswith(".Linear"):
-        return called_from[-1][0]
-    return (path or node.name).removesuffix(".weight")
-
-
-def _other_uses(gm: fx.GraphModule, path: str) -> list[str]:
-    """→ what uses the weight at `path`, under any of its names, as anything but the weight of a linear"""
-    pointer, others = _read(gm, path).data_ptr(), set()
-    for read in gm.graph.find_nodes(op="get_attr"):
-        value = _read(gm, read.target)
-        if isinstance(value, Tensor) and value.data_ptr() == pointer:
-            others |= {str(user.target) for user in read.users if not _is_weight_only(user, read)}
-    return sorted(others)
-
-
-def _is_weight_only(user: fx.Node, read: fx.Node) -> bool:
-    return user.target is LINEAR and [argument is read for argument in user.args[:2]] == [False, True]
-
-
-def _bias(node: fx.Node) -> Any:
-    return node.args[2] if len(node.args) > 2 else None
-
-
-def _why_not(gm: fx.GraphModule, path: str | None, nodes: list[fx.Node]) -> str | None:
-    """→ why the linears `nodes`, all with the weight at `path`, cannot be one nn.Linear; None if they can"""
-    if path is None:
-        return "its weight is computed in the graph"
-    others = _other_uses(gm, path)
-    if others:
-        return f"its weight is shared with {', '.join(others)}"
-    if not path.endswith(".weight"):
-        return f"its weight belongs to no module of its own: {path}"
-    own = path.removesuffix("weight")
-    paths = {str(read.target) for read in gm.graph.find_nodes(op="get_attr")}
-    inside = sorted(p for p in paths if p.startswith(own) and p not in (path, f"{own}bias"))
-    if inside:
-        return f"its module holds more than a linear: {', '.join(inside)}"
-    biases = {_attribute(_bias(node)) for node in nodes if _bias(node) is not None}
-    if len(biases) > 1 or None in biases or (biases and any(_bias(node) is None for node in nodes)):
-        return "its calls differ in their bias, or the bias is computed in the graph"
-    return None
-
-
-def _make_linear(gm: fx.GraphModule, node: fx.Node) -> nn.Linear:
-    weight = _read(gm, str(_attribute(node.args[1])))
-    bias = _attribute(_bias(node))
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    linear.weight = nn.Parameter(weight, requires_grad=False)
-    if bias is not None:
-        linear.bias = nn.Parameter(_read(gm, bias), requires_grad=False)
-    return linear.eval()
-
-
-def _call_module(gm: fx.GraphModule, node: fx.Node, name: str) -> None:
-    with gm.graph.inserting_before(node):
-        call = gm.graph.call_module(name, (node.args[0],))
-    call.meta = dict(node.meta)
-    node.replace_all_uses_with(call)
-    gm.graph.erase_node(node)

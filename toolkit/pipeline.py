@@ -20,6 +20,7 @@ from toolkit.integers import to_int
 from toolkit.lowering import lowered
 from toolkit.qdq import read_qdq
 from toolkit.quantizers import NATIVE, Accuracy
+from toolkit.raising import raise_linear, untie_heads
 from toolkit.recipe import Recipe
 from toolkit.rewrite import clean, fuse, run
 
@@ -44,12 +45,15 @@ PASSES: tuple[Pass, ...] = (
     passes.drop_dropout,
     passes.drop_conversions,
     passes.drop_whole_slices,
+    passes.drop_empty_parts,
     passes.outputs_to_float32,
     read_qdq,  # before raise_linear: what it cannot read is a linear all the same
-    passes.raise_linear,
+    untie_heads,  # before raise_linear, which leaves a weight alone that anything else uses
+    raise_linear,
     raise_gelu,  # not before read_qdq: another quantizer is given the model's own steps
 )
 CLEANING = PASSES[: PASSES.index(read_qdq)]  # what another quantizer is given has been through these
+FOR_INT = (untie_heads,)  # of the passes, what is for graphs whose linears become integers
 
 
 def transform(
@@ -89,14 +93,15 @@ def transform(
 
 
 def captured(model: nn.Module, precision: str = "fp") -> fx.GraphModule:
-    """capture, passes: → the float graph that `finish` takes, or any number of copies of it"""
+    """capture, passes: → the float graph that `finish` takes, or any number of copies of it. precision: what the graph
+    is going to be; it is float32 where that is int."""
     if checkpoint.recipe_of(model) is not None:
         raise targets.UsageError(f"the checkpoint is in int; got the precision {precision!r}; leave that out")
     if isinstance(model, fx.GraphModule):
         graph = from_export(model)
     else:
         graph = capture(model, DTYPES.get(precision, torch.float32))
-    run(graph, PASSES)
+    run(graph, [one for one in PASSES if precision == "int" or one not in FOR_INT])
     graph.meta[ORIGIN] = getattr(model, "name_or_path", None)
     return graph
 

@@ -15,12 +15,9 @@ BITS = (8, 16)
 ATTENTION = ("auto", "fast", "fp")
 RANGES = ("minmax", "percentile", "mse", "entropy")
 PERCENTILES = (99.9, 99.9999)
-KEEP = (
-    "qa_outputs",
-    "*.qa_outputs",
-    "classifier*",
-    "lm_head",
-)  # the heads: small, and their error is the answer's
+# the heads of question answering and of classes: small, and their error is the answer's
+KEEP = ("qa_outputs", "*.qa_outputs", "classifier*")
+LM_HEAD = "lm_head"  # of language models: large, and int8 costs their loss nothing; at fp8 it stays in float
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,8 @@ class Recipe:
     def layer(self, name: str) -> Layer:
         """→ what the linear called `name` is to be: the first rule that fits, then keep, then the recipe's own"""
         rule = next((rule for rule in self.rules if fnmatchcase(name, rule.match)), None)
-        kept = next((pattern for pattern in self.keep if fnmatchcase(name, pattern)), None)
+        keep = (*self.keep, LM_HEAD) if self.precision == "fp8" else self.keep
+        kept = next((pattern for pattern in keep if fnmatchcase(name, pattern)), None)
         precision, why = ("fp", f"the recipe keeps {kept!r}") if kept else (self.precision, None)
         if rule is None:
             return Layer(precision, self.scheme, self.symmetric, self.activation_bits, self.weight_bits, why)
@@ -175,9 +173,10 @@ class Recipe:
     def require_matches(self, names: Collection[str]) -> None:
         """Raises UsageError for a pattern that matches no linear of a model that has those called `names`.
 
-        The patterns of KEEP are for any model and may match nothing.
+        The patterns of KEEP, and LM_HEAD, which was one of them, are for any model and may match nothing.
         """
-        for pattern in [*(rule.match for rule in self.rules), *(p for p in self.keep if p not in KEEP)]:
+        kept = [pattern for pattern in self.keep if pattern not in (*KEEP, LM_HEAD)]
+        for pattern in [*(rule.match for rule in self.rules), *kept]:
             if not any(fnmatchcase(name, pattern) for name in names):
                 some = f", such as {min(names)}" if names else ""
                 raise UsageError(

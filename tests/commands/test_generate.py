@@ -10,6 +10,8 @@ from transformers import BertConfig, BertLMHeadModel, LlamaConfig, LlamaForCausa
 import targets
 from commands import cache
 from commands.common import Options
+from models import load
+from models.tasks import GENERATE
 from targets.base import Execution
 from tests.cli import Cli
 from tests.commands.folders import BERT, tiny_folder
@@ -50,17 +52,46 @@ def test_a_quantized_folder_that_others_made_has_a_cache_too(cli: Cli, tmp_path:
     for own in ("opswap.json", "opswap.safetensors"):
         (tmp_path / "saved" / own).unlink()
     found = cli("--json", "--model", str(tmp_path / "saved"), "--target", "customcpu", *ASK).json
-    assert found["cache"] is True and found["scheme"] == scheme and found["swapped"] == 14
+    assert found["cache"] is True and found["scheme"] == scheme and found["swapped"] == 15
     assert [one["tokens"] for one in found["texts"]] == [6, 6]
 
 
-def test_a_quantized_folder_of_our_own_goes_on_without_and_says_so(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["dynamic", "weight"])
+def test_a_quantized_folder_of_our_own_has_a_cache_and_the_same_tokens(cli: Cli, tmp_path: Path, scheme: str) -> None:
     folder, saved = str(tiny_folder(tmp_path / "gpt2", "generate")), str(tmp_path / "saved")
-    assert cli("--model", folder, "quantize", "--task", "generate", "--output", saved).code == 0
+    how = ("--model", folder, "--scheme", scheme)
+    made = cli("--json", *how, "quantize", "--task", "generate", "--output", saved)
+    assert made.json["cache"] is True and made.json["kept"] == []
+    for target in ("cpu", "customcpu"):
+        direct = cli("--json", *how, "--precision", "int", "--target", target, *ASK).json
+        loaded = cli("--json", "--model", saved, "--target", target, *ASK)
+        assert loaded.json["cache"] is True and cache.WITHOUT not in loaded.err
+        assert loaded.json["texts"] == direct["texts"] and loaded.json["swapped"] == direct["swapped"] == 9
+
+
+def test_a_quantized_folder_of_an_earlier_version_goes_on_without_and_says_so(cli: Cli, tmp_path: Path) -> None:
+    model, words = load(str(tiny_folder(tmp_path / "gpt2", "generate")), task=GENERATE)
+    saved = str(tmp_path / "saved")
+    checkpoint.save(quantized(model, Recipe("int")), model, Recipe("int"), tmp_path / "saved", words.save_pretrained)
     result = cli("--json", "--model", saved, *ASK)
     assert result.json["cache"] is False
     said = [line for line in result.err.splitlines() if cache.WITHOUT in line]
     assert said == [f"{saved} is saved as a graph that takes whole texts: {cache.WITHOUT}"]
+
+
+def test_what_takes_whole_texts_takes_a_folder_with_a_cache(cli: Cli, tmp_path: Path) -> None:
+    words, folder, saved = tokenizer("byte-level with spaces"), tmp_path / "llama", str(tmp_path / "saved")
+    llama(words).save_pretrained(folder)
+    words.save_pretrained(folder)
+    assert cli("--model", str(folder), "quantize", "--task", "generate", "--output", saved).code == 0
+    pair = ("--pair", "cpu:int", "--pair", "onnx:int", "--min-sqnr", "0", "--min-equal", "0", "--min-cosine", "-1")
+    told = cli("--json", "--model", saved, "validate", "--task", "generate", *pair)
+    assert told.code == 0 and [one["swapped"] for one in told.json["sides"][1:]] == [15, 15], told.err
+    for name in ("model.onnx", "model.pt2"):
+        file, kind = str(tmp_path / name), name.partition(".")[2]
+        made = cli("--json", "--model", saved, "export", "--task", "generate", "--format", kind, "--output", file)
+        assert made.code == 0 and made.json["quantized"] == 15, made.err
+    cli("--model", saved, "classify", "--text", "a").fails_in_one_line(1, "is quantized for `generate`, not for `cla")
 
 
 def test_static_activations_are_calibrated_as_without_a_cache(cli: Cli, tmp_path: Path) -> None:
@@ -68,7 +99,7 @@ def test_static_activations_are_calibrated_as_without_a_cache(cli: Cli, tmp_path
     passages.write_text("The lamp burned all night.\nNobody wrote to the captain in spring.\n", "utf-8")
     options = ("--precision", "int", "--scheme", "static", "--calibration", str(passages))
     found = cli("--json", "--model", str(folder), "--target", "customcpu", *options, *ASK).json
-    assert found["cache"] is True and found["calibration"]["samples"] == 2 and found["swapped"] == 8
+    assert found["cache"] is True and found["calibration"]["samples"] == 2 and found["swapped"] == 9
 
 
 def test_what_runs_an_exported_file_has_no_cache(

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from toolkit import passes
+from toolkit import passes, raising
 from toolkit.pipeline import PASSES, clean, run
 from toolkit.report import KEPT
 
@@ -91,8 +91,8 @@ def test_outputs_to_float32(dtype, rewrites):
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 def test_raise_linear(bias):
     model = nn.Sequential(nn.Linear(6, 3, bias=bias), nn.GELU(), nn.Linear(3, 4, bias=bias))
-    gm, rewrites = apply(passes.raise_linear, model)
-    assert rewrites == 2 and count(gm, passes.LINEAR) == 0
+    gm, rewrites = apply(raising.raise_linear, model)
+    assert rewrites == 2 and count(gm, raising.LINEAR) == 0
     assert [node.target for node in gm.graph.nodes if node.op == "call_module"] == ["0", "2"]
     assert all(type(gm.get_submodule(name)) is nn.Linear for name in ("0", "2"))
     assert gm.state_dict().keys() == model.state_dict().keys()
@@ -108,7 +108,7 @@ class Shared(nn.Module):
 
 
 def test_raise_linear_makes_one_module_of_a_shared_layer():
-    gm, rewrites = apply(passes.raise_linear, Shared())
+    gm, rewrites = apply(raising.raise_linear, Shared())
     calls = [node.target for node in gm.graph.nodes if node.op == "call_module"]
     assert rewrites == 2 and calls == ["layer", "layer"]
 
@@ -178,13 +178,13 @@ class Itself(nn.Module):
     ids=["twins", "tied", "computed", "nameless", "itself"],
 )
 def test_raise_linear_leaves_and_says_why(model, why):
-    gm, rewrites = apply(passes.raise_linear, model)
-    assert rewrites == 0 and count(gm, passes.LINEAR) >= 1
+    gm, rewrites = apply(raising.raise_linear, model)
+    assert rewrites == 0 and count(gm, raising.LINEAR) >= 1
     assert all(why in entry["why"] for entry in gm.meta[KEPT].values()) and gm.meta[KEPT]
 
 
 def test_tied_weights_keep_their_names():
-    gm, _ = apply(passes.raise_linear, Tied())
+    gm, _ = apply(raising.raise_linear, Tied())
     assert list(gm.meta[KEPT]) == ["head"]
 
 
@@ -196,3 +196,42 @@ def test_the_runner_cleans_and_logs(caplog):
     assert "drop_dropout: 1" in caplog.messages and "raise_linear: 1" in caplog.messages
     assert [node.op for node in gm.graph.nodes] == ["placeholder", "call_module", "output"]
     assert torch.equal(gm(X), model(X))
+
+
+def test_drop_empty_parts():
+    """As transformers begins a cache: with a tensor that is changed in place"""
+    gm, rewrites = apply(
+        passes.drop_empty_parts, Function(lambda x: torch.cat([torch.tensor([]).detach_(), x], -2) + 1)
+    )
+    assert rewrites == 1 and [n.target for n in gm.graph.nodes if n.op == "call_function"] == [aten.add.Tensor]
+
+
+def test_drop_empty_parts_leaves_what_has_a_size():
+    gm, rewrites = apply(passes.drop_empty_parts, Function(lambda x: torch.cat([x[:, :0], x, x], 1)))
+    assert rewrites == 0 and count(gm, aten.cat.default) == 1
+
+
+def test_untie_heads():
+    gm, rewrites = apply(raising.untie_heads, Tied())
+    assert rewrites == 1 and type(gm.head) is nn.Linear and KEPT not in gm.meta
+    read = [node.target for node in gm.graph.nodes if node.op == "get_attr"]
+    assert read == ["table.weight"] and gm.head.weight.data_ptr() == gm.table.weight.data_ptr()
+    gm.head.weight = nn.Parameter(gm.head.weight * 2)
+    assert torch.equal(gm.table.weight * 2, gm.head.weight)
+
+
+class ByHand(nn.Module):
+    """a table multiplied by without a module of its own, so that nothing says what the head would be called"""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(9, 6)
+
+    def forward(self, x):
+        return F.linear(x + self.table(x.argmax(-1)), self.table.weight)
+
+
+@pytest.mark.parametrize("model", [Twins(), Computed(), Nameless(), Itself(), ByHand()])
+def test_untie_heads_leaves_what_is_no_head(model):
+    gm, rewrites = apply(raising.untie_heads, model)
+    assert rewrites == 0 and not [node for node in gm.graph.nodes if node.op == "call_module"]

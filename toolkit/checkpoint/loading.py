@@ -10,11 +10,11 @@ from torch import Tensor, fx, nn
 from transformers import AutoConfig, GenerationConfig
 
 from targets.base import UsageError
-from toolkit.checkpoint import folder, layers, layout, program
+from toolkit.checkpoint import arguments, folder, layers, layout, program
 from toolkit.checkpoint.errors import CheckpointError
-from toolkit.checkpoint.saving import CONFIG, GENERATION, GRAPH, OWN, VERSION, WEIGHTS
+from toolkit.checkpoint.saving import CONFIG, GENERATION, GRAPH, OWN, READABLE, VERSION, WEIGHTS
 from toolkit.inputs import KEY as INPUTS
-from toolkit.inputs import Inputs, guard
+from toolkit.inputs import guard
 from toolkit.recipe import Recipe
 from toolkit.recipe_file import parse
 
@@ -51,12 +51,11 @@ def load(place: Path) -> fx.GraphModule:
     folder.recover(place)
     try:
         document = json.loads((place / GRAPH).read_text("utf-8"))
-        if document["version"] != VERSION:
+        if document["version"] not in READABLE:
             raise CheckpointError(f"{place} has version {document['version']}, {VERSION} can be read: quantize again")
         graph = _graph(document, _tensors(place))
         recipe = _recipe(document["recipe"])
-        inputs = document["inputs"]
-        guard(graph, Inputs(tuple(inputs["names"]), tuple(inputs["ignored"]), inputs["longest"]))
+        guard(graph, arguments.from_json(document["inputs"]))
         graph.meta.update({name: value for name, value in document["noted"].items() if value is not None})
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         if (place / GENERATION).exists():

@@ -1,8 +1,9 @@
 """A quantized graph → a folder that transformers, vLLM and `load` read."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from toolkit import tensor_file
-from toolkit.checkpoint import folder, layers, layout, program
+from toolkit.checkpoint import arguments, folder, layers, layout, program
 from toolkit.checkpoint.errors import CheckpointError
 from toolkit.inputs import KEY as INPUTS
 from toolkit.recipe import Recipe
 from toolkit.recipe_file import dump
 from toolkit.report import CALIBRATED, ELSEWHERE, EQUALIZED, KEPT, QUANTIZER, TERMS
 
-VERSION = 1
+VERSION, READABLE = 2, (1, 2)  # 1: from before a graph could have a cache
 NOTED = (KEPT, CALIBRATED, EQUALIZED, TERMS, ELSEWHERE, QUANTIZER)  # in the graph's meta, for the report
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 GRAPH, OWN = "opswap.json", "opswap.safetensors"  # the graph, and the tensors that only it has
@@ -41,8 +42,6 @@ def save(graph: fx.GraphModule, model: nn.Module, recipe: Recipe, place: Path,
     that holds anything else than a checkpoint, and for a graph that can't be written down.
     """
     require_free(place)
-    if graph.meta[INPUTS].past:
-        raise CheckpointError("a checkpoint holds a graph without a cache: quantize what with_cache was given")
     kinds = {name: layers.kind_of(name, graph.get_submodule(name)) for name in _targets(graph, "call_module")}
     tensors = {name: _read(graph, name).detach() for name in _targets(graph, "get_attr")}
     for name in kinds:
@@ -56,7 +55,7 @@ def save(graph: fx.GraphModule, model: nn.Module, recipe: Recipe, place: Path,
         "torch": torch.__version__,
         "class": type(model).__name__,
         "recipe": dump(recipe),
-        "inputs": asdict(graph.meta[INPUTS]),
+        "inputs": arguments.to_json(graph.meta[INPUTS]),
         "noted": {name: graph.meta.get(name) for name in NOTED},
         "layers": kinds,
         "same": same,
@@ -114,7 +113,17 @@ def _of_the_model(
     found = {name: value for name, value in tensors.items() if name in state or name in scales}
     packed = {f"{name}.weight" for name, kind in quantized.items() if kind["kind"] == layers.WEIGHT}
     unused = {name: value.detach() for name, value in state.items() if name not in (found.keys() | packed)}
-    return _each_once({**found, **unused})[0], None
+    each, same = _each_once({**found, **unused})
+    if _is_untied(model, quantized):  # transformers ties nothing of such a model, biases neither
+        each |= {name: each[first].clone() for name, first in same.items()}
+    return each, None
+
+
+def _is_untied(model: nn.Module, quantized: Collection[str]) -> bool:
+    """Whether a quantized linear has integers of a weight that the model shares with an embedding"""
+    state = model.state_dict()
+    times = Counter(value.data_ptr() for value in state.values())
+    return any(times[state[f"{name}.weight"].data_ptr()] > 1 for name in quantized if f"{name}.weight" in state)
 
 
 def _each_once(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -132,6 +141,8 @@ def _config(model: nn.Module, quantized: dict[str, Any], why: str | None) -> dic
     config: Any = model.config
     found: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
     found |= {"architectures": [type(model).__name__], "dtype": "float32"}
+    if _is_untied(model, quantized):
+        found["tie_word_embeddings"] = False  # else the head would be given the embedding's table
     if why is None:
         linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
         found["quantization_config"] = layout.write(quantized, [name for name in linears if name not in quantized])

@@ -19,8 +19,11 @@ OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mu
 def to_json(value: Any) -> Any:
     """A node's meta["val"]: tensor, size or a list of those → JSON; None for what no later stage asks for."""
     if isinstance(value, Tensor):
-        dtype = str(value.dtype).removeprefix("torch.")
-        return {"dtype": dtype, "device": str(value.device), "sizes": [_size(size) for size in value.shape]}
+        return {
+            "dtype": dtype_name(value.dtype),
+            "device": str(value.device),
+            "sizes": [_size(size) for size in value.shape],
+        }
     if isinstance(value, int | torch.SymInt) and not isinstance(value, bool):
         return {"size": _size(value)}
     if isinstance(value, list | tuple):
@@ -46,10 +49,13 @@ class Values:
         """symbols: as `hints` found them"""
         self.mode = FakeTensorMode(shape_env=ShapeEnv())
         self.made: dict[Any, Tensor] = {}
-        dynamic: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC] * len(symbols))
-        example = torch.empty(tuple(_distinct(symbols.values())), device="meta")
-        sizes = self.mode.from_tensor(example, symbolic_context=dynamic).shape
-        self.symbols: dict[str, Size] = dict(zip(symbols, sizes, strict=True))
+        sizes = _distinct(symbols.values())
+        self.symbols: dict[str, Size] = {name: self._free(size) for name, size in zip(symbols, sizes, strict=True)}
+
+    def _free(self, size: int) -> Size:
+        """→ a symbol that stands for `size`; each of a tensor of its own: the product of all would be no size"""
+        dynamic: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
+        return self.mode.from_tensor(torch.empty(size, device="meta"), symbolic_context=dynamic).shape[0]
 
     def read(self, given: Any) -> Any:
         """JSON of `to_json` → the value. Raises CheckpointError."""
@@ -89,6 +95,11 @@ def _distinct(sizes: Iterable[int]) -> list[int]:
             size += 1
         found.append(size)
     return found
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """torch.float32 → "float32" """
+    return str(dtype).removeprefix("torch.")
 
 
 def dtype_of(name: str) -> torch.dtype:

@@ -44,6 +44,8 @@ def forward_of(home: nn.Module, graph: fx.GraphModule) -> Callable[..., Any]:
 def program_of(graph: fx.GraphModule) -> tuple[ExportedProgram, list[str]]:
     """→ the graph, any batch and length, and the names of its outputs, in order. Raises ExportError."""
     inputs: Inputs = graph.meta[KEY]
+    if inputs.past:
+        raise ExportError(f"a file takes whole texts; {type(graph).__name__}'s graph has a cache: leave that out first")
     given = example(graph, inputs)
     free = {name: {0: Dim.AUTO, 1: Dim.AUTO} for name in given}
     try:

@@ -11,10 +11,10 @@ from targets._fused import RowsLinear
 from targets._linear import Activation, QuantizedLinear
 from targets._whole import QuantizeWhole, Whole
 from toolkit.fuse.matching import add_module, aten
-from toolkit.passes import LINEAR, module_name
 from toolkit.qdq.activations import Input, read_input
 from toolkit.qdq.nodes import DEQUANTIZE, Unreadable, arguments, constant, operator_of
 from toolkit.qdq.weights import Weight, read_weight
+from toolkit.raising import LINEAR, module_name
 from toolkit.report import keep
 
 log = logging.getLogger(__name__)
