@@ -155,6 +155,7 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 
 # fusions that have their operators here; customcpu has one more
 FUSIONS = (
+    "gelu_steps",
     "attention",
     "qkv",
     "rows",

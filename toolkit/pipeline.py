@@ -15,7 +15,6 @@ from toolkit.calibrate import Batches, Progress, require_data
 from toolkit.capture import capture, from_export
 from toolkit.elsewhere import adopt, quantize_elsewhere, require_possible
 from toolkit.equalize.stored import ORIGIN
-from toolkit.gelu import raise_gelu
 from toolkit.integers import to_int
 from toolkit.lowering import lowered
 from toolkit.qdq import read_qdq
@@ -50,7 +49,6 @@ PASSES: tuple[Pass, ...] = (
     read_qdq,  # before raise_linear: what it cannot read is a linear all the same
     untie_heads,  # before raise_linear, which leaves a weight alone that anything else uses
     raise_linear,
-    raise_gelu,  # not before read_qdq: another quantizer is given the model's own steps
 )
 CLEANING = PASSES[: PASSES.index(read_qdq)]  # what another quantizer is given has been through these
 FOR_INT = (untie_heads,)  # of the passes, what is for graphs whose linears become integers

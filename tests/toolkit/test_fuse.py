@@ -25,6 +25,7 @@ ADDCMUL = aten.addcmul.default
 ENCODERS = ["bert", "distilbert", "roberta", "electra", "shared layers", "albert"]
 PADDINGS = ["right", "left", "none", "scattered", "one sequence", "one token", "one token of one"]
 TWO_LAYERS = {
+    "gelu_steps": 0,
     "attention": 2,
     "qkv": 2,
     "rows": 2,
@@ -43,10 +44,16 @@ COUNTS = {
     "distilbert": TWO_LAYERS,
     "roberta": TWO_LAYERS,
     "electra": {**TWO_LAYERS, "quantize": 9},  # it projects its embeddings
-    "albert": {**TWO_LAYERS, "quantize": 9, "gelu": 0, "feed_forward": 0},  # the same, and its GELU goes by tanh
+    "albert": {
+        **TWO_LAYERS,
+        "gelu_steps": 2,
+        "quantize": 9,
+        "gelu": 0,
+        "feed_forward": 0,
+    },  # the same, and its GELU goes by tanh
     "shared layers": {**TWO_LAYERS, "quantize": 9},
-    "gpt2": NOTHING,  # causal
-    tiny.TIED: NOTHING,
+    "gpt2": {**NOTHING, "gelu_steps": 2},  # causal
+    tiny.TIED: {**NOTHING, "gelu_steps": 2},
     "classifier": {**TWO_LAYERS, "packing": 0},  # it reads the first position, which may be padding
 }
 
@@ -188,7 +195,9 @@ def test_targets_ask_for_fusions_that_exist(name):
 
 
 def test_unknown_names():
-    with pytest.raises(UsageError, match=r"^unknown fusion 'glue'; choose one of: attention, qkv, rows, packing, "):
+    with pytest.raises(
+        UsageError, match=r"^unknown fusion 'glue'; choose one of: gelu_steps, attention, qkv, rows, packing, "
+    ):
         Recipe("int", without=("gelu", "glue"))
     with pytest.raises(UsageError, match="without must be a tuple of names; got the string 'gelu'"):
         Recipe("int", without="gelu")  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from tests.checks import assert_sqnr
-from toolkit.gelu import raise_gelu
+from toolkit.fuse.gelu_steps import raise_gelu
 from toolkit.pipeline import clean
 
 aten = torch.ops.aten

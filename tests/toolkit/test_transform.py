@@ -78,9 +78,9 @@ def test_every_linear_is_swapped_or_kept(lowered):
     name, _, graphs = lowered
     for target, graph in graphs.items():
         report = report_of(graph)
-        head = "lm_head" if name == tiny.TIED else "qa_outputs"
-        assert report.swapped == LINEARS[name] - 1, target
-        assert [entry["name"] for entry in report.kept] == [head], target
+        floats = [] if name == tiny.TIED else ["qa_outputs"]
+        assert report.swapped == LINEARS[name] - len(floats), target
+        assert [entry["name"] for entry in report.kept] == floats, target
 
 
 def test_a_copy_and_its_state(lowered):
@@ -162,10 +162,11 @@ def test_tied_embedding_is_intact():
     model = tiny.build(tiny.TIED)
     before = model.transformer.wte.weight.clone()
     graph = transform(model, Recipe("int", keep=()))
-    why = {entry["name"]: entry["why"] for entry in report_of(graph).kept}
-    assert list(why) == ["lm_head"] and "embedding" in why["lm_head"]
+    assert report_of(graph).kept == () and report_of(graph).swapped == LINEARS[tiny.TIED]
     assert torch.equal(model.transformer.wte.weight, before)
-    tables = [value for value in graph.state_dict().values() if value.shape == before.shape]
+    tables = [
+        value for value in graph.state_dict().values() if value.shape == before.shape and value.dtype.is_floating_point
+    ]
     assert tables and all(torch.equal(table, before) for table in tables)
 
 
