@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from operators import quantize_weight
 
+PIECE = 512  # rows of a large weight that are made float at a time: they stay in a core's cache
+LARGE = 16384  # rows
+
 
 class WeightLinear(nn.Module):
     """x floating [..., K] → [..., N] of x's dtype: (x · weightᵀ) · scale + bias, here in plain PyTorch
@@ -33,7 +36,8 @@ class WeightLinear(nn.Module):
         return cls(*quantize_weight(linear.weight), bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.weight.to(x.dtype)) * self.scale
+        pieces = self.weight.split(PIECE) if self.out_features > LARGE else (self.weight,)
+        y = torch.cat([F.linear(x, piece.to(x.dtype)) for piece in pieces], -1) * self.scale
         return (y if self.bias is None else y + self.bias).to(x.dtype)
 
     def extra_repr(self) -> str:

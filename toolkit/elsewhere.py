@@ -1,5 +1,6 @@
 """What a recipe says to a quantizer that isn't this project's own, and of the graphs that one made."""
 
+import re
 from dataclasses import replace
 
 from torch import fx
@@ -13,6 +14,7 @@ from toolkit.raising import linear_names
 from toolkit.recipe import KEEP, Recipe
 from toolkit.report import ELSEWHERE, QUANTIZER, keep, kept_names
 
+NUMBER = re.compile(r"_\d+$")
 UNKNOWN = "elsewhere"  # who quantized a graph that came quantized
 
 
@@ -66,6 +68,8 @@ def require_as_it_is(graph: fx.GraphModule, recipe: Recipe, data: Batches | None
     _require_no_settings(recipe, what)
     recipe = replace(recipe, keep=tuple(pattern for pattern in recipe.keep if pattern not in KEEP))
     are = {name: "fp" for name in (*linears_of(graph), *kept_names(graph))} | {name: "int" for name in layers}
+    # a head whose weight is an embedding's too is read under its name and a number
+    are |= {plain: are[name] for name in tuple(are) if (plain := NUMBER.sub("", name)) not in are}
     recipe.require_matches(are)
     for name, precision in are.items():
         wish = recipe.layer(name)

@@ -14,9 +14,11 @@ from targets._linear import Activation, QuantizedLinear
 from targets.base import UsageError
 from toolkit.capture import capture
 from toolkit.equalize.stored import Rounding, fitting, how_of
+from toolkit.fuse import matching
 from toolkit.passes import aten
 from toolkit.pipeline import PASSES, run
 from toolkit.quantize import linears_of, quantize
+from toolkit.raising import EMBEDDING
 from toolkit.recipe import Layer, Recipe, Rule
 from toolkit.report import CALIBRATED
 
@@ -42,16 +44,22 @@ def fake_quantize(
     found = fitting(origin, floats, recipe)
     if not quantize(graph, recipe):
         raise UsageError(f"{type(model).__name__} has no linear layer that is quantized: loosen the recipe")
+    tables = {_pointer(graph, node.args[0]) for node in graph.graph.find_nodes(op="call_function", target=EMBEDDING)}
     for name, linear in floats.items():
         source = graph.get_submodule(name)
         if isinstance(source, QuantizedLinear):
-            if name in found.linears:
+            if name in found.linears and linear.weight.data_ptr() not in tables:  # a tied head leaves the table alone
                 _put(linear, found.linears[name], recipe.layer(name))
             graph.set_submodule(name, FakeQuantizedLinear(linear, source.activation, saved))
     _share_parameters(graph, model)
     graph.meta[CALIBRATED] = found.data
     graph.config = model.config  # type: ignore[assignment]  # what holds for the model holds for the graph
     return graph
+
+
+def _pointer(graph: fx.GraphModule, node: Any) -> int | None:
+    table = matching.parameter(graph, node)
+    return None if table is None else table.data_ptr()
 
 
 @torch.no_grad()

@@ -68,9 +68,10 @@ class Layer:
 @dataclass(frozen=True)
 class Recipe:
     """precision: one of PRECISIONS; scheme: how activations are quantized, weight: not at all; symmetric: whether
-    their zero point is fixed in the middle; keep: shell patterns of the linears' names that stay in float; without: the
-    fusions to leave out, names of toolkit.fuse.NAMES; rules: what holds for single linears of an int graph, where
-    the first that fits a name wins, and what it leaves open (keep too) is as for all others. ranges: how calibration
+    their zero point is fixed in the middle; keep: shell patterns of the linears' names that stay in float, at fp8
+    LM_HEAD besides; without: the fusions to leave out, names of toolkit.fuse.NAMES; rules: what holds for single
+    linears of an int graph, where the first that fits a name wins, and what it leaves open (keep too) is as for all
+    others. ranges: how calibration
     finds the range of a static scale, one of RANGES; percentile: of the values inside, for the ranges of that name,
     within PERCENTILES; both defaults lost the least F1 with the embedded model on SQuAD v1.1's development set (0.08,
     and minmax 0.32 on 2,000 of its questions). smooth, clip, compensate, correct_bias: the steps of toolkit/equalize,

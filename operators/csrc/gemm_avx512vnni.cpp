@@ -129,7 +129,7 @@ extern "C" void gemm_avx512vnni(const Strip *s) {
                                                           whole_tile<5, NOTHING>,
                                                           whole_tile<6, NOTHING>};
   const bool straight = s->columns == PANEL && s->y && s->bias && !s->acc && s->rows > FEW;
-  const int step = s->rows > FEW ? MOST_ROWS : FEW;
+  const int step = s->rows > FEW ? (int)MOST_ROWS : (int)FEW;
   for (int64_t row = 0; row < s->rows; row += step) {
     const int rows = s->rows - row < step ? (int)(s->rows - row) : step;
     if (straight && row < QUARTERS * MOST_ROWS && rows == MOST_ROWS && s->next)

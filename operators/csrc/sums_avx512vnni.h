@@ -88,7 +88,7 @@ static inline int64_t add_first_groups(__m512i (&c)[ROWS][VECTORS], const Strip 
   const int8_t *w = s->panel;
   const int64_t all = s->k / GROUP, lines = all < ROWS * VECTORS ? all : ROWS * VECTORS;
   for (int64_t g = 0; g < lines; g++, q += GROUP, w += PANEL * GROUP, next += LINE) {
-    _m_prefetchw((void *)(near + g / VECTORS * s->out_stride + g % VECTORS * LANES));
+    __builtin_prefetch(near + g / VECTORS * s->out_stride + g % VECTORS * LANES, 1);
     fetch<FETCH>(w, next);
     add_group<ROWS>(c, w, q, s->q_stride);
   }

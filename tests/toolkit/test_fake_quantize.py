@@ -1,9 +1,12 @@
 """Training through the rounding: the integers are those of `quantize`, gradients those of the dequantized layer."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import BertConfig, BertForMaskedLM
 
 from operators import reference
 from targets import cpu
@@ -12,7 +15,8 @@ from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
 from toolkit import Recipe, UsageError, capture
 from toolkit.fake_quantize import FakeQuantizedLinear, attend, fake_quantize, open_attention
-from toolkit.pipeline import PASSES, run
+from toolkit.integers import find_rounding
+from toolkit.pipeline import PASSES, captured, run
 from toolkit.quantize import quantize
 
 SYMMETRIC = pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
@@ -122,3 +126,16 @@ def test_what_cannot_be_trained_is_one_line(name, recipe, said):
 def test_a_calibrated_scale_is_refused():
     with pytest.raises(UsageError, match="by its own range"):
         FakeQuantizedLinear(layer()[0], Activation(scale=0.1))
+
+
+def test_stored_integers_of_a_tied_head_leave_the_table_alone(monkeypatch):
+    config = BertConfig(vocab_size=70, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    model = BertForMaskedLM(config).eval()
+    table = model.get_input_embeddings().weight.clone()
+    given = {"input_ids": torch.arange(20).view(2, 10), "attention_mask": torch.ones(2, 10, dtype=torch.int64)}
+    stored = find_rounding(captured(model, "int"), Recipe("int"), [given], {})
+    by_name = replace(stored, linears={stored.names[key]: one for key, one in stored.linears.items()})
+    assert "cls.predictions.decoder" in by_name.linears
+    monkeypatch.setattr("toolkit.fake_quantize.fitting", lambda *_: by_name)
+    fake_quantize(model, Recipe("int"))
+    assert torch.equal(model.get_input_embeddings().weight, table)

@@ -154,3 +154,12 @@ def test_sums_in_reverse_are_other_floats_of_the_same_numbers(name: str, scheme:
     want, have = graph(**given)[0], sums_reversed(graph)(**given)[0]
     assert not torch.equal(have, want) and list(graph.graph.nodes) == before
     assert_sqnr(have, want, SAME_DB)
+
+
+def test_a_keep_that_a_tied_head_does_not_follow_is_refused() -> None:
+    model = tiny.build(tiny.TIED)
+    graph = capture(model)
+    run(graph, CLEANING)
+    made = quantize_with("torchao", graph, How(False, ()), [tiny.inputs(model, 3, 17)])
+    with pytest.raises(UsageError, match="in int; the recipe keeps 'lm_head', in fp; leave that out"):
+        transform(made, Recipe("int", keep=("lm_head",)))

@@ -20,7 +20,7 @@ from toolkit.adopt import adopted
 from toolkit.checkpoint.layers import kind_of
 from toolkit.checkpoint.saving import _each_once
 from toolkit.pipeline import lowered, quantized
-from toolkit.recipe import Rule
+from toolkit.recipe import KEEP, LM_HEAD, Rule
 from toolkit.report import QUANTIZER
 
 INT = Recipe(precision="int", symmetric=True)
@@ -111,6 +111,14 @@ def test_the_report_of_a_loaded_graph_names_the_quantizers_version(tmp_path: Pat
     graph.meta[QUANTIZER] = "somebody 1.2"
     checkpoint.save(graph, model, INT, tmp_path / "saved")
     assert report_of(transform(checkpoint.load(tmp_path / "saved"))).quantizer == "somebody 1.2"
+
+
+def test_a_folder_of_the_first_version_takes_the_recipe_of_today(tmp_path: Path) -> None:
+    model, then = tiny.build("bert"), replace(INT, keep=(*KEEP, LM_HEAD))
+    checkpoint.save(quantized(model, then), model, then, tmp_path / "saved")
+    _edit(tmp_path / "saved", lambda document: document.update(version=1))
+    loaded = checkpoint.load(tmp_path / "saved")
+    assert checkpoint.recipe_of(loaded) == INT and report_of(transform(loaded, INT)).swapped == 12
 
 
 def test_two_views_of_one_memory_are_two_tensors() -> None:

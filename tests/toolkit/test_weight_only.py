@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from targets._float import PackedWeightLinear
-from targets._weight import WeightLinear
+from targets._weight import LARGE, WeightLinear
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr, sqnr
 from toolkit import Recipe, Rule, UsageError, checkpoint, report_of, transform
@@ -39,6 +39,14 @@ def test_the_result_is_that_of_the_rounded_weights(name, target, db):
     expected = logits(quantized(model, WEIGHT), batch)
     assert_sqnr(logits(graph, batch), expected, db)
     assert 30 < sqnr(expected, logits(model, batch)) < 70, "weights are rounded, nothing else is"
+
+
+@pytest.mark.parametrize("rows", [LARGE, LARGE + 1])
+def test_a_large_weight_in_pieces(rows: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, scale = torch.randint(-127, 128, (rows, 8), generator=generator, dtype=torch.int8), torch.rand(rows)
+    x = torch.randint(-9, 10, (3, 8), generator=generator).float()  # sums without rounding, in whatever order
+    assert torch.equal(WeightLinear(weight, scale, None)(x), x @ weight.float().T * scale)
 
 
 def test_the_report_counts_them_as_swapped():

@@ -1,6 +1,7 @@
 """A folder that `save` wrote → the quantized graph, as it was before lowering. No float weight is made on the way."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from toolkit.checkpoint.errors import CheckpointError
 from toolkit.checkpoint.saving import CONFIG, GENERATION, GRAPH, OWN, READABLE, VERSION, WEIGHTS
 from toolkit.inputs import KEY as INPUTS
 from toolkit.inputs import guard
-from toolkit.recipe import Recipe
+from toolkit.recipe import LM_HEAD, Recipe
 from toolkit.recipe_file import parse
 
 RECIPE = "opswap_recipe"  # in the meta of a graph that came from a checkpoint
@@ -55,6 +56,8 @@ def load(place: Path) -> fx.GraphModule:
             raise CheckpointError(f"{place} has version {document['version']}, {VERSION} can be read: quantize again")
         graph = _graph(document, _tensors(place))
         recipe = _recipe(document["recipe"])
+        if document["version"] == 1:  # LM_HEAD was among the patterns of KEEP
+            recipe = replace(recipe, keep=tuple(pattern for pattern in recipe.keep if pattern != LM_HEAD))
         guard(graph, arguments.from_json(document["inputs"]))
         graph.meta.update({name: value for name, value in document["noted"].items() if value is not None})
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
