@@ -21,7 +21,7 @@ from toolkit.pipeline import captured, fuse
 
 # Rounding of float32 in another order leaves 110 dB and more. In bfloat16 the products are rounded the same, all else
 # less often than in PyTorch's graph, so they differ by about what that graph itself differs from float32.
-GATE_DB = {"fp": 100, "bf16": 30}
+GATE_DB = {"fp": 105, "bf16": 30}
 # the answer to one token of one sequence is one number, of which a ratio of powers says nothing in bfloat16
 PADDED = [("fp", padding) for padding in PADDINGS] + [("bf16", padding) for padding in PADDINGS[:-1]]
 QUANTIZED = ("quantize", "attention_rows", "feed_forward")  # these are about rows of bytes
@@ -51,7 +51,9 @@ def test_how_often_each_is_applied(name, precision):
 @pytest.mark.parametrize("precision, padding", PADDED)
 @pytest.mark.parametrize("name", ENCODERS)
 def test_equals_the_padded_graph(name, precision, padding):
-    check(name, precision, lowered(name, precision), inputs(name, mask_of(padding)))
+    # of an answer that is one number the last bits of GELU, taken in one step, are all the noise there is
+    without = ("gelu_steps",) if padding == PADDINGS[-1] else ()
+    check(name, precision, lowered(name, precision, without), inputs(name, mask_of(padding)))
 
 
 @pytest.mark.parametrize("left_out", NAMES)
