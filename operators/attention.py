@@ -5,6 +5,7 @@ qkv [T, 3H], each `heads` heads of d = H / heads columns. For each sequence and 
 
     y = softmax(scale * q @ k.T) @ v        over the sequence's keys that `keep` allows, in both directions
 
+causal: a row looks at its own key and those before it only.
 precise: no kernel may round float32 to bfloat16 on the way, as the fastest does.
 """
 
@@ -19,15 +20,21 @@ from operators.schema import LEVELS, define, empty_rows
 
 
 def attention(
-    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, precise: bool = False
+    qkv: Tensor,
+    starts: Tensor,
+    keep: Tensor | None,
+    heads: int,
+    scale: float,
+    precise: bool = False,
+    causal: bool = False,
 ) -> Tensor:
     """qkv float32 or bfloat16 [T, 3H] -> float32 [T, H].
 
     starts int32 [B + 1]: rows starts[b] .. starts[b + 1] are one sequence, starts[0] = 0, starts[B] = T.
-    keep bool [T]: keys that may be looked at (None: all); what the others hold does not matter. A sequence
-    without any gives zeros. Raises ValueError on a bad argument.
+    keep bool [T]: keys that may be looked at (None: all); what the others hold does not matter. A row that may look
+    at none gives zeros. Raises ValueError on a bad argument.
     """
-    return _attend("attention", qkv, starts, keep, heads, scale)
+    return _attend("attention", qkv, starts, keep, heads, scale, causal)
 
 
 def attention_int8(
@@ -40,11 +47,13 @@ def attention_int8(
     fixed_scale: float = 0.0,
     fixed_zero: int = 128,
     precise: bool = False,
+    causal: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """quantize_per_token(attention(...)): q uint8 [T, H], scale float32 [T], zero_point int32 [T]."""
     levels = (symmetric, fixed_scale, fixed_zero)
     _check_int8(qkv, starts, keep, heads, scale, levels)
-    return reference.quantize_per_token(_attend("attention_int8", qkv, starts, keep, heads, scale), *levels)
+    y = _attend("attention_int8", qkv, starts, keep, heads, scale, causal)
+    return reference.quantize_per_token(y, *levels)
 
 
 def _check_int8(
@@ -55,30 +64,41 @@ def _check_int8(
     validate.check_levels("attention_int8", *levels)
 
 
-def _attend(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
+def _attend(
+    op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, causal: bool
+) -> Tensor:
     validate.check_attention(op, qkv, starts, keep, heads, scale)
     at = starts.tolist()
     validate.check_starts(op, at, qkv.shape[0])
-    return attend(qkv, at, keep, heads, scale)
+    return attend(qkv, at, keep, heads, scale, causal)
 
 
-def attend(qkv: Tensor, at: Sequence[int], keep: Tensor | None, heads: int, scale: float) -> Tensor:
+def attend(
+    qkv: Tensor, at: Sequence[int], keep: Tensor | None, heads: int, scale: float, causal: bool = False
+) -> Tensor:
     """The arithmetic of `attention`, at: its starts; nothing is checked, and rows from at[-1] on are zeros."""
     total, hidden = qkv.shape[0], qkv.shape[1] // 3
     y = qkv.new_zeros((total, hidden), dtype=torch.float32)
     for first, last in itertools.pairwise(at):
         rows = qkv[first:last].to(torch.float32).view(last - first, 3, heads, hidden // heads)
         q, k, v = rows.permute(1, 2, 0, 3)
-        if keep is not None:
-            k, v = k[:, keep[first:last]], v[:, keep[first:last]]
-        if k.shape[1]:
-            weights = torch.softmax(scale * (q @ k.transpose(1, 2)), -1)
-            y[first:last] = (weights @ v).transpose(0, 1).reshape(last - first, hidden)
+        places = torch.arange(last - first, device=qkv.device)
+        keys = places if keep is None else places[keep[first:last]]
+        later = causal & (keys > places[:, None])  # [rows, keys]
+        scores = (scale * (q @ k[:, keys].transpose(1, 2))).masked_fill(later, -torch.inf)
+        mixed = (torch.softmax(scores, -1) @ v[:, keys]).transpose(0, 1).reshape(last - first, hidden)
+        y[first:last] = mixed.masked_fill(later.all(1)[:, None], 0)  # also where there are no keys at all
     return y
 
 
 def _fake_attention(
-    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, precise: bool = False
+    qkv: Tensor,
+    starts: Tensor,
+    keep: Tensor | None,
+    heads: int,
+    scale: float,
+    precise: bool = False,
+    causal: bool = False,
 ) -> Tensor:
     validate.check_attention("attention", qkv, starts, keep, heads, scale)
     return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
@@ -86,16 +106,18 @@ def _fake_attention(
 
 def _fake_attention_int8(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float,
                          symmetric: bool, fixed_scale: float = 0.0,
-                         fixed_zero: int = 128, precise: bool = False) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+                         fixed_zero: int = 128, precise: bool = False,
+                         causal: bool = False) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     _check_int8(qkv, starts, keep, heads, scale, (symmetric, fixed_scale, fixed_zero))
     return empty_rows(qkv, qkv.shape[0], qkv.shape[1] // 3)
 
 
 ARGUMENTS = "Tensor qkv, Tensor starts, Tensor? keep, int heads, float scale"
-define("attention", f"({ARGUMENTS}, bool precise=False) -> Tensor", attention, _fake_attention)
+HOW = "bool precise=False, bool causal=False"
+define("attention", f"({ARGUMENTS}, {HOW}) -> Tensor", attention, _fake_attention)
 define(
     "attention_int8",
-    f"({ARGUMENTS}, {LEVELS}, bool precise=False) -> (Tensor q, Tensor scale, Tensor zero_point)",
+    f"({ARGUMENTS}, {LEVELS}, {HOW}) -> (Tensor q, Tensor scale, Tensor zero_point)",
     attention_int8,
     _fake_attention_int8,
 )

@@ -33,7 +33,7 @@ def embed_norm(
     total = F.embedding(*pairs[0])
     for ids, table in pairs[1:]:
         total = total + F.embedding(ids, table)
-    check_norm("embed_norm", total, "the sum", total.shape[0], total.shape[1], gamma, beta, *ways)
+    check_norm("embed_norm", total, "the sum", total.shape[0], total.shape[1], gamma, beta, quantize, *ways)
     return norm_rows(total, gamma, beta, eps, quantize, *ways)
 
 
@@ -65,7 +65,7 @@ def _fake(ids1: Tensor, table1: Tensor, ids2: Tensor, table2: Tensor, ids3: Tens
     _check(ids1, table1, ids2, table2, ids3, table3, gamma)
     m, n = ids1.shape[0], gamma.shape[0]
     y = table1.new_empty((m, n))
-    check_norm("embed_norm", y, "y", m, n, gamma, beta, *ways)
+    check_norm("embed_norm", y, "y", m, n, gamma, beta, quantize, *ways)
     return y, *empty_rows(table1, m if quantize else 0, n)
 
 

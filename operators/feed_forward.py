@@ -16,15 +16,16 @@ from operators.validate import require
 
 Result = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
-ROWS, LINEAR, LEVEL, SMOOTHED = 3, 4, 3, 2
+ROWS, LINEAR, LEVEL, SMOOTHED, FLAG = 3, 4, 3, 2, 1
 GIVEN = ROWS + LINEAR + 1  # rows, weights and residual of the first linear
-NORM = 3 + LEVEL + SMOOTHED  # gamma, beta, eps, and how its result becomes rows
+NORM = 3 + LEVEL + SMOOTHED + FLAG  # gamma, beta, eps, how its result becomes rows, and keeps_sum
 
 
 def feed_forward_int8(*args: Any) -> Result:
     """rows [M, K] → first: linear [N, K] + residual [M, N], LayerNorm, to rows; wide: linear [L, N], GELU, to rows;
     second: linear [N, L] + what first's LayerNorm gave, LayerNorm → y float32 [M, N]; its rows, of 0 rows where it is
-    not quantized or another linear reads it; z float32 [M, P] of that linear [P, N], or [0, 0]. Raises ValueError."""
+    not quantized or another linear reads it; z float32 [M, P] of that linear [P, N], or [0, 0]. A norm that keeps its
+    sum gives that in the place of y. Raises ValueError."""
     return _compose(args, fused.linear_int8_add_norm, fused.linear_int8_gelu, fused.linear_int8_rows)
 
 
@@ -43,7 +44,7 @@ def compose(args: tuple[Any, ...], add_norm: Callable, gelu: Callable, linear: C
     """args: those of feed_forward_int8 → its results, by the operators that it is made of"""
     given, args = args[:GIVEN], args[GIVEN:]
     norm, args = args[:NORM], args[NORM:]
-    wide, args = args[: LINEAR + LEVEL], args[LINEAR + LEVEL :]
+    wide, args = args[: LINEAR + LEVEL + FLAG], args[LINEAR + LEVEL + FLAG :]
     second, args = args[:LINEAR], args[LINEAR:]
     last, then = args[: NORM + 1], args[NORM + 1 :]
     gamma, beta, eps, *ways = norm
@@ -81,11 +82,11 @@ define(
     "(Tensor q, Tensor scale, Tensor zero_point"
     + _numbered(1, *_WEIGHTS)
     + ", Tensor residual"
-    + _numbered(1, *_NORM, *_LEVELS, *_SMOOTH)
-    + _numbered(2, *_WEIGHTS, *_LEVELS)
+    + _numbered(1, *_NORM, *_LEVELS, *_SMOOTH, "bool keeps_sum")
+    + _numbered(2, *_WEIGHTS, *_LEVELS, "bool by_tanh")
     + _numbered(3, *_WEIGHTS, *_NORM)
     + ", bool quantize"
-    + _numbered(3, *_LEVELS, *_SMOOTH)
+    + _numbered(3, *_LEVELS, *_SMOOTH, "bool keeps_sum")
     + _numbered(4, "Tensor? packed", "Tensor? weight_sum", "Tensor? weight_scale", "Tensor? bias")
     + ") -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     feed_forward_int8,

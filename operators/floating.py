@@ -11,7 +11,8 @@ from torch import Tensor
 from operators.schema import define
 from operators.validate import PANEL, ceil_div, require
 
-ACTIVATIONS = ("none", "gelu")
+GELUS = {"gelu": "none", "gelu_tanh": "tanh"}  # activations, and what F.gelu calls their kind
+ACTIVATIONS = ("none", *GELUS)
 PAIR = 2  # consecutive k that one 32-bit lane of vdpbf16ps takes
 
 
@@ -37,8 +38,8 @@ def unpack_weight_float(packed: Tensor, n: int, k: int) -> Tensor:
 def linear_float(x: Tensor, packed: Tensor, bias: Tensor | None, out_features: int, activation: str) -> Tensor:
     """x float32 or bfloat16 [..., K] → [..., N] of the same dtype: activation(x · weightᵀ + bias), summed in float64.
 
-    packed: as pack_weight_float makes it; bias float32 [N] or None; out_features: N; activation: "none", or "gelu"
-    (the exact one, by erf). Raises ValueError on a bad argument.
+    packed: as pack_weight_float makes it; bias float32 [N] or None; out_features: N; activation: one of
+    ACTIVATIONS, "gelu" being that by erf. Raises ValueError on a bad argument.
     """
     check_linear_float(x, packed, bias, out_features, activation)
     rows = x.to(packed.dtype).to(torch.float64)
@@ -50,8 +51,8 @@ def ended(y: Tensor, bias: Tensor | None, activation: str, dtype: torch.dtype) -
     """y float64, sums → activation(y + bias), rounded to float32, then to `dtype`"""
     if bias is not None:
         y = y + bias
-    if activation == "gelu":
-        y = F.gelu(y)
+    if activation in GELUS:
+        y = F.gelu(y, approximate=GELUS[activation])
     return y.to(torch.float32).to(dtype)
 
 

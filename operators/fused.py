@@ -3,7 +3,8 @@
 `rows` are (q uint8 [M, K], scale float32 [M], zero_point int32 [M]), as quantize_per_token gives them; `levels`
 (symmetric, fixed_scale, fixed_zero) is what it takes after x. The compiled operators give the same bits for every
 instruction set and thread count; their floats differ from the reference's by rounding (GELU: by less than 4.3e-5),
-so that a q on the edge between two levels may differ by one.
+so that a q on the edge between two levels may differ by one. by_tanh: the GELU is 0.5·x·(1 + tanh(√(2/π)·(x +
+0.044715·x³))), not the one by erf, x·Φ(x).
 """
 
 from typing import Any, NamedTuple
@@ -61,9 +62,9 @@ def linear_int8_rows(*product: Any) -> Tensor:
 
 
 def linear_int8_gelu(*args: Any) -> Rows:
-    """rows [M, K], weight; levels → rows [M, N] of GELU(linear), the exact one: x·Φ(x). Raises ValueError."""
-    y = _check_gelu(*args).floats()
-    return reference.quantize_per_token(F.gelu(y), *args[PARTS:])
+    """rows [M, K], weight; levels, by_tanh → rows [M, N] of GELU(linear). Raises ValueError."""
+    product, levels, approximate = _check_gelu(*args)
+    return reference.quantize_per_token(F.gelu(product.floats(), approximate=approximate), *levels)
 
 
 def linear_int8_add_norm(*args: Any) -> Normed:
@@ -74,57 +75,69 @@ def linear_int8_add_norm(*args: Any) -> Normed:
 
 
 def gelu_rows(x: Tensor, *levels: Any) -> Rows:
-    """x float32 [M, N]; levels → rows of GELU(x): what linear_int8_gelu does to its product. Raises ValueError."""
+    """x float32 [M, N]; levels, by_tanh → rows of GELU(x): what linear_int8_gelu does to its product. Raises
+    ValueError."""
     validate.check_matrix("gelu_rows", x)
-    _check_levels("gelu_rows", *levels)
-    return reference.quantize_per_token(F.gelu(x), *levels)
+    checked, approximate = _check_made("gelu_rows", *levels)
+    return reference.quantize_per_token(F.gelu(x, approximate=approximate), *checked)
 
 
 def norm_rows(
     x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *ways: Any, residual: Tensor | None = None
 ) -> Normed:
-    """x, residual float32 [M, N]; ways: levels, then smooth_scale and smooth_shift float32 [N] or None
+    """x, residual float32 [M, N]; ways: levels, then smooth_scale and smooth_shift float32 [N] or None, then keeps_sum
     → y = LayerNorm(x), or LayerNorm(x + residual), and the rows of y, or of y · smooth_scale + smooth_shift (of 0 rows
-    without `quantize`). Raises ValueError."""
-    levels, smooth = _check_norm_rows(x, gamma, beta, residual, *ways)
-    y = F.layer_norm(x if residual is None else x + residual, gamma.shape, gamma, beta, eps)
+    without `quantize`). keeps_sum: x, or x + residual, in the place of y. Raises ValueError."""
+    levels, smooth, keeps_sum = _check_norm_rows(x, gamma, beta, quantize, residual, *ways)
+    total = x if residual is None else x + residual
+    y = F.layer_norm(total, gamma.shape, gamma, beta, eps)
     rows = y if quantize else y[:0]
-    return y, *reference.quantize_per_token(torch.addcmul(smooth[1], rows, smooth[0]) if smooth else rows, *levels)
+    made = reference.quantize_per_token(torch.addcmul(smooth[1], rows, smooth[0]) if smooth else rows, *levels)
+    return total.clone() if keeps_sum else y, *made
 
 
-def check_norm(op: str, x: Tensor, name: str, rows: int, columns: int, gamma: Tensor, beta: Tensor, symmetric: bool,
-               fixed_scale: float = 0.0, fixed_zero: int = 128, smooth_scale: Tensor | None = None,
-               smooth_shift: Tensor | None = None) -> tuple[Levels, Smooth | None]:  # fmt: skip
-    """→ levels, and the smooth_scale and smooth_shift there are. Raises ValueError; x as validate.check_norm has it."""
+def check_norm(op: str, x: Tensor, name: str, rows: int, columns: int, gamma: Tensor, beta: Tensor, quantize: bool,
+               symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, smooth_scale: Tensor | None = None,
+               smooth_shift: Tensor | None = None, keeps_sum: bool = False
+               ) -> tuple[Levels, Smooth | None, bool]:  # fmt: skip
+    """→ levels, the smooth_scale and smooth_shift there are, keeps_sum. Raises ValueError; x as validate.check_norm has
+    it."""
     validate.check_norm(op, x, name, rows, columns, gamma, beta)
     validate.check_levels(op, symmetric, fixed_scale, fixed_zero)
-    return (symmetric, fixed_scale, fixed_zero), validate.check_smooth(op, smooth_scale, smooth_shift, columns)
+    smooth = validate.check_smooth(op, smooth_scale, smooth_shift, columns)
+    todo = "add the residual without a norm"
+    validate.require(quantize or not keeps_sum, f"{op}: keeps_sum must come with quantize", "keeps_sum alone", todo)
+    return (symmetric, fixed_scale, fixed_zero), smooth, keeps_sum
 
 
 def _check_norm_rows(
-    x: Tensor, gamma: Tensor, beta: Tensor, residual: Tensor | None, *ways: Any
-) -> tuple[Levels, Smooth | None]:
+    x: Tensor, gamma: Tensor, beta: Tensor, quantize: bool, residual: Tensor | None, *ways: Any
+) -> tuple[Levels, Smooth | None, bool]:
     if residual is not None:
         validate.check_norm("norm_rows", residual, "residual", x.shape[0], x.shape[-1], gamma, beta)
-    return check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta, *ways)
+    return check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta, quantize, *ways)
 
 
-def _check_levels(op: str, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128) -> None:
+def _check_made(
+    op: str, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, by_tanh: bool = False
+) -> tuple[Levels, str]:
+    """→ levels, and what F.gelu calls its kind"""
     validate.check_levels(op, symmetric, fixed_scale, fixed_zero)
+    return (symmetric, fixed_scale, fixed_zero), "tanh" if by_tanh else "none"
 
 
-def _check_gelu(*args: Any) -> Product:
-    _check_levels("linear_int8_gelu", *args[PARTS:])
+def _check_gelu(*args: Any) -> tuple[Product, Levels, str]:
+    levels, approximate = _check_made("linear_int8_gelu", *args[PARTS:])
     product = Product(*args[:PARTS]).check("linear_int8_gelu")
     validate.check_depth("linear_int8_gelu", product.size()[1])  # they become rows
-    return product
+    return product, levels, approximate
 
 
 def _check_add_norm(*args: Any) -> tuple[Tensor, tuple[Any, ...]]:
     """→ residual, and what norm_rows takes after x"""
     product, residual, norm = Product(*args[:PARTS]), args[PARTS], args[PARTS + 1 :]
     product.check("linear_int8_add_norm")
-    check_norm("linear_int8_add_norm", residual, "residual", *product.size(), *norm[:2], *norm[4:])
+    check_norm("linear_int8_add_norm", residual, "residual", *product.size(), *norm[:2], *norm[3:])
     return residual, norm
 
 
@@ -134,7 +147,7 @@ def fake_rows(*product: Any) -> Tensor:
 
 
 def fake_gelu(*args: Any) -> Rows:
-    product = _check_gelu(*args)
+    product, _, _ = _check_gelu(*args)
     return empty_rows(product.q, *product.size())
 
 
@@ -146,14 +159,14 @@ def fake_add_norm(*args: Any) -> Normed:
 
 def _fake_gelu_rows(x: Tensor, *levels: Any) -> Rows:
     validate.check_matrix("gelu_rows", x)
-    _check_levels("gelu_rows", *levels)
+    _check_made("gelu_rows", *levels)
     return empty_rows(x, *x.shape)
 
 
 def _fake_norm(
     x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *ways: Any, residual: Tensor | None = None
 ) -> Normed:
-    _check_norm_rows(x, gamma, beta, residual, *ways)
+    _check_norm_rows(x, gamma, beta, quantize, residual, *ways)
     return torch.empty_like(x), *empty_rows(x, x.shape[0] if quantize else 0, x.shape[1])
 
 
@@ -161,16 +174,17 @@ PRODUCT = (
     "Tensor q, Tensor scale, Tensor zero_point, Tensor packed, Tensor weight_sum, Tensor weight_scale, Tensor? bias"
 )
 SMOOTH = "Tensor? smooth_scale=None, Tensor? smooth_shift=None"
-NORM = f"Tensor gamma, Tensor beta, float eps, bool quantize, {LEVELS}, {SMOOTH}"
+NORM = f"Tensor gamma, Tensor beta, float eps, bool quantize, {LEVELS}, {SMOOTH}, bool keeps_sum=False"
+MADE = f"{LEVELS}, bool by_tanh=False"
 ROWS, NORMED = "(Tensor, Tensor, Tensor)", "(Tensor, Tensor, Tensor, Tensor)"
 
 define("linear_int8_rows", f"({PRODUCT}) -> Tensor", linear_int8_rows, fake_rows)
-define("linear_int8_gelu", f"({PRODUCT}, {LEVELS}) -> {ROWS}", linear_int8_gelu, fake_gelu)
+define("linear_int8_gelu", f"({PRODUCT}, {MADE}) -> {ROWS}", linear_int8_gelu, fake_gelu)
 define(
     "linear_int8_add_norm",
     f"({PRODUCT}, Tensor residual, {NORM}) -> {NORMED}",
     linear_int8_add_norm,
     fake_add_norm,
 )
-define("gelu_rows", f"(Tensor x, {LEVELS}) -> {ROWS}", gelu_rows, _fake_gelu_rows)
+define("gelu_rows", f"(Tensor x, {MADE}) -> {ROWS}", gelu_rows, _fake_gelu_rows)
 define("norm_rows", f"(Tensor x, {NORM}, *, Tensor? residual=None) -> {NORMED}", norm_rows, _fake_norm)

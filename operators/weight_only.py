@@ -31,8 +31,8 @@ def unpack_weight_w8(packed: Tensor, n: int) -> Tensor:
 def linear_w8(x: Tensor, packed: Tensor, weight_scale: Tensor, bias: Tensor | None, activation: str) -> Tensor:
     """x float32 or bfloat16 [..., K] → [..., N] of the same dtype, summed in float64.
 
-    packed: as pack_weight_w8 makes it; weight_scale and bias (or None) float32 [N]; activation: "none", or "gelu" (the
-    exact one, by erf). Raises ValueError on a bad argument.
+    packed: as pack_weight_w8 makes it; weight_scale and bias (or None) float32 [N]; activation: one of
+    floating.ACTIVATIONS. Raises ValueError on a bad argument.
     """
     check_linear_w8(x, packed, weight_scale, bias, activation)
     y = x.double() @ unpack_weight_w8(packed, weight_scale.shape[0]).double().t() * weight_scale

@@ -12,42 +12,46 @@ class Attention(nn.Module):
 
     qkv: query, key and value side by side, each of `heads` heads. Rows starts[b] to starts[b + 1] are one sequence,
     and its tokens look at those of its own that `keep` has (None: all): softmax(scale · query · keyᵀ) · value, zeros
-    where nothing may be looked at. precise: a target must not round float32 to bfloat16 in it.
+    where nothing may be looked at. causal: a token looks at none after it. precise: a target must not round float32 to
+    bfloat16 in it.
     """
 
-    def __init__(self, heads: int, scale: float, precise: bool = False) -> None:
+    def __init__(self, heads: int, scale: float, precise: bool = False, causal: bool = False) -> None:
         super().__init__()
-        self.heads, self.scale, self.precise = heads, scale, precise
+        self.heads, self.scale, self.precise, self.causal = heads, scale, precise, causal
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
-        return attend(qkv, starts, keep, self.heads, self.scale).to(qkv.dtype)
+        return attend(qkv, starts, keep, self.heads, self.scale, self.causal).to(qkv.dtype)
 
     def extra_repr(self) -> str:
-        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}"
+        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}, causal={self.causal}"
 
 
 class AttentionRows(nn.Module):
     """Attention, then quantize: → rows [T, H]"""
 
-    def __init__(self, heads: int, scale: float, activation: Activation, precise: bool = False) -> None:
+    def __init__(
+        self, heads: int, scale: float, activation: Activation, precise: bool = False, causal: bool = False
+    ) -> None:
         super().__init__()
-        self.heads, self.scale, self.precise = heads, scale, precise
+        self.heads, self.scale, self.precise, self.causal = heads, scale, precise, causal
         self.activation, self.levels = activation, activation.levels()
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
-        return self.activation.quantize(attend(qkv, starts, keep, self.heads, self.scale))
+        return self.activation.quantize(attend(qkv, starts, keep, self.heads, self.scale, self.causal))
 
     def extra_repr(self) -> str:
-        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}, {self.activation}"
+        how = f"heads={self.heads}, scale={self.scale}, precise={self.precise}, causal={self.causal}"
+        return f"{how}, {self.activation}"
 
 
 # an operator, so that a loop over sequences whose number nobody knows yet can be exported
 @torch.library.custom_op("opswap_reference::attention", mutates_args=())
-def attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
+def attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, causal: bool) -> Tensor:
     """Attention's forward, not yet in qkv's dtype: the operator's reference, whatever kernels are loaded."""
-    return attend_each(qkv, starts.tolist(), keep, heads, scale)
+    return attend_each(qkv, starts.tolist(), keep, heads, scale, causal)
 
 
 @attend.register_fake
-def _fake_attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
+def _fake_attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, causal: bool) -> Tensor:
     return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from operators import kernels
+from operators.floating import GELUS
 from targets._bf16 import Bf16Linear
 from targets._fused import COUNTED
 from targets._weight import WeightLinear
@@ -17,7 +18,7 @@ aten = torch.ops.aten
 class PackedFloatLinear(nn.Module):
     """nn.Linear as opswap::linear_float, in the dtype of its weight: x float32 or bfloat16 [..., K] → [..., N]
 
-    With bfloat16 weights, sums and bias are float32 and each result is rounded once. activation: "none" or "gelu".
+    With bfloat16 weights, sums and bias are float32 and each result is rounded once. activation: one of ACTIVATIONS.
     """
 
     packed: Tensor
@@ -39,7 +40,7 @@ class PackedFloatLinear(nn.Module):
 
 
 class PackedWeightLinear(nn.Module):
-    """WeightLinear as opswap::linear_w8: x float32 or bfloat16 [..., K] → [..., N]; activation: "none" or "gelu" """
+    """WeightLinear as opswap::linear_w8: x float32 or bfloat16 [..., K] → [..., N]; activation as above"""
 
     packed: Tensor
     scale: Tensor
@@ -91,15 +92,16 @@ def swap_float(graph: fx.GraphModule) -> int:
 
 
 def fuse_gelu(graph: fx.GraphModule) -> int:
-    """gelu(linear(x)) → linear with activation="gelu" (x), where a gelu is all that uses any of its calls. → how many
-    calls"""
+    """gelu(linear(x)) → linear with activation="gelu" (x), or "gelu_tanh", where a gelu is all that uses any of its
+    calls, and all are of one kind. → how many calls"""
     calls: dict[str, list[fx.Node]] = {}
     for node in graph.graph.nodes:
         if node.op == "call_module" and type(graph.get_submodule(node.target)) in PACKED:
             calls.setdefault(node.target, []).append(node)
-    found = [name for name, nodes in calls.items() if all(_only_gelu(node) for node in nodes)]
-    for name in found:
-        cast(PackedFloatLinear | PackedWeightLinear, graph.get_submodule(name)).activation = "gelu"
+    kinds = {name: {_activation(node) for node in nodes} for name, nodes in calls.items()}
+    found = {name: activation for name, (activation, *others) in kinds.items() if activation and not others}
+    for name, activation in found.items():
+        cast(PackedFloatLinear | PackedWeightLinear, graph.get_submodule(name)).activation = activation
         for node in calls[name]:
             gelu = next(iter(node.users))
             gelu.replace_all_uses_with(node)
@@ -107,7 +109,10 @@ def fuse_gelu(graph: fx.GraphModule) -> int:
     return sum(len(calls[name]) for name in found)
 
 
-def _only_gelu(node: fx.Node) -> bool:
+def _activation(node: fx.Node) -> str | None:
+    """→ the gelu that alone reads `node`, by its name in floating.ACTIVATIONS, None for any other reader"""
     users = list(node.users)
-    exact = len(users) == 1 and users[0].target is aten.gelu.default
-    return exact and users[0].kwargs.get("approximate", "none") == "none" and users[0].args == (node,)
+    if len(users) != 1 or users[0].target is not aten.gelu.default or users[0].args != (node,):
+        return None
+    kind = users[0].kwargs.get("approximate", "none")
+    return next(name for name, approximate in GELUS.items() if approximate == kind)

@@ -43,21 +43,27 @@ class RowsLinear(nn.Module):
 
 
 class RowsLinearGelu(nn.Module):
-    """rows [T, K] → gelu(linear(rows)) as rows [T, N] by `activation`; the exact GELU, by erf"""
+    """rows [T, K] → gelu(linear(rows)) as rows [T, N] by `activation`; the GELU by erf, or that by tanh"""
 
-    def __init__(self, linear: QuantizedLinear, activation: Activation) -> None:
+    def __init__(self, linear: QuantizedLinear, activation: Activation, by_tanh: bool = False) -> None:
         super().__init__()
-        self.linear, self.activation, self.levels = linear, activation, activation.levels()
+        self.linear, self.activation, self.by_tanh = linear, activation, by_tanh
+        self.levels = activation.levels()
 
     def forward(self, rows: Rows) -> Rows:
-        return self.activation.quantize(F.gelu(self.linear.multiply(rows)))
+        y = F.gelu(self.linear.multiply(rows), approximate="tanh" if self.by_tanh else "none")
+        return self.activation.quantize(y)
+
+    def extra_repr(self) -> str:
+        return f"{self.activation}, by_tanh={self.by_tanh}"
 
 
 class NormRows(nn.Module):
     """x [T, N] → y = layer_norm(x) float32 [T, N], and with an `activation` (y, rows by that of y, or of
     y · smooth[0] + smooth[1]); with a residual [T, N] the norm is that of x + residual
 
-    gamma, beta and both of smooth float32 [N].
+    gamma, beta and both of smooth float32 [N]. keeps_sum: of y only the rows are given, and in its place what was
+    normalized, x or x + residual.
     """
 
     gamma: Tensor
@@ -66,10 +72,16 @@ class NormRows(nn.Module):
     smooth_shift: Tensor | None
 
     def __init__(
-        self, gamma: Tensor, beta: Tensor, eps: float, activation: Activation | None, smooth: Smooth | None = None
+        self,
+        gamma: Tensor,
+        beta: Tensor,
+        eps: float,
+        activation: Activation | None,
+        smooth: Smooth | None = None,
+        keeps_sum: bool = False,
     ) -> None:
         super().__init__()
-        self.eps, self.activation = eps, activation
+        self.eps, self.activation, self.keeps_sum = eps, activation, keeps_sum
         self.levels = (activation or Activation()).levels()
         self.register_buffer("gamma", gamma.detach())
         self.register_buffer("beta", beta.detach())
@@ -87,10 +99,11 @@ class NormRows(nn.Module):
         if self.activation is None:
             return y
         read = y if self.smooth is None else torch.addcmul(self.smooth[1], y, self.smooth[0])
-        return y, self.activation.quantize(read)
+        return total if self.keeps_sum else y, self.activation.quantize(read)
 
     def extra_repr(self) -> str:
-        return f"{self.gamma.shape[0]}, eps={self.eps}, {self.activation}{'' if self.smooth is None else ', smooth'}"
+        more = ", smooth" * (self.smooth is not None) + ", keeps_sum" * self.keeps_sum
+        return f"{self.gamma.shape[0]}, eps={self.eps}, {self.activation}{more}"
 
 
 class EmbedNorm(NormRows):
@@ -100,7 +113,7 @@ class EmbedNorm(NormRows):
     """
 
     def __init__(self, tables: Sequence[Tensor], norm: NormRows) -> None:
-        super().__init__(norm.gamma, norm.beta, norm.eps, norm.activation, norm.smooth)
+        super().__init__(norm.gamma, norm.beta, norm.eps, norm.activation, norm.smooth, norm.keeps_sum)
         for number, table in enumerate(tables):
             self.register_buffer(f"table{number}", table.detach())
 
@@ -123,8 +136,9 @@ class RowsLinearAddNorm(NormRows):
         eps: float,
         activation: Activation | None,
         smooth: Smooth | None = None,
+        keeps_sum: bool = False,
     ) -> None:
-        super().__init__(gamma, beta, eps, activation, smooth)
+        super().__init__(gamma, beta, eps, activation, smooth, keeps_sum)
         self.linear = linear
 
     def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
@@ -133,7 +147,7 @@ class RowsLinearAddNorm(NormRows):
 
 class FeedForward(nn.Module):
     """rows, residual → y = second(wide(rows of first(rows, residual)), y of first): what a layer computes for each
-    token by itself, between two attentions
+    token by itself, between two attentions; y is what each gives beside its rows, where it keeps its sum that
 
     With an activation in `second` (y, its rows); with `then`, that reads them and alone does so, (y, then(rows)).
     """

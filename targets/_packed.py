@@ -49,7 +49,8 @@ class PackedRowsLinearGelu(PackedLinear):
 
     def __init__(self, source: RowsLinearGelu) -> None:
         super().__init__(source.linear)
-        self.made = source.levels  # of the rows that come out; self.levels are of those that come in
+        # of the rows that come out; self.levels are of those that come in
+        self.made = (*source.levels, source.by_tanh)
 
     def forward(self, rows: Rows) -> Rows:  # type: ignore[override]
         return torch.ops.opswap.linear_int8_gelu(*rows, *self.weights, *self.made)
@@ -59,7 +60,8 @@ class PackedNorm(NormRows):
     """NormRows as opswap::norm_rows: x, residual float32 [T, N] → y, or with an activation (y, rows of y)"""
 
     def __init__(self, source: NormRows) -> None:
-        super().__init__(source.gamma, source.beta, source.eps, source.activation, source.smooth)
+        given = (source.gamma, source.beta, source.eps, source.activation, source.smooth, source.keeps_sum)
+        super().__init__(*given)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor | tuple[Tensor, Rows]:
         y, *rows = torch.ops.opswap.norm_rows(x, *norm_of(self), residual=residual)
@@ -67,10 +69,10 @@ class PackedNorm(NormRows):
 
 
 def norm_of(module: NormRows) -> tuple[Any, ...]:
-    """→ gamma, beta, eps, quantize, levels and smooth, as every operator that normalizes takes them"""
+    """→ gamma, beta, eps, quantize, levels, smooth and keeps_sum, as every operator that normalizes takes them"""
     held, quantize = module._buffers, module.activation is not None
     smooth = held["smooth_scale"], held["smooth_shift"]
-    return held["gamma"], held["beta"], module.eps, quantize, *module.levels, *smooth
+    return held["gamma"], held["beta"], module.eps, quantize, *module.levels, *smooth, module.keeps_sum
 
 
 class PackedEmbedNorm(EmbedNorm):
@@ -123,10 +125,10 @@ class PackedAttention(Attention):
     """Attention as opswap::attention: qkv [T, 3H], starts, keep → [T, H] of qkv's dtype"""
 
     def __init__(self, source: Attention) -> None:
-        super().__init__(source.heads, source.scale, source.precise)
+        super().__init__(source.heads, source.scale, source.precise, source.causal)
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
-        y = torch.ops.opswap.attention(qkv, starts, keep, self.heads, self.scale, self.precise)
+        y = torch.ops.opswap.attention(qkv, starts, keep, self.heads, self.scale, self.precise, self.causal)
         return y.to(qkv.dtype)
 
 
@@ -134,10 +136,11 @@ class PackedAttentionRows(AttentionRows):
     """AttentionRows as opswap::attention_int8: qkv [T, 3H], starts, keep → rows [T, H]"""
 
     def __init__(self, source: AttentionRows) -> None:
-        super().__init__(source.heads, source.scale, source.activation, source.precise)
+        super().__init__(source.heads, source.scale, source.activation, source.precise, source.causal)
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
-        return torch.ops.opswap.attention_int8(qkv, starts, keep, self.heads, self.scale, *self.levels, self.precise)
+        how = (self.heads, self.scale, *self.levels, self.precise, self.causal)
+        return torch.ops.opswap.attention_int8(qkv, starts, keep, *how)
 
 
 NOTHING = (None,) * 4  # the weights of no linear

@@ -12,6 +12,7 @@ from toolkit.inputs import KEY, Inputs
 
 aten = torch.ops.aten
 LAST = 2**63 - 1  # how a slice says "to the end"
+VIEWS = (aten.view.default, aten.reshape.default)
 CONVERSIONS = (
     aten.to.dtype_layout,
     aten.to.dtype,
@@ -45,6 +46,12 @@ def drop_whole_slices(gm: fx.GraphModule) -> int:
     found = gm.graph.find_nodes(op="call_function", target=aten.slice.Tensor)
     whole = [node for node in found if node.args[2:] == (0, LAST) and not node.kwargs]
     return _bypass(gm, whole)
+
+
+def drop_same_views(gm: fx.GraphModule) -> int:
+    """view(x, the shape that x has) → x"""
+    found = [node for target in VIEWS for node in gm.graph.find_nodes(op="call_function", target=target)]
+    return _bypass(gm, [node for node in found if _same_shape(node)])
 
 
 def drop_empty_parts(gm: fx.GraphModule) -> int:
@@ -99,6 +106,14 @@ def _value(node: Any) -> Any:
 def _dtype(node: fx.Node) -> torch.dtype | None:
     value = _value(node)
     return value.dtype if isinstance(value, Tensor) else None
+
+
+def _same_shape(node: fx.Node) -> bool:
+    """Whether the capture noted the same sizes before and after; symbols compare by name"""
+    before, after = _value(node.args[0]), _value(node)
+    if not isinstance(before, Tensor) or not isinstance(after, Tensor):
+        return False
+    return [str(size) for size in before.shape] == [str(size) for size in after.shape]
 
 
 def _same_kind(node: fx.Node) -> bool:

@@ -44,6 +44,7 @@ PASSES: tuple[Pass, ...] = (
     passes.drop_dropout,
     passes.drop_conversions,
     passes.drop_whole_slices,
+    passes.drop_same_views,
     passes.drop_empty_parts,
     passes.outputs_to_float32,
     read_qdq,  # before raise_linear: what it cannot read is a linear all the same

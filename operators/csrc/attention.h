@@ -5,7 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
-// One head of one sequence: softmax(scale * q k^T) v, over the keys that may be looked at.
+// One head of one sequence: softmax(scale * q k^T) v, over the keys that may be looked at. causal: a row
+// looks at no key of a later row.
 typedef struct {
   const void *q, *k, *v; // first row of the sequence, first column of the head; float, or bfloat16 if bf16
   int bf16;
@@ -14,7 +15,8 @@ typedef struct {
   float scale;         // of the scores
   const int32_t *keys; // rows of k and v to look at; null: the first `count`
   int64_t count;       // how many: at least 1
-  void *packed;        // keys and values in the kernel's own layout, aligned to 64: pack writes, attend reads
+  int causal;
+  void *packed; // keys and values in the kernel's own layout, aligned to 64: pack writes, attend reads
 } Head;
 
 // Rows of one head's result, with memory for the kernel's own use.
@@ -45,6 +47,23 @@ typedef struct {
 } Attention;
 
 static inline int64_t key_row(const Head *h, int64_t key) { return h->keys ? h->keys[key] : key; }
+
+// How many keys, from the first, `row` looks at: none where all that it may look at come later.
+static inline int64_t keys_seen(const Head *h, int64_t row) {
+  if (!h->causal || key_row(h, h->count - 1) <= row)
+    return h->count;
+  if (!h->keys)
+    return row + 1;
+  int64_t from = 0, to = h->count; // the first key of a later row
+  while (from < to) {
+    const int64_t middle = (from + to) / 2;
+    if (h->keys[middle] <= row)
+      from = middle + 1;
+    else
+      to = middle;
+  }
+  return from;
+}
 
 static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 

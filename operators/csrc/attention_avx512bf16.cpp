@@ -42,17 +42,18 @@ static void average(const Block *b, const Rows *out, int64_t row, int64_t column
   for (int j = 0; j < V; j++)
     c[i][j] = _mm512_setzero_ps();
   multiply<R, V>(c, b->p + row * b->p_stride, b->p_stride, b->packed.v + column, b->packed.columns,
-                 (b->head->count + 1) / 2);
+                 (b->keys + 1) / 2);
   float *y = out->y + row * out->y_stride + column;
   UNROLL
   for (int i = 0; i < R; i++) {
     if (row + i >= out->rows)
       break;
     const __m512 sum = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_load_ps(b->sums[row + i])));
+    const __mmask16 any = b->seen[row + i] ? 0xffff : 0;
     UNROLL
     for (int j = 0; j < V; j++)
       _mm512_mask_storeu_ps(y + i * out->y_stride + j * LANES, lanes(b->head->d - column - j * LANES),
-                            _mm512_div_ps(c[i][j], sum));
+                            _mm512_maskz_div_ps(any, c[i][j], sum));
   }
 }
 
@@ -88,18 +89,24 @@ static void fetch(const Head *h, int64_t *row, int64_t last, int64_t rows) {
 }
 
 static void attend_block(Block *b, const Rows *out) {
+  b->keys = keys_seen(b->head, out->first + out->rows - 1);
+  for (int64_t row = 0; row < BLOCK; row++)
+    b->seen[row] = row < out->rows ? keys_seen(b->head, out->first + row) : b->keys;
   (b->head->bf16 ? load_queries<true> : load_queries<false>)(b, out->first, out->rows);
   int careful[BLOCK / ROWS];
   for (int64_t row = 0; row < out->rows; row += ROWS)
     careful[row / ROWS] = choose_shifts(b, row);
   int64_t row_to_come = out->first;
-  const int64_t tiles = (b->packed.keys + TILE - 1) / TILE * (BLOCK / ROWS),
-                step = (BLOCK + tiles - 1) / tiles;
-  for (int64_t key = 0; key < b->packed.keys; key += TILE)
+  const int64_t tiles = (b->keys + TILE - 1) / TILE * (BLOCK / ROWS),
+                step = tiles ? (BLOCK + tiles - 1) / tiles : 0;
+  for (int64_t key = 0; key < b->keys; key += TILE)
     for (int64_t row = 0; row < out->rows; row += ROWS) {
       if (out->upcoming)
         fetch(out->upcoming, &row_to_come, out->first + out->rows, step);
-      (careful[row / ROWS] ? weigh_tile<true> : weigh_tile<false>)(b, row, key);
+      if (differ(b, row, key))
+        (careful[row / ROWS] ? weigh_tile<true, true> : weigh_tile<false, true>)(b, row, key);
+      else
+        (careful[row / ROWS] ? weigh_tile<true, false> : weigh_tile<false, false>)(b, row, key);
     }
   average_columns(b, out);
 }

@@ -31,6 +31,7 @@ typedef struct {
   int64_t q_stride, p_stride; // in pairs
   int32_t *q, *p;             // [BLOCK, q_stride], [BLOCK, p_stride]: queries and probabilities
   float (*sums)[LANES];       // [BLOCK], by lane: squares of the queries, then sums of the probabilities
+  int64_t seen[BLOCK], keys;  // how many keys each row looks at, and the most of them
   float start[BLOCK]; // what sums of scores start from: 127 UNIT - BEND, less the shift; 127 is 1's exponent
 } Block;
 } // namespace
@@ -56,8 +57,18 @@ static inline __m512i exp2_of_any(__m512 low, __m512 high, __mmask32 keep) {
   return _mm512_mask_mov_epi16(y, nan & keep, _mm512_set1_epi16(0x7fc0));
 }
 
-// Probabilities, not yet divided by their sum, of six rows for the 16 V keys from `key` on.
-template <int V, bool CAREFUL>
+// Keys from one pair of columns to the next in the tile that begins at `key`.
+static inline int64_t tile_width(const Packed *p, int64_t key) { return smaller(TILE, p->keys - key); }
+
+// Which of 32 keys from `key` on the row at `row` looks at.
+static inline __mmask32 seen_of(const Block *b, int64_t row, int64_t key) {
+  const int64_t left = b->seen[row] - key;
+  return lanes(left) | (__mmask32)lanes(left - LANES) << LANES;
+}
+
+// Probabilities, not yet divided by their sum, of six rows for the 16 V keys from `key` on. EACH: the rows
+// may look at different ones of them.
+template <int V, bool CAREFUL, bool EACH>
 static void weigh(Block *b, int64_t row, int64_t key) {
   __m512 c[ROWS][V];
   UNROLL
@@ -65,9 +76,8 @@ static void weigh(Block *b, int64_t row, int64_t key) {
     UNROLL
   for (int j = 0; j < V; j++)
     c[i][j] = _mm512_set1_ps(b->start[row + i]);
-  multiply<ROWS, V>(c, b->q + row * b->q_stride, b->q_stride, b->packed.k + key * b->packed.pairs, V * LANES,
-                    b->packed.pairs);
-  const int64_t left = b->head->count - key;
+  multiply<ROWS, V>(c, b->q + row * b->q_stride, b->q_stride, b->packed.k + key * b->packed.pairs,
+                    tile_width(&b->packed, key), b->packed.pairs);
   const __m512i one = _mm512_set1_epi16(0x3f80);
   int32_t *p = b->p + row * b->p_stride + key / 2;
   UNROLL
@@ -76,7 +86,7 @@ static void weigh(Block *b, int64_t row, int64_t key) {
     UNROLL
     for (int j = 0; j < V; j += 2) {
       const __m512 low = c[i][j], high = j + 1 < V ? c[i][j + 1 < V ? j + 1 : j] : low;
-      const __mmask32 keep = lanes(left - j * LANES) | (__mmask32)lanes(left - (j + 1) * LANES) << LANES;
+      const __mmask32 keep = seen_of(b, EACH ? row + i : row, key + j * LANES);
       const __m512i y = CAREFUL ? exp2_of_any(low, high, keep) : exp2_of(low, high, keep);
       dot(sum, y, one);
       _mm512_storeu_si512(p + i * b->p_stride + j * LANES / 2, y);
@@ -86,7 +96,7 @@ static void weigh(Block *b, int64_t row, int64_t key) {
 }
 
 // The largest score of six rows and the 16 V keys from `key` on, by lane, added to what was found before.
-template <int V>
+template <int V, bool EACH>
 static void largest(const Block *b, int64_t row, int64_t key, __m512 (&most)[ROWS]) {
   __m512 c[ROWS][V];
   UNROLL
@@ -94,27 +104,42 @@ static void largest(const Block *b, int64_t row, int64_t key, __m512 (&most)[ROW
     UNROLL
   for (int j = 0; j < V; j++)
     c[i][j] = _mm512_setzero_ps();
-  multiply<ROWS, V>(c, b->q + row * b->q_stride, b->q_stride, b->packed.k + key * b->packed.pairs, V * LANES,
-                    b->packed.pairs);
-  const __mmask16 last = lanes(b->head->count - key - (V - 1) * LANES);
+  multiply<ROWS, V>(c, b->q + row * b->q_stride, b->q_stride, b->packed.k + key * b->packed.pairs,
+                    tile_width(&b->packed, key), b->packed.pairs);
   UNROLL
-  for (int i = 0; i < ROWS; i++) {
+  for (int i = 0; i < ROWS; i++)
     UNROLL
-    for (int j = 0; j < V - 1; j++)
-      most[i] = _mm512_max_ps(most[i], c[i][j]);
-    most[i] = _mm512_mask_max_ps(most[i], last, most[i], c[i][V - 1]);
+  for (int j = 0; j < V; j++) {
+    const __mmask16 seen = lanes(b->seen[EACH ? row + i : row] - key - j * LANES);
+    most[i] = _mm512_mask_max_ps(most[i], seen, most[i], c[i][j]);
   }
+}
+
+// How many registers of the tile at `key` any row of the block looks at.
+static inline int64_t registers_at(const Block *b, int64_t key) {
+  return (smaller(TILE, b->keys - key) + LANES - 1) / LANES;
+}
+
+// Whether six rows look at different keys of the tile at `key`.
+static inline int differ(const Block *b, int64_t row, int64_t key) {
+  return b->head->causal && b->seen[row] < key + TILE && b->seen[row] != b->seen[row + ROWS - 1];
 }
 
 static void find_maxima(const Block *b, int64_t row, __m512 (&most)[ROWS]) {
   for (int i = 0; i < ROWS; i++)
     most[i] = _mm512_set1_ps(-__builtin_inff());
-  for (int64_t key = 0; key < b->packed.keys; key += TILE) {
-    const int64_t width = b->packed.keys - key;
-    (width >= 64   ? largest<4>
-     : width == 48 ? largest<3>
-     : width == 32 ? largest<2>
-                   : largest<1>)(b, row, key, most);
+  for (int64_t key = 0; key < b->keys; key += TILE) {
+    const int64_t v = registers_at(b, key);
+    if (differ(b, row, key))
+      (v == 4   ? largest<4, true>
+       : v == 3 ? largest<3, true>
+       : v == 2 ? largest<2, true>
+                : largest<1, true>)(b, row, key, most);
+    else
+      (v == 4   ? largest<4, false>
+       : v == 3 ? largest<3, false>
+       : v == 2 ? largest<2, false>
+                : largest<1, false>)(b, row, key, most);
   }
 }
 
@@ -148,11 +173,11 @@ static int choose_shifts(Block *b, int64_t row) {
   return 1;
 }
 
-template <bool CAREFUL>
+template <bool CAREFUL, bool EACH>
 static void weigh_tile(Block *b, int64_t row, int64_t key) {
-  const int64_t width = b->packed.keys - key;
-  (width >= 64   ? weigh<4, CAREFUL>
-   : width == 48 ? weigh<3, CAREFUL>
-   : width == 32 ? weigh<2, CAREFUL>
-                 : weigh<1, CAREFUL>)(b, row, key);
+  const int64_t v = registers_at(b, key);
+  (v == 4   ? weigh<4, CAREFUL, EACH>
+   : v == 3 ? weigh<3, CAREFUL, EACH>
+   : v == 2 ? weigh<2, CAREFUL, EACH>
+            : weigh<1, CAREFUL, EACH>)(b, row, key);
 }

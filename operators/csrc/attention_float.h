@@ -18,9 +18,9 @@ typedef int32_t Ints __attribute__((vector_size(LANES * 4), aligned(4), may_alia
 namespace { // other files have Blocks of their own
 typedef struct {
   const Head *head;
-  int64_t keys, columns; // padded
+  int64_t stride, columns; // padded keys and columns
   const float *k, *v;
-  float *q, *p; // [ROWS, d] queries times scale, [ROWS, keys] scores, then probabilities
+  float *q, *p; // [ROWS, d] queries times scale, [ROWS, stride] scores, then probabilities
 } Block;
 } // namespace
 
@@ -92,7 +92,8 @@ static inline void multiply(const float *a, int64_t a_stride, const float *b, in
   }
 }
 
-// Scores, in units of log 2, to probabilities that are still to be divided by the sum which is returned.
+// Scores, in units of log 2, to probabilities that are still to be divided by the sum which is returned;
+// zeros from `count`, which is at least 1, up to `keys`.
 static float exponentials(float *p, int64_t count, int64_t keys) {
   for (int64_t key = count; key < keys; key++)
     p[key] = -__builtin_inff();
@@ -110,6 +111,8 @@ static float exponentials(float *p, int64_t count, int64_t keys) {
     *(Floats *)(p + key) = y;
     sums += y;
   }
+  for (int64_t key = count; key < keys; key++)
+    p[key] = 0;
   float sum = 0;
   for (int i = 0; i < LANES; i++)
     sum += sums[i];
@@ -122,14 +125,20 @@ static void attend_rows(Block *b, int64_t first, int64_t rows, float *y, int64_t
   for (int64_t i = 0; i < ROWS; i++)          // rows beyond the last one repeat it
     for (int64_t c = 0; c < h->d; c++)
       b->q[i * h->d + c] = element(h->q, h->bf16, (first + smaller(i, rows - 1)) * h->stride + c) * scale;
-  for (int64_t key = 0; key < b->keys; key += TILE)
-    multiply(b->q, h->d, b->k + key * h->d, TILE, h->d, b->p + key, b->keys);
+  const int64_t most = keys_seen(h, first + rows - 1), keys = round_up(most, TILE);
+  for (int64_t key = 0; key < keys; key += TILE)
+    multiply(b->q, h->d, b->k + key * h->d, TILE, h->d, b->p + key, b->stride);
   float sums[ROWS];
-  for (int64_t i = 0; i < rows; i++)
-    sums[i] = exponentials(b->p + i * b->keys, h->count, b->keys);
+  for (int64_t i = 0; i < rows; i++) {
+    const int64_t seen = keys_seen(h, first + i);
+    if (seen)
+      sums[i] = exponentials(b->p + i * b->stride, seen, keys);
+    else
+      memset(b->p + i * b->stride, 0, keys * sizeof(float)), sums[i] = 1;
+  }
   for (int64_t column = 0; column < h->d; column += TILE) {
     float sum[ROWS][TILE];
-    multiply(b->p, b->keys, b->v + column, b->columns, h->count, sum[0], TILE);
+    multiply(b->p, b->stride, b->v + column, b->columns, most, sum[0], TILE);
     for (int64_t i = 0; i < rows; i++)
       for (int64_t c = 0; c < smaller(TILE, h->d - column); c++)
         y[i * y_stride + column + c] = sum[i][c] / sums[i];
@@ -138,8 +147,8 @@ static void attend_rows(Block *b, int64_t first, int64_t rows, float *y, int64_t
 
 static void float_attend(const Head *h, const Rows *rows) {
   Block b;
-  b.head = h, b.keys = round_up(h->count, TILE), b.columns = round_up(h->d, TILE);
-  b.k = (const float *)h->packed, b.v = b.k + b.keys * h->d;
+  b.head = h, b.stride = round_up(h->count, TILE), b.columns = round_up(h->d, TILE);
+  b.k = (const float *)h->packed, b.v = b.k + b.stride * h->d;
   b.q = (float *)rows->work, b.p = b.q + ROWS * h->d;
   for (int64_t done = 0; done < rows->rows; done += ROWS)
     attend_rows(&b, rows->first + done, smaller(ROWS, rows->rows - done), rows->y + done * rows->y_stride,

@@ -7,7 +7,7 @@
 #define KERNELS(name, runs_here)                                                                             \
   extern "C" void gemm_##name(const Strip *);                                                                \
   extern "C" void quantize_##name(const Row *, int64_t);                                                     \
-  extern "C" void gelu_##name(float *, const Row *, int64_t);                                                \
+  extern "C" void gelu_##name(float *, const Row *, int64_t, int);                                           \
   extern "C" void norm_##name(const Norm *, const Row *, int64_t);
 #include "kernels.inc"
 #undef KERNELS

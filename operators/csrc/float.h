@@ -9,6 +9,8 @@
 enum { UNIT = 4, LINE_BYTES = PANEL * UNIT };
 
 // `rows` rows of x times one packed panel of up to 64 output channels.
+typedef enum { NONE, GELU, GELU_TANH } End; // GELU by erf, or by tanh
+
 typedef struct {
   const void *x; // float32, or pairs of bfloat16 (the last one padded with 0), as the weights are
   int64_t x_stride, rows, steps; // in units of 4 bytes: from row to row; of each row
@@ -16,7 +18,8 @@ typedef struct {
   int64_t columns, out_stride;   // 1..64; elements between rows of y
   const float *scale;            // [columns], of int8 weights; or null
   const float *bias;             // [columns], or null
-  int gelu, narrow;              // apply GELU (by erf); y is bfloat16
+  End end;                       // what is applied to the sums
+  int narrow;                    // y is bfloat16
   void *y;                       // [rows, columns]
 } FloatStrip;
 
@@ -81,6 +84,34 @@ static inline float gelu_precise(float x) {
   return x * (x >= 5 ? 1 : x <= -5 ? 0 : inside);
 }
 
+// 2^z for z from -126 to 126: z = n + f, and the polynomial of degree 6 with the least relative error, 2e-9,
+// for |f| <= 1/2, by the same fit.
+static inline float exp2_bounded(float z) {
+  const float shifted = z + 12582912.0f; // the last bit of floats near it is worth one
+  const float f = z - (shifted - 12582912.0f);
+  float y = 0x1.41fbbcp-13f;
+  y = y * f + 0x1.5f3e52p-10f;
+  y = y * f + 0x1.3b2d4cp-7f;
+  y = y * f + 0x1.c6aee8p-5f;
+  y = y * f + 0x1.ebfbdcp-3f;
+  y = y * f + 0x1.62e430p-1f;
+  y = y * f + 1;
+  int32_t bits, exponent;
+  memcpy(&bits, &y, 4), memcpy(&exponent, &shifted, 4);
+  bits += (int32_t)((uint32_t)exponent << 23);
+  memcpy(&y, &bits, 4);
+  return y;
+}
+
+// GELU(x) = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3): (1 + tanh(u)) / 2 is that share.
+static inline float gelu_tanh_precise(float x) {
+  const float two_log2e = 2.88539008f * 0.79788456f;
+  const float z = x * (two_log2e + two_log2e * 0.044715f * x * x);
+  const float bounded = z < -126 ? -126 : z > 126 ? 126 : z;
+  const float share = 1 / (1 + exp2_bounded(-bounded));
+  return x * (z <= -126 ? 0 : share);
+}
+
 // Writes `rows` rows of y, from `row` on, from their sums: scale, bias, activation, rounding.
 static inline void finish(const FloatStrip *s, int64_t row, int64_t rows, float (*sums)[PANEL]) {
   const int64_t columns = s->columns;
@@ -97,9 +128,12 @@ static inline void finish(const FloatStrip *s, int64_t row, int64_t rows, float 
         y[n] *= scale[n];
     for (int n = 0; n < PANEL; n++)
       y[n] += bias[n];
-    if (s->gelu)
+    if (s->end == GELU)
       for (int n = 0; n < PANEL; n++)
         y[n] = gelu_precise(y[n]);
+    if (s->end == GELU_TANH)
+      for (int n = 0; n < PANEL; n++)
+        y[n] = gelu_tanh_precise(y[n]);
     if (!s->narrow) {
       memcpy((float *)s->y + at, y, columns * sizeof(float));
       continue;

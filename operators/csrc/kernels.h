@@ -46,6 +46,7 @@ typedef struct {
   const float *x, *residual, *gamma, *beta;
   float eps;
   int64_t n;
+  float *total;                             // x plus the residual goes there; may be x, or y
   float *y;                                 // may be x
   const float *smooth_scale, *smooth_shift; // [n], for smoothed
   float *smoothed;                          // y * smooth_scale + smooth_shift, made where it is not null
@@ -57,8 +58,8 @@ typedef struct {
   void (*gemm)(const Strip *);
   // Of `count` rows; the first one is given.
   void (*quantize)(const Row *, int64_t count);
-  void (*gelu)(float *x, const Row *,
-               int64_t count); // GELU of x, which may be left in x; its rows, which are of x, to bytes
+  // GELU of x, which may be left in x; its rows, which are of x, to bytes
+  void (*gelu)(float *x, const Row *, int64_t count, int by_tanh);
   void (*norm)(const Norm *, const Row *,
                int64_t count); // then the rows, which are of y or smoothed, to bytes; or null
 } Kernels;
@@ -71,7 +72,7 @@ static inline Row row_at(const Row *first, int64_t i) {
 
 static inline Norm norm_at(const Norm *first, int64_t i) {
   Norm n = *first;
-  n.x += i * n.n, n.y += i * n.n;
+  n.x += i * n.n, n.total += i * n.n, n.y += i * n.n;
   n.residual = n.residual ? n.residual + i * n.n : n.residual;
   n.smoothed = n.smoothed ? n.smoothed + i * n.n : n.smoothed;
   return n;

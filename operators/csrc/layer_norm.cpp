@@ -7,14 +7,14 @@
 
 namespace {
 
-const int SMOOTHED = 1; // the buffer of this thread's own for smoothed rows; 0 is the block of rows
+const int NEAR = 1; // the buffer of this thread's own for rows that only bytes are made of; 0 is the block's
 const int64_t SOME = 4; // of them that there is room for
 
 } // namespace
 
 LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, double eps,
                        const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
-                       int64_t n) {
+                       bool quantize, bool keeps_sum, int64_t n) {
   check_vector(op, "gamma", gamma, ScalarType::Float, n);
   check_vector(op, "beta", beta, ScalarType::Float, n);
   if (smooth_scale.has_value() != smooth_shift.has_value())
@@ -23,7 +23,10 @@ LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, 
     check_vector(op, "smooth_scale", *smooth_scale, ScalarType::Float, n);
     check_vector(op, "smooth_shift", *smooth_shift, ScalarType::Float, n);
   }
-  return {dense(gamma), dense(beta), static_cast<float>(eps), dense(smooth_scale), dense(smooth_shift)};
+  if (keeps_sum && !quantize)
+    fail(op, "keeps_sum must come with quantize", "keeps_sum alone", "add the residual without a norm");
+  return {dense(gamma),        dense(beta),         static_cast<float>(eps),
+          dense(smooth_scale), dense(smooth_shift), keeps_sum};
 }
 
 void check_residual(const char *op, const Tensor &residual, int64_t m, int64_t n) {
@@ -36,21 +39,22 @@ void check_residual(const char *op, const Tensor &residual, int64_t m, int64_t n
 void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t count,
                int64_t n, const Row *to) {
   const auto kernel = kernels_in_use().norm;
-  Norm first{x,       residual, data<float>(norm.gamma), data<float>(norm.beta), norm.eps, n, y, nullptr,
+  Norm first{x,       residual, data<float>(norm.gamma), data<float>(norm.beta), norm.eps, n, y, y, nullptr,
              nullptr, nullptr};
   if (!to)
     return kernel(&first, nullptr, count);
   Row bytes = *to;
   bytes.x = y;
-  if (!norm.smooth_scale)
+  if (!norm.smooth_scale && !norm.keeps_sum)
     return kernel(&first, &bytes, count);
   first.smooth_scale = data<float>(norm.smooth_scale), first.smooth_shift = data<float>(norm.smooth_shift);
-  first.smoothed = static_cast<float *>(scratch(SMOOTHED, SOME * n * sizeof(float)));
-  bytes.x = first.smoothed;
-  for (int64_t i = 0; i < count; i += SOME) { // the smoothed rows stay in the L1 cache
+  float *near = static_cast<float *>(scratch(NEAR, SOME * n * sizeof(float)));
+  for (int64_t i = 0; i < count; i += SOME) { // what only becomes bytes stays in the L1 cache
     Norm some = norm_at(&first, i);
     Row their = row_at(&bytes, i);
-    their.x = some.smoothed = first.smoothed;
+    their.x = near;
+    some.y = norm.keeps_sum ? near : some.y;
+    some.smoothed = norm.smooth_scale ? near : nullptr;
     kernel(&some, &their, std::min(SOME, count - i));
   }
 }

@@ -46,7 +46,7 @@ static inline void norm_rows_avx512(const Norm *first, const Row *bytes) {
       __m512 x = _mm512_maskz_loadu_ps(m, r.x + at);
       if (r.residual)
         x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(m, r.residual + at));
-      _mm512_mask_storeu_ps(r.y + at, m, x);
+      _mm512_mask_storeu_ps(r.total + at, m, x);
       parts[row][j] = _mm512_mask_add_ps(parts[row][j], m, parts[row][j], x);
     }
   });
@@ -58,7 +58,7 @@ static inline void norm_rows_avx512(const Norm *first, const Row *bytes) {
   }
   each_part(n, [&](int j, int64_t at, __mmask16 m) INLINE {
     EACH_ROW {
-      const __m512 d = _mm512_sub_ps(_mm512_maskz_loadu_ps(m, rows[row].y + at), centre[row]);
+      const __m512 d = _mm512_sub_ps(_mm512_maskz_loadu_ps(m, rows[row].total + at), centre[row]);
       parts[row][j] = _mm512_mask3_fmadd_ps(d, d, parts[row][j], m);
     }
   });
@@ -68,7 +68,8 @@ static inline void norm_rows_avx512(const Norm *first, const Row *bytes) {
     const __m512 beta = _mm512_maskz_loadu_ps(m, first->beta + at);
     EACH_ROW {
       const Norm &r = rows[row];
-      const __m512 d = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(m, r.y + at), centre[row]), by[row]);
+      const __m512 x = _mm512_maskz_loadu_ps(m, r.total + at);
+      const __m512 d = _mm512_mul_ps(_mm512_sub_ps(x, centre[row]), by[row]);
       __m512 y = _mm512_fmadd_ps(d, gamma, beta);
       _mm512_mask_storeu_ps(r.y + at, m, y);
       if (r.smoothed) {

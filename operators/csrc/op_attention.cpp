@@ -21,6 +21,7 @@ struct Call {
   Tensor qkv;
   int64_t heads, d;
   float scale;
+  bool causal;
   std::vector<int32_t> keys;
   std::vector<Sequence> sequences;
 };
@@ -58,9 +59,10 @@ std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64_t> &at
 }
 
 Call prepare(const char *op, const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep,
-             int64_t heads, double scale, bool precise) {
+             int64_t heads, double scale, bool precise, bool causal) {
   check_attention(op, qkv, starts, keep, heads, scale);
-  Call c{attention_in_use(precise), dense(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, {}, {}};
+  Call c{
+      attention_in_use(precise), dense(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, causal, {}, {}};
   const std::optional<Tensor> mask = dense(keep);
   c.sequences = sequences_of(c, starts_of(op, starts, qkv.size(0)), data<bool>(mask), c.keys);
   return c;
@@ -70,7 +72,8 @@ Head head_of(const Call &c, const Sequence &s, int64_t head, void *packed) {
   const int bf16 = c.qkv.scalar_type() == ScalarType::BFloat16;
   const int64_t h = c.heads * c.d, element = bf16 ? 2 : 4;
   const char *q = data<char>(c.qkv) + (s.first * 3 * h + head * c.d) * element;
-  return Head{q, q + h * element, q + 2 * h * element, bf16, 3 * h, c.d, c.scale, s.keys, s.count, packed};
+  const char *k = q + h * element, *v = k + h * element;
+  return Head{q, k, v, bf16, 3 * h, c.d, c.scale, s.keys, s.count, c.causal, packed};
 }
 
 // Packs all heads of the sequences that are not whole.
@@ -158,8 +161,8 @@ void run(Call &c, const Result &out) {
 }
 
 Tensor attention(const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep, int64_t heads,
-                 double scale, bool precise) {
-  Call c = prepare("attention", qkv, starts, keep, heads, scale, precise);
+                 double scale, bool precise, bool causal) {
+  Call c = prepare("attention", qkv, starts, keep, heads, scale, precise, causal);
   Tensor y = empty({qkv.size(0), c.heads * c.d}, ScalarType::Float);
   run(c, Result{out<float>(y), nullptr, nullptr, nullptr, {}});
   return y;
@@ -168,8 +171,8 @@ Tensor attention(const Tensor &qkv, const Tensor &starts, const std::optional<Te
 std::tuple<Tensor, Tensor, Tensor> attention_int8(const Tensor &qkv, const Tensor &starts,
                                                   const std::optional<Tensor> &keep, int64_t heads,
                                                   double scale, bool symmetric, double fixed_scale,
-                                                  int64_t fixed_zero, bool precise) {
-  Call c = prepare("attention_int8", qkv, starts, keep, heads, scale, precise);
+                                                  int64_t fixed_zero, bool precise, bool causal) {
+  Call c = prepare("attention_int8", qkv, starts, keep, heads, scale, precise, causal);
   const int64_t rows = qkv.size(0), h = c.heads * c.d;
   check_depth("attention_int8", h);
   const Activation how = checked_levels("attention_int8", symmetric, fixed_scale, fixed_zero);

@@ -30,6 +30,7 @@ struct Call {
   Rows a;
   Tensor residual;
   Step first, wide, second;
+  bool by_tanh;
   LayerNorm first_norm, second_norm;
   std::optional<Linear> then;
   Tensor y;
@@ -78,7 +79,7 @@ void run_block(const Call &c, int64_t first, int64_t rows) {
   const Row widened = row_in(k, k.wide, x, wide, c.wide.how);
   in_pieces(rows, [&](int64_t i, int64_t count) {
     const Row to = row_at(&widened, i);
-    gelu(x + i * wide, &to, count);
+    gelu(x + i * wide, &to, count, c.by_tanh);
   });
 
   float *y = out<float>(c.y) + first * n;
@@ -105,12 +106,13 @@ Five feed_forward_int8(const Tensor &q, const Tensor &scale, const Tensor &zero_
                        const Tensor &sum1, const Tensor &scale1, const Optional &bias1,
                        const Tensor &residual, const Tensor &gamma1, const Tensor &beta1, double eps1,
                        bool symmetric1, double fixed_scale1, int64_t fixed_zero1,
-                       const Optional &smooth_scale1, const Optional &smooth_shift1, const Tensor &packed2,
-                       const Tensor &sum2, const Tensor &scale2, const Optional &bias2, bool symmetric2,
-                       double fixed_scale2, int64_t fixed_zero2, const Tensor &packed3, const Tensor &sum3,
-                       const Tensor &scale3, const Optional &bias3, const Tensor &gamma3, const Tensor &beta3,
-                       double eps3, bool quantize, bool symmetric3, double fixed_scale3, int64_t fixed_zero3,
-                       const Optional &smooth_scale3, const Optional &smooth_shift3, const Optional &packed4,
+                       const Optional &smooth_scale1, const Optional &smooth_shift1, bool keeps_sum1,
+                       const Tensor &packed2, const Tensor &sum2, const Tensor &scale2, const Optional &bias2,
+                       bool symmetric2, double fixed_scale2, int64_t fixed_zero2, bool by_tanh2,
+                       const Tensor &packed3, const Tensor &sum3, const Tensor &scale3, const Optional &bias3,
+                       const Tensor &gamma3, const Tensor &beta3, double eps3, bool quantize, bool symmetric3,
+                       double fixed_scale3, int64_t fixed_zero3, const Optional &smooth_scale3,
+                       const Optional &smooth_shift3, bool keeps_sum3, const Optional &packed4,
                        const Optional &sum4, const Optional &scale4, const Optional &bias4) {
   const Rows a = checked_rows(OP, q, scale, zero_point);
   const Linear first = checked_linear(OP, packed1, sum1, scale1, bias1, a.k);
@@ -128,13 +130,16 @@ Five feed_forward_int8(const Tensor &q, const Tensor &scale, const Tensor &zero_
   if (packed4)
     then = checked_linear(OP, *packed4, *sum4, *scale4, bias4, n);
   check_residual(OP, residual, a.m, n);
-  const LayerNorm norm1 = checked_norm(OP, gamma1, beta1, eps1, smooth_scale1, smooth_shift1, n);
-  const LayerNorm norm3 = checked_norm(OP, gamma3, beta3, eps3, smooth_scale3, smooth_shift3, n);
+  const LayerNorm norm1 =
+      checked_norm(OP, gamma1, beta1, eps1, smooth_scale1, smooth_shift1, true, keeps_sum1, n);
+  const LayerNorm norm3 =
+      checked_norm(OP, gamma3, beta3, eps3, smooth_scale3, smooth_shift3, quantize, keeps_sum3, n);
   const Call c{a,
                dense(residual),
                {first, checked_levels(OP, symmetric1, fixed_scale1, fixed_zero1)},
                {wide, checked_levels(OP, symmetric2, fixed_scale2, fixed_zero2)},
                {second, checked_levels(OP, symmetric3, fixed_scale3, fixed_zero3)},
+               by_tanh2,
                norm1,
                norm3,
                then,

@@ -26,9 +26,11 @@ void check(const char *op, const Tensor &x, const std::optional<Tensor> &bias, i
     fail(op, "x must be Float or BFloat16 on the CPU, [..., K], K > 0", named(x), "convert or reshape it");
   if (bias)
     check_vector(op, "bias", *bias, ScalarType::Float, n);
-  if (activation != "none" && activation != "gelu")
-    fail(op, "activation must be none or gelu", activation, "choose one");
+  if (activation != "none" && activation != "gelu" && activation != "gelu_tanh")
+    fail(op, "activation must be none, gelu or gelu_tanh", activation, "choose one");
 }
+
+End end_of(const std::string &name) { return name == "gelu" ? GELU : name == "gelu_tanh" ? GELU_TANH : NONE; }
 
 void check_float(const Tensor &x, const Tensor &packed, const std::optional<Tensor> &bias, int64_t n,
                  const std::string &activation) {
@@ -123,7 +125,7 @@ Tensor linear_float(const Tensor &x, const Tensor &packed, const std::optional<T
   const int64_t steps = half ? ceil_div(k, 2) : k;
   const FloatKernels &kernels = float_kernels_in_use();
   multiply(FloatStrip{data<char>(rows), steps, x.numel() / k, steps, data<char>(w), n, n, nullptr,
-                      data<float>(add), activation == "gelu", is_half(x), out<char>(y)},
+                      data<float>(add), end_of(activation), is_half(x), out<char>(y)},
            half ? kernels.bf16 : kernels.f32, LINE_BYTES);
   return y;
 }
@@ -136,7 +138,7 @@ Tensor linear_w8(const Tensor &x, const Tensor &packed, const Tensor &weight_sca
   const std::optional<Tensor> add = dense(bias);
   Tensor y = output_for(x, n);
   multiply(FloatStrip{data<char>(rows), k, x.numel() / k, k, data<char>(w), n, n, data<float>(scale),
-                      data<float>(add), activation == "gelu", is_half(x), out<char>(y)},
+                      data<float>(add), end_of(activation), is_half(x), out<char>(y)},
            float_kernels_in_use().w8, PANEL);
   return y;
 }

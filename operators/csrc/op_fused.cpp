@@ -23,7 +23,7 @@ Four results(const Tensor &y, const Rows &r) { return {y, r.q, r.scale, r.zero_p
 Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_point, const Tensor &packed,
                        const Tensor &weight_sum, const Tensor &weight_scale,
                        const std::optional<Tensor> &bias, bool symmetric, double fixed_scale,
-                       int64_t fixed_zero) {
+                       int64_t fixed_zero, bool by_tanh) {
   const Activation how = checked_levels("linear_int8_gelu", symmetric, fixed_scale, fixed_zero);
   const Rows a = checked_rows("linear_int8_gelu", q, scale, zero_point);
   const Linear w = checked_linear("linear_int8_gelu", packed, weight_sum, weight_scale, bias, a.k);
@@ -35,7 +35,7 @@ Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_
     product(rows_at(a, first, rows), w, y);
     in_pieces(rows, [&](int64_t i, int64_t count) {
       const Row bytes = row_of(r, first + i, y + i * w.n, how);
-      kernel(y + i * w.n, &bytes, count);
+      kernel(y + i * w.n, &bytes, count, by_tanh);
     });
   });
   return {r.q, r.scale, r.zero_point};
@@ -46,13 +46,14 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
                           const std::optional<Tensor> &bias, const Tensor &residual, const Tensor &gamma,
                           const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
                           int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
-                          const std::optional<Tensor> &smooth_shift) {
+                          const std::optional<Tensor> &smooth_shift, bool keeps_sum) {
   const char *const op = "linear_int8_add_norm";
   const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
   const Rows a = checked_rows(op, q, scale, zero_point);
   const Linear w = checked_linear(op, packed, weight_sum, weight_scale, bias, a.k);
   check_depth(op, w.n);
-  const LayerNorm norm = checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, w.n);
+  const LayerNorm norm =
+      checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, w.n);
   check_residual(op, residual, a.m, w.n);
   const Tensor added = dense(residual), y = empty({a.m, w.n}, ScalarType::Float);
   const Rows r = quantize ? empty_rows(a.m, w.n) : empty_rows(0, w.n);
@@ -69,7 +70,7 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
   return results(y, r);
 }
 
-Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fixed_zero) {
+Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fixed_zero, bool by_tanh) {
   check_tensor("gelu_rows", "x", x, ScalarType::Float, 2);
   const Activation how = checked_levels("gelu_rows", symmetric, fixed_scale, fixed_zero);
   const int64_t m = x.size(0), n = x.size(1);
@@ -82,7 +83,7 @@ Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fix
     float *y = floats(rows * n);
     std::memcpy(y, data<float>(from) + first * n, rows * n * sizeof(float));
     const Row row = row_of(r, first, y, how);
-    kernel(y, &row, rows);
+    kernel(y, &row, rows, by_tanh);
   });
   return {r.q, r.scale, r.zero_point};
 }
@@ -90,12 +91,13 @@ Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fix
 Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double eps, bool quantize,
                bool symmetric, double fixed_scale, int64_t fixed_zero,
                const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
-               const std::optional<Tensor> &residual) {
+               bool keeps_sum, const std::optional<Tensor> &residual) {
   check_tensor("norm_rows", "x", x, ScalarType::Float, 2);
   const Activation how = checked_levels("norm_rows", symmetric, fixed_scale, fixed_zero);
   const int64_t m = x.size(0), n = x.size(1);
   check_depth("norm_rows", n);
-  const LayerNorm norm = checked_norm("norm_rows", gamma, beta, eps, smooth_scale, smooth_shift, n);
+  const LayerNorm norm =
+      checked_norm("norm_rows", gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, n);
   if (residual)
     check_residual("norm_rows", *residual, m, n);
   const Tensor from = dense(x), y = empty({m, n}, ScalarType::Float);

@@ -64,13 +64,14 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
            const std::optional<Tensor> &ids3, const std::optional<Tensor> &table3, const Tensor &gamma,
            const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
            int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
-           const std::optional<Tensor> &smooth_shift) {
+           const std::optional<Tensor> &smooth_shift, bool keeps_sum) {
   const char *const op = "embed_norm";
   check_tensor(op, "ids", ids1, ScalarType::Long, 1);
   check_tensor(op, "gamma", gamma, ScalarType::Float, 1);
   const int64_t m = ids1.size(0), n = gamma.size(0);
   check_depth(op, n);
-  const LayerNorm norm = checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, n);
+  const LayerNorm norm =
+      checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, n);
   const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
   if (ids3.has_value() != table3.has_value())
     fail(op, "a third table and its ids must come together", "one of them", "pass both or none");

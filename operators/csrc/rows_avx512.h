@@ -27,10 +27,10 @@ static inline void in_groups(int64_t count, const What &what) {
       quantize_rows_avx512<decltype(rows)::COUNT>(&first);                                                   \
     });                                                                                                      \
   }                                                                                                          \
-  extern "C" void gelu_##name(float *x, const Row *r, int64_t count) {                                       \
+  extern "C" void gelu_##name(float *x, const Row *r, int64_t count, int by_tanh) {                          \
     in_groups(count, [&](auto rows, int64_t i) {                                                             \
       const Row first = row_at(r, i);                                                                        \
-      gelu_rows_avx512<decltype(rows)::COUNT>(x + i * r->k, &first);                                         \
+      gelu_rows_avx512<decltype(rows)::COUNT>(x + i * r->k, &first, by_tanh);                                \
     });                                                                                                      \
   }                                                                                                          \
   extern "C" void norm_##name(const Norm *n, const Row *r, int64_t count) {                                  \

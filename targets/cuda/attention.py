@@ -32,7 +32,8 @@ class CudaAttention(nn.Module):
 
     def __init__(self, source: Attention | AttentionRows, plan: Plan, inner: torch.dtype | None) -> None:
         super().__init__()
-        self.heads, self.scale, self.plan, self.inner = source.heads, source.scale, plan, inner
+        self.heads, self.scale, self.causal = source.heads, source.scale, source.causal
+        self.plan, self.inner = plan, inner
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
         return self.attend(qkv, starts, keep).to(self.dtype or qkv.dtype)
@@ -41,8 +42,8 @@ class CudaAttention(nn.Module):
         qkv = qkv.to(self.inner or qkv.dtype)
         longest = self.plan.longest or int(starts.diff().max())
         if keep is None and fits_flash(qkv, self.heads):
-            return flash(qkv, starts, self.heads, self.scale, longest)
-        return padded(qkv, starts, keep, self.heads, self.scale, longest)
+            return flash(qkv, starts, self.heads, self.scale, longest, self.causal)
+        return padded(qkv, starts, keep, self.heads, self.scale, longest, self.causal)
 
 
 class CudaAttentionRows(CudaAttention):
@@ -62,7 +63,7 @@ def fits_flash(qkv: Tensor, heads: int) -> bool:
     return qkv.is_cuda and half and size % 8 == 0 and size <= WIDEST_HEAD
 
 
-def flash(qkv: Tensor, starts: Tensor, heads: int, scale: float, longest: int) -> Tensor:
+def flash(qkv: Tensor, starts: Tensor, heads: int, scale: float, longest: int, causal: bool) -> Tensor:
     """qkv [T, 3H] float16 or bfloat16 on a GPU → [T, H]: PyTorch's own FlashAttention, which takes packed sequences
 
     Called below torch.nn.attention.varlen, which older versions do not have and whose arguments change.
@@ -70,12 +71,14 @@ def flash(qkv: Tensor, starts: Tensor, heads: int, scale: float, longest: int) -
     total, width = qkv.shape[0], qkv.shape[1] // 3
     query, key, value = qkv.view(total, 3, heads, width // heads).unbind(1)
     y = torch.ops.aten._flash_attention_forward(
-        query, key, value, starts, starts, longest, longest, 0.0, False, False, scale=scale
+        query, key, value, starts, starts, longest, longest, 0.0, causal, False, scale=scale
     )[0]  # fmt: skip
     return y.reshape(total, width)
 
 
-def padded(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, longest: int) -> Tensor:
+def padded(
+    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, longest: int, causal: bool
+) -> Tensor:
     """qkv [T, 3H] of any float type → [T, H]: sequences padded to `longest`, masked; zeros where nothing may be looked
     at. No size depends on what starts holds."""
     total, width = qkv.shape[0], qkv.shape[1] // 3
@@ -85,8 +88,9 @@ def padded(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: 
     source = F.pad(qkv, (0, 0, 0, 1))[at]
     real = inside if keep is None else inside & F.pad(keep, (0, 1))[at]
     query, key, value = source.view(*at.shape, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-    seen = real.any(1)[:, None]  # a sequence without keys looks at all of its padding, and is not kept
-    mask = (real | ~seen)[:, None, None]
+    looks = real[:, None] & (steps <= steps[:, None]) if causal else real[:, None]  # [B, L or 1, L]
+    seen = looks.any(2)  # a place that may look at nothing looks at everything, and is not kept
+    mask = (looks | ~seen[..., None])[:, None]
     y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     y = y.transpose(1, 2).reshape(*at.shape, width).masked_fill(~seen[..., None], 0)
     out = y.new_zeros(total + 1, width)

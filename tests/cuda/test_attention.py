@@ -31,12 +31,13 @@ def kept(which: str) -> torch.Tensor | None:
 @pytest.mark.parametrize("longest", [None, 13, 32])
 @pytest.mark.parametrize("dtype", DB, ids=str)
 @pytest.mark.parametrize("which", ["all", "some", "none of one sequence"])
-def test_attention(device, which, dtype, longest):
+@pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])
+def test_attention(device, causal, which, dtype, longest):
     qkv, keep = random(STARTS[-1], 3 * WIDTH).to(dtype), kept(which)
-    made = CudaAttention(Attention(HEADS, SCALE), Plan(longest), None)
+    made = CudaAttention(Attention(HEADS, SCALE, causal=causal), Plan(longest), None)
     y = made(qkv.to(device), starts(device), None if keep is None else keep.to(device))
     assert y.dtype == dtype and y.shape == (STARTS[-1], WIDTH)
-    assert_sqnr(y.cpu().float(), attend(qkv, starts("cpu"), keep, HEADS, SCALE), DB[dtype])
+    assert_sqnr(y.cpu().float(), attend(qkv, starts("cpu"), keep, HEADS, SCALE, causal), DB[dtype])
     assert which != "none of one sequence" or not y[5].any()
 
 
@@ -46,7 +47,7 @@ def test_tokens_beyond_the_last_sequence_change_nothing(device):
     more = torch.tensor([*STARTS, *[STARTS[-1]] * 3], dtype=torch.int32, device=device)
     made = CudaAttention(Attention(HEADS, SCALE), Plan(16), None)
     y = made(qkv, more, None)[: STARTS[-1]]
-    assert_sqnr(y.cpu(), attend(qkv[: STARTS[-1]].cpu(), starts("cpu"), None, HEADS, SCALE), 110)
+    assert_sqnr(y.cpu(), attend(qkv[: STARTS[-1]].cpu(), starts("cpu"), None, HEADS, SCALE, False), 110)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -31,12 +31,13 @@ def mask(rows: int, seed: int = 0) -> Tensor:
     return torch.rand(rows, generator=torch.Generator().manual_seed(seed)) < 0.6
 
 
-def exact(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> Tensor:
+def exact(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, causal: bool = False) -> Tensor:
     """The definition once more, in float64: one product of all rows, and a mask for who sees whom."""
     t, h = qkv.shape[0], qkv.shape[1] // 3
     q, k, v = qkv.double().view(t, 3, heads, h // heads).permute(1, 2, 0, 3)
     where = torch.bucketize(torch.arange(t), starts[1:].long(), right=True)
     allowed = (where[:, None] == where) & (keep if keep is not None else torch.ones(t, dtype=torch.bool))
+    allowed = allowed.tril() if causal else allowed
     scores = (scale * q @ k.transpose(1, 2)).masked_fill(~allowed, -torch.inf)
     return (scores.softmax(-1).nan_to_num(0) @ v).transpose(0, 1).reshape(t, h)
 

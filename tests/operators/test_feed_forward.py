@@ -15,7 +15,7 @@ Levels = tuple[bool, float, int]
 
 # M, K, N, L, P: few rows and none, one block, blocks for each thread, tails everywhere
 SHAPES = [(1, 64, 64, 128, 64), (7, 33, 70, 130, 96), (0, 8, 8, 8, 8), (80, 64, 96, 65, 130), (301, 16, 40, 100, 24)]
-SMOOTHED, PLAIN = "smoothed", "plain"
+SMOOTHED, PLAIN, INNER = "smoothed", "plain", "norms inside, GELU by tanh"
 
 
 def arguments(shape: tuple[int, ...], levels: Levels, quantize: bool, then: bool, smooth: str = PLAIN) -> tuple:
@@ -24,10 +24,11 @@ def arguments(shape: tuple[int, ...], levels: Levels, quantize: bool, then: bool
     rows = reference.quantize_per_token(torch.randn(m, k, generator=g), *levels)
     norms = [(torch.randn(n, generator=g), torch.randn(n, generator=g), 1e-5) for _ in range(2)]
     ways = (norms[1][0] - 2, norms[0][1]) if smooth == SMOOTHED else (None, None)
-    first = (*rows, *linear(n, k).args(), torch.randn(m, n, generator=g), *norms[0], *levels, *ways)
-    second = (*linear(n, wide, bias=False).args(), *norms[1], quantize, *levels, *ways)
+    inner = smooth == INNER
+    first = (*rows, *linear(n, k).args(), torch.randn(m, n, generator=g), *norms[0], *levels, *ways, inner)
+    second = (*linear(n, wide, bias=False).args(), *norms[1], quantize, *levels, *ways, inner and quantize)
     read = linear(last, n).args() if then else (None,) * 4
-    return *first, *linear(wide, n).args(), *levels, *second, *read
+    return *first, *linear(wide, n).args(), *levels, inner, *second, *read
 
 
 def in_turn(args: tuple) -> list[Tensor]:
@@ -42,7 +43,7 @@ def any_kernel() -> Iterator[None]:
     kernels.use(before)
 
 
-@pytest.mark.parametrize("smooth", [PLAIN, SMOOTHED])
+@pytest.mark.parametrize("smooth", [PLAIN, SMOOTHED, INNER])
 @pytest.mark.parametrize("ends", [(False, False), (True, False), (True, True)], ids=["y", "rows", "linear"])
 @pytest.mark.parametrize("how", ACTIVATIONS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -68,12 +69,12 @@ def test_blocks_of_a_real_layer(threads) -> None:
 
 @pytest.mark.parametrize("ends", [(False, False), (True, False), (True, True)], ids=["y", "rows", "linear"])
 def test_the_reference_is_made_of_references(ends) -> None:
-    args = arguments(SHAPES[1], (True, 0.0, 128), *ends)
-    y, *rows = fused.linear_int8_add_norm(*args[:11], True, *args[11:16])
-    wide = fused.linear_int8_gelu(*rows, *args[16:23])
-    y, *rows = fused.linear_int8_add_norm(*wide, *args[23:27], y, *args[27:36])
+    args = arguments(SHAPES[1], (True, 0.0, 128), *ends, INNER)
+    y, *rows = fused.linear_int8_add_norm(*args[:11], True, *args[11:17])
+    wide = fused.linear_int8_gelu(*rows, *args[17:25])
+    y, *rows = fused.linear_int8_add_norm(*wide, *args[25:29], y, *args[29:39])
     if ends[1]:
-        expected = [y, *(part[:0] for part in rows), fused.linear_int8_rows(*rows, *args[36:])]
+        expected = [y, *(part[:0] for part in rows), fused.linear_int8_rows(*rows, *args[39:])]
     else:
         expected = [y, *rows, torch.empty(0, 0)]
     for one, other in zip(feed_forward.feed_forward_int8(*args), expected, strict=True):

@@ -43,6 +43,9 @@ def everything(m: int, k: int, n: int, levels: Levels, of: Callable[[str], Calla
         *of("linear_int8_add_norm")(*rows, *weights[:3], None, residual, *norm, False, *levels),
         *of("norm_rows")(residual, *norm, True, *levels),
         *of("norm_rows")(residual, *norm, True, *levels, gamma - 2, beta),
+        *of("linear_int8_gelu")(*rows, *weights, *levels, True),
+        *of("linear_int8_add_norm")(*rows, *weights, residual, *norm, True, *levels, None, None, True),
+        *of("norm_rows")(residual, *norm, True, *levels, gamma - 2, beta, True),
     ]
 
 
@@ -80,7 +83,9 @@ def test_gelu_and_norm_are_near_the_reference(shape: tuple[int, int, int], how: 
     assert_sqnr(found[5], expected[5], 120)
     assert_sqnr(found[9], expected[9], 120)
     assert_sqnr(found[13], expected[13], 120)
-    for at in (2, 6, 14, 18):
+    assert_equal_bits(found[24], expected[24])
+    assert_equal_bits(found[28], expected[28])
+    for at in (2, 6, 14, 18, 21, 25, 29):
         steps = (found[at].int() - expected[at].int()).abs()
         assert int(steps.max()) <= 1
         assert float(steps.float().mean()) <= 0.01 + 2 / steps.numel()
@@ -104,21 +109,37 @@ def test_fused_or_one_after_the_other_gives_the_same_bits(shape: tuple[int, int,
         ),
     ]
     pairs.append((ops.norm_rows(y, *norm, *smooth, residual=residual), ops.norm_rows(y + residual, *norm, *smooth)))
+    pairs.append((ops.linear_int8_gelu(*rows, *weights, *levels, True), ops.gelu_rows(y, *levels, True)))
+    for more in (smooth, (None, None)):
+        _, *made = ops.norm_rows(y + residual, *norm, *more)
+        pairs.append((ops.linear_int8_add_norm(*rows, *weights, residual, *norm, *more, True), (y + residual, *made)))
+        pairs.append((ops.norm_rows(y, *norm, *more, True, residual=residual), (y + residual, *made)))
     for fused_at_once, in_turn in pairs:
         for one, other in zip(fused_at_once, in_turn, strict=True):
             assert_equal_bits(one, other)
 
 
-def test_the_error_of_gelu() -> None:
+@pytest.mark.parametrize("kind", ["none", "tanh"])
+def test_the_error_of_gelu(kind: str) -> None:
     """x·Φ(x) over its whole range, told by a linear that is the identity: levels of 1/127 of the row's largest."""
     x = torch.linspace(-6, 6, 100_000).view(-1, 1).expand(-1, 4).contiguous()
     rows = reference.quantize_per_token(x, True)
     weight = torch.tensor([[127, 0, 0, 0]], dtype=torch.int8)
     weights = (ops.pack_weight(weight), torch.tensor([127], dtype=torch.int32), torch.tensor([1 / 127]), None)
-    out = dequantized(ops.linear_int8_gelu(*rows, *weights, True))
+    out = dequantized(ops.linear_int8_gelu(*rows, *weights, True, 0.0, 128, kind == "tanh"))
     y = ops.linear_int8_rows(*rows, *weights)
     # one value a row: it is its own largest, so nothing is lost by quantizing
-    assert float((out - torch.nn.functional.gelu(y.double())).abs().max()) < 4.4e-5
+    assert float((out - torch.nn.functional.gelu(y.double(), approximate=kind)).abs().max()) < 4.4e-5
+
+
+def test_a_sum_that_nothing_is_quantized_of_is_refused() -> None:
+    rows, weights, (residual, gamma, beta) = operands(5, 16, 24, (True, 0.0, 128))
+    given = (gamma, beta, 1e-5, False, True, 0.0, 128, None, None, True)
+    for of in (ops, fused):
+        with pytest.raises((ValueError, RuntimeError), match="norm_rows: keeps_sum must come with quantize; got"):
+            of.norm_rows(residual, *given)
+        with pytest.raises((ValueError, RuntimeError), match="linear_int8_add_norm: keeps_sum must come with"):
+            of.linear_int8_add_norm(*rows, *weights, residual, *given)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

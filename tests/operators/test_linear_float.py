@@ -58,7 +58,7 @@ def test_remainders(kernel: str, bf16: bool, k: int) -> None:
             assert_sqnr(have, want[:m], at_least_db=bound(bf16))
 
 
-@pytest.mark.parametrize("activation", ["none", "gelu"])
+@pytest.mark.parametrize("activation", floating.ACTIVATIONS)
 @pytest.mark.parametrize("m, n, k", [(50, 70, 4096), (101, 130, 66), (7, 64, 384)])
 def test_sizes(kernel: str, bf16: bool, m: int, n: int, k: int, activation: str) -> None:
     x, packed, bias = sample(m, n, k, bf16)
@@ -88,12 +88,14 @@ def test_rounding_of_rows(kernel: str) -> None:
     assert torch.equal(have, ties.bfloat16().float()[:, None])
 
 
-def test_gelu(kernel: str) -> None:
-    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e30, 1e30, torch.inf])])[:, None]
-    have = ops.linear_float(x, ops.pack_weight_float(torch.ones(1, 1), False), None, 1, "gelu")
-    want = torch.nn.functional.gelu(x.double())
-    assert (have[:-3] - want[:-3]).abs().max() < 2e-6
-    assert_equal_bits(have[-3:, 0], torch.tensor([-0.0, 1e30, torch.inf]))
+@pytest.mark.parametrize("activation, kind", floating.GELUS.items())
+def test_gelu(kernel: str, activation: str, kind: str) -> None:
+    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([-1e30, 1e30, torch.inf, torch.nan])])[:, None]
+    have = ops.linear_float(x, ops.pack_weight_float(torch.ones(1, 1), False), None, 1, activation)
+    want = torch.nn.functional.gelu(x.double(), approximate=kind)
+    assert (have[:-4] - want[:-4]).abs().max() < 2e-6
+    assert_equal_bits(have[-4:-1, 0], torch.tensor([-0.0, 1e30, torch.inf]))
+    assert have[-1].isnan()
 
 
 def test_not_finite(kernel: str, bf16: bool) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from operators import float_kernels, kernels, weight_only
+from operators import float_kernels, floating, kernels, weight_only
 from tests.checks import assert_equal_bits, assert_refuses, assert_sqnr
 from tests.operators.forcing import each_kernel
 from tests.operators.samples import ops
@@ -41,7 +41,7 @@ def test_remainders(kernel: str, k: int) -> None:
             assert_sqnr(ops.linear_w8(x[:m], packed, scale, bias, "none"), want[:m], at_least_db=least)
 
 
-@pytest.mark.parametrize("activation", ["none", "gelu"])
+@pytest.mark.parametrize("activation", floating.ACTIVATIONS)
 @pytest.mark.parametrize("m, n, k", [(1, 70, 4096), (50, 70, 4096), (101, 130, 66)])
 def test_sizes(kernel: str, m: int, n: int, k: int, activation: str) -> None:
     x, packed, scale, bias = sample(m, n, k)

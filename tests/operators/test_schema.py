@@ -27,7 +27,9 @@ FIXED = (False, 0.1, 7)
 
 SQUARE = linear(70, 70)
 LEVELS = (False, 0.0, 128)
-FEED_FORWARD = (*ROWS, *LAYER.args(), RESIDUAL, *NORM, *LEVELS, None, None, *SQUARE.args(), *LEVELS, *SQUARE.args())
+FIRST = (*ROWS, *LAYER.args(), RESIDUAL, *NORM, *LEVELS, None, None)
+FEED_FORWARD = (*FIRST, False, *SQUARE.args(), *LEVELS, False, *SQUARE.args())
+INNER = (*FIRST, True, *SQUARE.args(), *LEVELS, True, *SQUARE.args())
 
 FP8, CODES = Q & 0x77, WEIGHT.view(torch.uint8)[:7] & 0x77  # none is an infinity or NaN
 
@@ -37,14 +39,14 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "int8_matmul": [(Q, ZERO, LAYER.packed, LAYER.weight_sum)],
     "linear_int8": [(X, *LAYER.args(), True), (X, *LAYER.args()[:3], None, False, 0.1, 7)],
     "linear_int8_rows": [(*ROWS, *LAYER.args()), (*ROWS, *LAYER.args()[:3], None)],
-    "linear_int8_gelu": [(*ROWS, *LAYER.args(), True), (*ROWS, *LAYER.args()[:3], None, *FIXED)],
+    "linear_int8_gelu": [(*ROWS, *LAYER.args(), True), (*ROWS, *LAYER.args()[:3], None, *FIXED, True)],
     "linear_int8_add_norm": [(*ROWS, *LAYER.args(), RESIDUAL, *NORM, quantize, *FIXED) for quantize in (True, False)],
     "feed_forward_int8": [
-        (*FEED_FORWARD, *NORM, False, *LEVELS, *SMOOTH, None, None, None, None),
-        (*FEED_FORWARD, *NORM, True, *FIXED, None, None, None, None, None, None),
-        (*FEED_FORWARD, *NORM, True, *LEVELS, *SMOOTH, *linear(7, 70).args()),
+        (*FEED_FORWARD, *NORM, False, *LEVELS, *SMOOTH, False, None, None, None, None),
+        (*FEED_FORWARD, *NORM, True, *FIXED, None, None, False, None, None, None, None),
+        (*INNER, *NORM, True, *LEVELS, *SMOOTH, True, *linear(7, 70).args()),
     ],
-    "gelu_rows": [(RESIDUAL, True), (RESIDUAL[:0], False), (RESIDUAL, *FIXED)],
+    "gelu_rows": [(RESIDUAL, True), (RESIDUAL[:0], False), (RESIDUAL, *FIXED, True)],
     "norm_rows": [
         (RESIDUAL, *NORM, quantize, *FIXED, *smooth) for quantize in (True, False) for smooth in ((), SMOOTH)
     ],
@@ -66,8 +68,8 @@ ARGUMENTS: dict[str, list[tuple]] = {
         (X.bfloat16(), ops.pack_weight_w8(WEIGHT), LAYER.weight_scale, None, "none"),
     ],
     "rounding_error": [(X, True), (X[:0], False), (X, *FIXED)],
-    "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, True)],
-    "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, *FIXED, True)],
+    "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, True, True)],
+    "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, *FIXED, True, True)],
     "fp8_cast": [(X,), (X.bfloat16(), torch.rand(5, 1), False, True, "gaudi3", 0), (X[0, 0], torch.tensor(2.0))],
     "fp8_gemm": [
         (FP8, False, CODES, True, None, torch.float32),
@@ -140,23 +142,27 @@ BAD: dict[str, tuple[str, tuple]] = {
     ),
     "feed forward, a linear of another width": (
         "feed_forward_int8",
-        (*FEED_FORWARD[:-4], *linear(69, 70).args(), *NORM, True, *LEVELS, None, None, None, None, None, None),
+        (*FEED_FORWARD[:-4], *linear(69, 70).args(), *NORM, True, *LEVELS, None, None, False, None, None, None, None),
     ),
     "feed forward, a part of the last linear": (
         "feed_forward_int8",
-        (*FEED_FORWARD, *NORM, True, *LEVELS, None, None, *linear(7, 70).args()[:2], None, None),
+        (*FEED_FORWARD, *NORM, True, *LEVELS, None, None, False, *linear(7, 70).args()[:2], None, None),
     ),
     "feed forward, a bias of no linear": (
         "feed_forward_int8",
-        (*FEED_FORWARD, *NORM, True, *LEVELS, None, None, None, None, None, torch.rand(7)),
+        (*FEED_FORWARD, *NORM, True, *LEVELS, None, None, False, None, None, None, torch.rand(7)),
     ),
     "feed forward, no rows for the last linear": (
         "feed_forward_int8",
-        (*FEED_FORWARD, *NORM, False, *LEVELS, None, None, *linear(7, 70).args()),
+        (*FEED_FORWARD, *NORM, False, *LEVELS, None, None, False, *linear(7, 70).args()),
     ),
     "feed forward, smoothed by a scale alone": (
         "feed_forward_int8",
-        (*FEED_FORWARD, *NORM, True, *LEVELS, SMOOTH[0], None, None, None, None, None),
+        (*FEED_FORWARD, *NORM, True, *LEVELS, SMOOTH[0], None, False, None, None, None, None),
+    ),
+    "feed forward, a sum that nothing is quantized of": (
+        "feed_forward_int8",
+        (*FEED_FORWARD, *NORM, False, *LEVELS, None, None, True, None, None, None, None),
     ),
     "one table without ids": ("embed_norm", (IDS, TABLE, IDS, TABLE, None, TABLE, *NORM, True, True)),
     "tables of two widths": ("embed_norm", (IDS, TABLE, IDS, TABLE[:, 1:], None, None, *NORM, True, True)),

@@ -92,18 +92,21 @@ def test_attention(kept, dtype):
     if kept == "none of one sequence":
         keep[5] = False
     given = (qkv, torch.tensor(starts, dtype=torch.int32), None if kept == "all" else keep)
-    y = attend(*given, HEADS, 0.4)
+    y = attend(*given, HEADS, 0.4, False)
     assert_equal_bits(Attention(HEADS, 0.4)(*given), y.to(dtype))
+    later = attend(*given, HEADS, 0.4, True)
+    assert_equal_bits(Attention(HEADS, 0.4, causal=True)(*given), later.to(dtype))
     assert_sqnr(y, attention(qkv, starts, keep, 0.4).float(), 110.0)
     assert kept != "none of one sequence" or not y[5].any()
     for how in ACTIVATIONS.values():
         same_rows(AttentionRows(HEADS, 0.4, how)(*given), y, how)
+        same_rows(AttentionRows(HEADS, 0.4, how, causal=True)(*given), later, how)
 
 
 def test_attention_is_an_operator_that_can_be_exported():
     given = (random(6, 3 * WIDTH), torch.tensor([0, 2, 6], dtype=torch.int32))
     for keep in (None, torch.tensor([True, False, True, True, False, True])):
-        torch.library.opcheck(torch.ops.opswap_reference.attention.default, (*given, keep, HEADS, 0.5))
+        torch.library.opcheck(torch.ops.opswap_reference.attention.default, (*given, keep, HEADS, 0.5, True))
 
 
 class Model(nn.Module):

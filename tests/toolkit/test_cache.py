@@ -1,6 +1,7 @@
 """A graph with a cache says token by token what the one without says of whole texts, on every target and precision."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -107,7 +108,7 @@ def test_token_by_token_is_the_whole_text(kind: str) -> None:
     plain = transform(language_model(), recipe, target, data=data)
     cached = transform(with_cache(language_model()), recipe, target, data=data)
     assert past_of(plain) == () and len(past_of(cached)) == 4
-    assert report_of(cached) == report_of(plain)
+    assert replace(report_of(cached), fused={}) == replace(report_of(plain), fused={})
     for have, want in zip(by_cache(cached), whole(plain), strict=True):
         assert_sqnr(have, want, 100.0 if recipe.scheme == "weight" else SAME_DB.get(recipe.precision, 100.0))
 

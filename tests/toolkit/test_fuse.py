@@ -23,6 +23,7 @@ from toolkit.quantize import chosen, quantize
 aten = torch.ops.aten
 ADDCMUL = aten.addcmul.default
 ENCODERS = ["bert", "distilbert", "roberta", "electra", "shared layers", "albert"]
+DECODERS = ["gpt2", tiny.TIED]
 PADDINGS = ["right", "left", "none", "scattered", "one sequence", "one token", "one token of one"]
 TWO_LAYERS = {
     "gelu_steps": 0,
@@ -38,22 +39,15 @@ TWO_LAYERS = {
     "attention_rows": 2,
     "feed_forward": 2,
 }
-NOTHING = dict.fromkeys(NAMES, 0)
 COUNTS = {
     "bert": TWO_LAYERS,
     "distilbert": TWO_LAYERS,
     "roberta": TWO_LAYERS,
     "electra": {**TWO_LAYERS, "quantize": 9},  # it projects its embeddings
-    "albert": {
-        **TWO_LAYERS,
-        "gelu_steps": 2,
-        "quantize": 9,
-        "gelu": 0,
-        "feed_forward": 0,
-    },  # the same, and its GELU goes by tanh
+    "albert": {**TWO_LAYERS, "gelu_steps": 2, "quantize": 9},  # its GELU goes by tanh
     "shared layers": {**TWO_LAYERS, "quantize": 9},
-    "gpt2": {**NOTHING, "gelu_steps": 2},  # causal
-    tiny.TIED: {**NOTHING, "gelu_steps": 2},
+    "gpt2": {**TWO_LAYERS, "gelu_steps": 2, "qkv": 0},  # one linear as it comes
+    tiny.TIED: {**TWO_LAYERS, "gelu_steps": 2, "qkv": 0, "quantize": 9},
     "classifier": {**TWO_LAYERS, "packing": 0},  # it reads the first position, which may be padding
 }
 
@@ -64,13 +58,13 @@ def test_how_often_each_is_applied(name):
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ENCODERS + DECODERS)
 def test_equals_the_unfused_graph(name, padding):
     graph, _ = fused(unfused(name))
     assert_same(graph, unfused(name), inputs(name, mask_of(padding)), packed=True)
 
 
-@pytest.mark.parametrize("name", ["bert", "albert"])
+@pytest.mark.parametrize("name", ["bert", "albert", "gpt2"])
 @pytest.mark.parametrize("left_out", NAMES)
 def test_any_one_can_be_left_out(left_out, name):
     graph, counts = fused(unfused(name), set(NAMES) - {left_out})
@@ -168,9 +162,9 @@ def test_the_last_norm_is_not_quantized():
 def test_shared_layers_stay_shared():
     graph, _ = fused(unfused("albert"))
     calls = [node.target for node in graph.graph.nodes if node.op == "call_module"]
-    shared = [name for name in set(calls) if calls.count(name) == 2]
+    shared = {name for name in calls if calls.count(name) == 2}
     assert sum(isinstance(module, QuantizedLinear) for module in graph.modules()) == 5
-    assert len([name for name in shared if "albert_layers.0" in name]) == 4  # qkv, dense, ffn, ffn_output
+    assert {name.rpartition(".")[2] for name in shared} == {"qkv", "feed_forward"}
 
 
 def test_the_target_decides_and_the_report_says_it():

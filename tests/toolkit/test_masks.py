@@ -1,13 +1,10 @@
-"""A padding mask is known by what it computes; every other mask is left alone."""
+"""A padding mask and a causal one are known by what they compute; every other mask is left alone."""
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from tests import tiny
-from tests.toolkit.fusing import fused, unfused
-from toolkit.fuse import NAMES
-from toolkit.fuse.mask import LONGEST, is_padding_mask
+from toolkit.fuse.mask import CAUSAL, LONGEST, PADDING, kind_of
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -21,7 +18,7 @@ def distance(mask: Tensor) -> Tensor:
     return position[:, None] - position
 
 
-PADDING = {
+SHOWS_ALL = {
     "bool": lambda mask: wide(mask),
     "bool, expanded": lambda mask: wide(mask).expand(mask.shape[0], 1, mask.shape[1], mask.shape[1]),
     "additive": lambda mask: (1.0 - wide(mask).float()) * LOWEST,
@@ -29,8 +26,16 @@ PADDING = {
     "additive, -10000": lambda mask: (1.0 - wide(mask).float()) * -10000.0,
     "anded with all": lambda mask: wide(mask) & (distance(mask) < 10**6),
 }
+SHOWS_EARLIER = {
+    "bool": lambda mask: wide(mask) & (distance(mask) >= 0),
+    "additive": lambda mask: (1.0 - (wide(mask) & (distance(mask) >= 0)).float()) * LOWEST,
+    "padding looks at everything": lambda mask: (wide(mask) & (distance(mask) >= 0)) | ~wide(mask).transpose(2, 3),
+}
 OTHER = {
-    "causal": lambda mask: wide(mask) & (distance(mask) >= 0),
+    "causal, without the padding": lambda mask: (distance(mask) >= 0).expand(len(mask), 1, -1, -1),
+    "causal, but for the token itself": lambda mask: wide(mask) & (distance(mask) > 0),
+    "the other way round": lambda mask: wide(mask) & (distance(mask) <= 0),
+    "causal in a window": lambda mask: wide(mask) & (distance(mask) >= 0) & (distance(mask) < LONGEST // 2),
     "a window as wide as half of the longest": lambda mask: wide(mask) & (distance(mask).abs() < LONGEST // 2),
     "inverted": lambda mask: ~wide(mask),
     "everything": lambda mask: torch.ones_like(wide(mask)),
@@ -44,35 +49,32 @@ OTHER = {
 }
 
 
-def verdict(function, names=("attention_mask",)) -> bool:
-    """→ whether function(inputs called `names`) is taken for the padding mask"""
+def verdict(function, names=("attention_mask",)) -> str | None:
+    """→ what function(inputs called `names`) is taken for"""
     graph = fx.Graph()
     inputs = tuple(graph.placeholder(name) for name in names)
     result = graph.call_function(function, inputs)
     graph.output(result)
-    return is_padding_mask(fx.GraphModule(nn.Module(), graph), result)
+    return kind_of(fx.GraphModule(nn.Module(), graph), result)
 
 
-@pytest.mark.parametrize("kind", PADDING)
+@pytest.mark.parametrize("kind", SHOWS_ALL)
 def test_padding_masks(kind):
-    assert verdict(PADDING[kind])
+    assert verdict(SHOWS_ALL[kind]) == PADDING
+
+
+@pytest.mark.parametrize("kind", SHOWS_EARLIER)
+def test_causal_masks(kind):
+    assert verdict(SHOWS_EARLIER[kind]) == CAUSAL
 
 
 @pytest.mark.parametrize("kind", OTHER)
 def test_other_masks(kind):
-    assert not verdict(OTHER[kind])
+    assert verdict(OTHER[kind]) is None
 
 
 def test_a_mask_of_another_input():
-    assert not verdict(wide, names=("input_ids",))
-    assert not verdict(lambda mask, ids: wide(mask) & wide(ids), names=("attention_mask", "input_ids"))
-    assert verdict(lambda mask, ids: wide(mask) & (wide(ids) | ~wide(ids)), names=("attention_mask", "input_ids"))
-
-
-def test_a_causal_model_is_left_alone_and_the_log_says_so(caplog):
-    with caplog.at_level("INFO", logger="toolkit.fuse.attention"):
-        graph, counts = fused(unfused("gpt2"), set(NAMES) - {"gelu_steps"})
-    assert not any(counts.values())
-    assert [line.partition(": ")[2] for line in caplog.messages] == ["its mask is no padding mask"] * 2
-    given = tiny.inputs(tiny.build("gpt2"), 3, 17)
-    assert torch.equal(graph(**given)[0], unfused("gpt2")(**given)[0])
+    names = ("attention_mask", "input_ids")
+    assert verdict(wide, names=("input_ids",)) is None
+    assert verdict(lambda mask, ids: wide(mask) & wide(ids), names) is None
+    assert verdict(lambda mask, ids: wide(mask) & (wide(ids) | ~wide(ids)), names) == PADDING

@@ -9,7 +9,7 @@ from torch import fx
 
 from targets._attention import Attention, AttentionRows
 from targets._fused import Quantize
-from toolkit.fuse.mask import MASK, is_padding_mask
+from toolkit.fuse.mask import CAUSAL, MASK, PADDING, kind_of
 from toolkit.fuse.matching import add_module, aten, calls, module_of, only_user, shape_of, sizes
 
 log = logging.getLogger(__name__)
@@ -22,23 +22,24 @@ Keys = tuple[fx.Node, fx.Node | None]
 
 
 class Site(NamedTuple):
-    """One attention: its inputs [B, S, H], its output [B, S, H], heads, scale, mask"""
+    """One attention: its inputs [B, S, H], its output [B, S, H], heads, scale, mask; causal without one"""
 
     sources: list[fx.Node]
     out: fx.Node
     heads: int
     scale: float
     mask: Any
+    causal: bool
 
 
 def fuse_attention(gm: fx.GraphModule) -> int:
-    """scaled_dot_product_attention(heads of q, heads of k, heads of v, padding mask), heads side by side again
+    """scaled_dot_product_attention(heads of q, of k, of v, padding or causal mask), heads side by side again
     → Attention(q, k and v side by side [B·S, 3H], starts, keep), back to [B, S, H]
 
-    starts: where each sequence begins, keep: which tokens are real (None without a mask). Any other mask, and an
-    attention that is causal, is left alone; the log says so.
+    starts: where each sequence begins, keep: which tokens are real (None without a mask). Any other mask is left alone;
+    the log says so.
     """
-    masks: dict[Any, bool] = {None: True}
+    masks: dict[Any, str | None] = {None: PADDING}
     keys: dict[Any, Keys] = {}
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=SDPA):
@@ -48,14 +49,16 @@ def fuse_attention(gm: fx.GraphModule) -> int:
             log.info("attention %s is left alone: it is not plain attention over heads of one sequence", node.name)
             continue
         if site.mask not in masks:
-            masks[site.mask] = is_padding_mask(gm, site.mask)
-        if not masks[site.mask]:
-            log.info("attention %s is left alone: its mask is no padding mask", node.name)
+            masks[site.mask] = kind_of(gm, site.mask)
+        kind = masks[site.mask]
+        if kind is None:
+            log.info("attention %s is left alone: its mask is neither the padding's nor causal", node.name)
             continue
         masked = site.mask is not None
         if (size, masked) not in keys:
             keys[size, masked] = _padded(gm, size, masked)
-        _rewrite(gm, node, site, size, keys[size, masked])
+        made = Attention(site.heads, site.scale, causal=site.causal or kind == CAUSAL)
+        _rewrite(gm, node, site, size, keys[size, masked], made)
         fused += 1
     return fused
 
@@ -67,7 +70,7 @@ def fuse_attention_rows(gm: fx.GraphModule) -> int:
         user = only_user(node)
         attention, quantize = module_of(gm, node), module_of(gm, user)
         if isinstance(attention, Attention) and isinstance(quantize, Quantize) and user is not None:
-            made = AttentionRows(attention.heads, attention.scale, quantize.activation)
+            made = AttentionRows(attention.heads, attention.scale, quantize.activation, causal=attention.causal)
             gm.set_submodule(str(node.target), made.eval())
             user.replace_all_uses_with(node)
             fused += 1
@@ -76,7 +79,7 @@ def fuse_attention_rows(gm: fx.GraphModule) -> int:
 
 def _match(node: fx.Node) -> Site | None:
     given: dict[str, Any] = {**dict(zip(NAMES, node.args, strict=False)), **node.kwargs}
-    if given.get("dropout_p") or given.get("is_causal") or given.get("enable_gqa"):
+    if given.get("dropout_p") or given.get("enable_gqa"):
         return None
     parts = [given[name] for name in NAMES[:3]]
     sources, out = [_side_by_side(part) for part in parts], _joined(node)
@@ -85,7 +88,8 @@ def _match(node: fx.Node) -> Site | None:
         return None
     _, heads, _, size = parts[0].meta["val"].shape
     scale = given.get("scale")
-    return Site(sources, out, int(heads), size**-0.5 if scale is None else scale, given.get("attn_mask"))
+    scale = size**-0.5 if scale is None else scale
+    return Site(sources, out, int(heads), scale, given.get("attn_mask"), bool(given.get("is_causal")))
 
 
 def _side_by_side(heads: fx.Node) -> Any:
@@ -118,14 +122,29 @@ def _joined(node: fx.Node) -> fx.Node | None:
     return None
 
 
-def _rewrite(gm: fx.GraphModule, node: fx.Node, site: Site, size: tuple[fx.Node, fx.Node], keys: Keys) -> None:
+def _whole(sources: list[fx.Node]) -> fx.Node | None:
+    """x, of which `sources` are the first, second and third third, None for anything else"""
+    split = sources[0].args[0] if sources[0].target is operator.getitem else None
+    thirds = [source.target is operator.getitem and source.args == (split, at) for at, source in enumerate(sources)]
+    if not isinstance(split, fx.Node) or split.target is not aten.split.Tensor or not all(thirds):
+        return None
+    x: Any = split.args[0]
+    across = split.args[2:] in ((-1,), (2,)) and len(shape_of(x)) == 3
+    return x if across and x.meta["val"].shape[2] == 3 * split.args[1] else None  # type: ignore[operator]
+
+
+def _rewrite(
+    gm: fx.GraphModule, node: fx.Node, site: Site, size: tuple[fx.Node, fx.Node], keys: Keys, made: Attention
+) -> None:
     graph, value = gm.graph, site.out.meta["val"]
     width = value.shape[2]
     with graph.inserting_before(node):
-        cat = graph.call_function(aten.cat.default, (site.sources, -1))
-        cat.meta["val"] = value.new_empty((*value.shape[:2], 3 * width))
+        cat = _whole(site.sources)
+        if cat is None:
+            cat = graph.call_function(aten.cat.default, (site.sources, -1))
+            cat.meta["val"] = value.new_empty((*value.shape[:2], 3 * width))
         flat = graph.call_function(aten.reshape.default, (cat, [-1, 3 * width]))
-        name = add_module(gm, "attention", Attention(site.heads, site.scale))
+        name = add_module(gm, "attention", made)
         call = graph.call_module(name, (flat, *keys))
         back = graph.call_function(aten.reshape.default, (call, [*size, width]))
         back.meta["val"] = value

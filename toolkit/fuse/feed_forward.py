@@ -25,8 +25,9 @@ def fuse_feed_forward(gm: fx.GraphModule) -> int:
     z = RowsLinear(rows') → y', z = FeedForward(rows, residual)
 
     Without the last linear where others read rows' too, or y' alone where nothing does. All calls of the modules, or
-    none; modules that are called several times leave the last linear out. A norm between two such chains goes with the
-    first, which leaves the second as it is. → how many layers
+    none; modules that are called several times leave the last linear out, and so does one with more weights than all
+    the others, a language model's head: it would push theirs out of the cache. A norm between two such chains goes with
+    the first, which leaves the second as it is. → how many layers
     """
     groups: dict[tuple[str, ...], list[Chain]] = defaultdict(list)
     for node in calls(gm, RowsLinearAddNorm):
@@ -40,9 +41,11 @@ def fuse_feed_forward(gm: fx.GraphModule) -> int:
             continue
         taken.update(names)
         then = chains[0].then if len(chains) == 1 else None
-        then = then if then is not None and used[str(then.target)] == 1 else None
-        parts: list[Any] = [gm.get_submodule(name) for name in names]
-        made = FeedForward(*parts, None if then is None else gm.get_submodule(str(then.target)))  # type: ignore
+        first, wide, second = (gm.get_submodule(name) for name in names)
+        last: Any = module_of(gm, then)
+        if then is not None and (used[str(then.target)] > 1 or _weights(last) > _weights(first, wide, second)):
+            then = last = None
+        made = FeedForward(first, wide, second, last)  # type: ignore[arg-type]
         name = add_module(gm, "feed_forward", made)
         for chain in chains:
             _replace(gm, chain, then, name)
@@ -67,6 +70,11 @@ def _chain(gm: fx.GraphModule, first: fx.Node) -> Chain | None:
 def _part(node: fx.Node, index: int) -> fx.Node | None:
     """→ getitem(node, index), None if nothing reads it"""
     return next((user for user in node.users if user.target is operator.getitem and user.args[1] == index), None)
+
+
+def _weights(*modules: Any) -> int:
+    """→ how many weights the linears in `modules` have"""
+    return sum(module.linear.in_features * module.linear.out_features for module in modules)
 
 
 def _replace(gm: fx.GraphModule, chain: Chain, then: fx.Node | None, name: str) -> None:

@@ -44,18 +44,18 @@ def share_quantize(gm: fx.GraphModule) -> int:
 
 
 def fuse_gelu(gm: fx.GraphModule) -> int:
-    """Quantize(gelu(RowsLinear(rows))) → RowsLinearGelu(rows), for the GELU by erf
+    """Quantize(gelu(RowsLinear(rows))) → RowsLinearGelu(rows), for the GELU by erf and that by tanh
 
-    All calls of a linear, or none. → how many calls
+    All calls of a linear, if they have one of the two, or none. → how many calls
     """
     fused = 0
     for name, nodes in sites(gm, RowsLinear).items():
         linear: Any = gm.get_submodule(name).linear
         ends = [_gelu_end(gm, node) for node in nodes]
-        ways = {quantize.activation for end in ends if isinstance(quantize := module_of(gm, end), Quantize)}
+        ways = {_gelu_way(gm, end) for end in ends if end is not None}
         if None in ends or len(ways) > 1:
             continue
-        gm.set_submodule(name, RowsLinearGelu(linear, *ways).eval())
+        gm.set_submodule(name, RowsLinearGelu(linear, *ways.pop()).eval())
         for node, end in zip(nodes, ends, strict=True):
             end.replace_all_uses_with(node)  # type: ignore[union-attr]
         fused += len(nodes)
@@ -64,6 +64,8 @@ def fuse_gelu(gm: fx.GraphModule) -> int:
 
 def fuse_add_norm(gm: fx.GraphModule) -> int:
     """y = layer_norm(RowsLinear(rows) + residual), Quantize(y) → (y, rows) = RowsLinearAddNorm(rows, residual)
+    s = RowsLinear(rows) + residual, Quantize(layer_norm(s)) → (s, rows) = RowsLinearAddNorm(rows, residual), where
+    others read s, and nothing else the norm
 
     What is quantized may be addcmul(shift, y, scale), as smoothing leaves it. y alone where no call's result is
     quantized; of several ways to quantize it, the first. All calls of a linear, if they have one norm, or none. With
@@ -72,12 +74,12 @@ def fuse_add_norm(gm: fx.GraphModule) -> int:
     fused = _add_norm_of_floats(gm)
     for name, nodes in sites(gm, RowsLinear).items():
         linear: Any = gm.get_submodule(name).linear
-        ends = [_norm_end(node) for node in nodes]
-        norm = _one_norm(gm, ends)
-        if norm is None:
+        ends = [_norm_end(node) or _inner_norm_end(gm, node) for node in nodes]
+        norm, kept = _one_norm(gm, ends), {_keeps_sum(end) for end in ends if end is not None}
+        if norm is None or len(kept) > 1:
             continue
         way = next((way for end in ends for way in _ways(gm, end)), None)
-        gm.set_submodule(name, RowsLinearAddNorm(linear, *norm, *_means(gm, way)).eval())
+        gm.set_submodule(name, RowsLinearAddNorm(linear, *norm, *_means(gm, way), *kept).eval())
         for node, end in zip(nodes, ends, strict=True):
             _replace_norm(gm, end, name, (node.args[0], _residual(node)), way)
         fused += len(nodes)
@@ -86,6 +88,7 @@ def fuse_add_norm(gm: fx.GraphModule) -> int:
 
 def fuse_norm(gm: fx.GraphModule) -> int:
     """y = layer_norm(x), Quantize(y) → (y, rows) = NormRows(x): the norm of the embeddings, and any other on rows
+    Quantize(layer_norm(x)) → (x, rows) = NormRows(x), where others read x, and nothing else the norm
 
     What is quantized may be addcmul(shift, y, scale), as smoothing leaves it. y alone where it is not quantized: float
     linears read it, or none.
@@ -94,7 +97,8 @@ def fuse_norm(gm: fx.GraphModule) -> int:
     for node in gm.graph.find_nodes(op="call_function", target=aten.layer_norm.default):
         norm, way = _one_norm(gm, [node]), next(iter(_ways(gm, node)), None)
         if norm and is_rows(node):
-            name = add_module(gm, "norm", NormRows(*norm, *_means(gm, way)))
+            kept = is_rows(node.args[0]) and _keeps_sum(node) and _only_quantized(gm, node)
+            name = add_module(gm, "norm", NormRows(*norm, *_means(gm, way), kept))
             _replace_norm(gm, node, name, (node.args[0],), way)
             fused += 1
     return fused
@@ -117,10 +121,17 @@ def _add_norm_of_floats(gm: fx.GraphModule) -> int:
 def _gelu_end(gm: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """gelu and Quantize, each the only reader → the Quantize, None for anything else"""
     gelu = only_user(node)
-    if gelu is None or gelu.target is not aten.gelu.default or gelu.kwargs.get("approximate", "none") != "none":
+    if gelu is None or gelu.target is not aten.gelu.default:
         return None
     end = only_user(gelu)
     return end if isinstance(module_of(gm, end), Quantize) else None
+
+
+def _gelu_way(gm: fx.GraphModule, end: fx.Node) -> tuple[Activation, bool]:
+    """end: the Quantize of a gelu → how it quantizes, and whether the gelu is that by tanh"""
+    quantize: Any = module_of(gm, end)
+    gelu: Any = end.args[0]
+    return quantize.activation, gelu.kwargs.get("approximate", "none") == "tanh"
 
 
 def _norm_end(node: fx.Node) -> Any:
@@ -130,6 +141,27 @@ def _norm_end(node: fx.Node) -> Any:
         return None
     end = only_user(add)
     return end if end is not None and end.target is aten.layer_norm.default else None
+
+
+def _inner_norm_end(gm: fx.GraphModule, node: fx.Node) -> Any:
+    """node + residual, which several read, and the one layer_norm among them, if it is quantized and nothing else
+    → the layer_norm, None for anything else"""
+    add = only_user(node)
+    if add is None or add.target is not aten.add.Tensor or add.kwargs or not is_rows(_residual(node)):
+        return None
+    ends = [user for user in add.users if user.target is aten.layer_norm.default]
+    return ends[0] if len(ends) == 1 and _only_quantized(gm, ends[0]) else None
+
+
+def _keeps_sum(norm: Any) -> bool:
+    """Whether others than `norm` read what it normalizes"""
+    return len(norm.args[0].users) > 1
+
+
+def _only_quantized(gm: fx.GraphModule, norm: fx.Node) -> bool:
+    """Whether all that reads `norm` quantizes it, in one way"""
+    ways = list(_ways(gm, norm).values())
+    return len(ways) == 1 and all(user in ways[0] or _smoothing(gm, norm, user) is not None for user in norm.users)
 
 
 def _residual(node: fx.Node) -> Any:
@@ -177,11 +209,17 @@ def _means(gm: fx.GraphModule, way: Way | None) -> tuple[Activation | None, Any]
 
 
 def _replace_norm(gm: fx.GraphModule, norm: fx.Node, name: str, args: tuple[Any, ...], way: Way | None) -> None:
-    """Calls the module `name` where `norm` was: its y for `norm`, its rows for what quantized that in `way`."""
+    """Calls the module `name` where `norm` was: its rows for what quantized that in `way`, the other of its results for
+    `norm`, or where it keeps the sum for that."""
+    total: Any = norm.args[0]
+    keeps_sum = gm.get_submodule(name).keeps_sum
     with gm.graph.inserting_before(norm):
-        y = mark_rows(gm.graph.call_module(name, args))
+        y = call = mark_rows(gm.graph.call_module(name, args))
         if way is not None:
-            y, rows = (mark_rows(gm.graph.call_function(operator.getitem, (y, i))) for i in (0, 1))
+            y, rows = (mark_rows(gm.graph.call_function(operator.getitem, (call, i))) for i in (0, 1))
             for user in _ways(gm, norm).get(way, []):
                 user.replace_all_uses_with(rows)
-    norm.replace_all_uses_with(y)
+    if keeps_sum:
+        total.replace_all_uses_with(y, delete_user_cb=lambda user: user not in (norm, call))
+    else:
+        norm.replace_all_uses_with(y)

@@ -1,4 +1,4 @@
-"""Is a mask of the graph the padding mask? Decided by what it computes, not by how: it is tried on random masks."""
+"""Which tokens does a mask of the graph show? Decided by what it computes, not by how: it is tried on random masks."""
 
 import logging
 from typing import Any
@@ -13,16 +13,19 @@ log = logging.getLogger(__name__)
 MASK = "attention_mask"
 LOWEST = -1e4  # an additive mask keeps a position out with this or less
 LONGEST = 2048  # the longest sequence that is tried; a window of local attention shows at the models' own longest
+PADDING, CAUSAL = "padding", "causal"
 
 
-def is_padding_mask(gm: fx.GraphModule, mask: fx.Node) -> bool:
-    """Whether `mask`, boolean or additive, lets every token look at exactly the real tokens of its own sequence.
+def kind_of(gm: fx.GraphModule, mask: fx.Node) -> str | None:
+    """→ PADDING if `mask`, boolean or additive, lets every token look at exactly the real tokens of its own sequence,
+    CAUSAL if at exactly those of them that do not come later, None for any other
 
     It is computed for a few attention masks: padding on the right and left, scattered, and as long as the model goes.
+    What padding itself looks at is nobody's to read.
     """
     inputs = gm.meta.get(KEY)
     longest = inputs.longest if isinstance(inputs, Inputs) and inputs.longest else LONGEST
-    generator = torch.Generator().manual_seed(0)
+    generator, kinds = torch.Generator().manual_seed(0), [PADDING, CAUSAL]
     for batch, sequence in ((3, 5), (2, 8), (1, min(longest, LONGEST))):
         real = torch.randint(0, 2, (batch, sequence), generator=generator)
         real[0, : sequence // 2] = 1  # every sequence has a token
@@ -32,23 +35,24 @@ def is_padding_mask(gm: fx.GraphModule, mask: fx.Node) -> bool:
             computed = _evaluate(gm, mask, real, generator)
         except (RuntimeError, IndexError, ValueError) as error:  # it cannot be computed from a mask alone
             log.info("the mask %s cannot be tried: %s", mask.name, error)
-            return False
-        if computed is None or not _says(computed, real.bool()):
-            return False
-    return True
+            return None
+        kinds = [kind for kind in kinds if computed is not None and _says(computed, real.bool(), kind)]
+    return kinds[0] if kinds else None
 
 
-def _says(mask: Tensor, real: Tensor) -> bool:
-    """Whether `mask` broadcasts to [B, heads, S, S] and is True (or 0) at real keys, False (or low) at the others."""
+def _says(mask: Tensor, real: Tensor, kind: str) -> bool:
+    """Whether `mask` broadcasts to [B, heads, S, S] and is, for each real query, True (or 0) at the real keys that
+    `kind` shows it, False (or low) at the others"""
     batch, sequence = real.shape
     full = (batch, 1, sequence, sequence)
     wide = mask[(None,) * (4 - mask.dim())]
     if wide.dim() != 4 or any(size not in (1, want) for size, want in zip(wide.shape, full, strict=True)):
         return False
-    wide, keys = wide.expand(full), real[:, None, None].expand(full)
+    shown = real[:, None, None].expand(full)
+    wide, shown = (one[:, 0][real] for one in (wide.expand(full), shown.tril() if kind == CAUSAL else shown))
     if wide.dtype == torch.bool:
-        return torch.equal(wide, keys)
-    return bool((wide[keys] == 0).all() and (wide[~keys] <= LOWEST).all())
+        return torch.equal(wide, shown)
+    return bool((wide[shown] == 0).all() and (wide[~shown] <= LOWEST).all())
 
 
 def _evaluate(gm: fx.GraphModule, mask: fx.Node, real: Tensor, generator: torch.Generator) -> Tensor | None:

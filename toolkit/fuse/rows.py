@@ -110,11 +110,14 @@ class _Region:
             return self._is_tokens(node.args[1], 2)
         if not self._token_wise(node):
             return False
-        return all(len(self._shape(source)) <= 1 or self._is_tokens(source, 3) for source in node.all_input_nodes)
+        sources = node.args[:1] if node.target is aten.linear.default else node.all_input_nodes
+        return all(len(self._shape(source)) <= 1 or self._is_tokens(source, 3) for source in sources)
 
     def _token_wise(self, node: fx.Node) -> bool:
         if node.op == "call_module":
             return isinstance(module_of(self.gm, node), QuantizedLinear | WeightLinear | nn.Linear)
+        if node.target is aten.linear.default:  # of a weight that others use too, a head that is the embedding
+            return parameter(self.gm, node.args[1]) is not None
         if node.target is aten.layer_norm.default:
             return len(node.args[1]) == 1  # type: ignore[arg-type]
         if node.target is aten.cat.default:

@@ -40,7 +40,7 @@ def _widen(gm: fx.GraphModule, node: fx.Node) -> int:
     if isinstance(module, NormRows):
         module.to(torch.float32)
         return 1
-    if isinstance(module, nn.Linear) and not isinstance(module, Bf16Linear) and module.weight.dtype == LOW:
+    if _keeps_low(gm, node, module):
         node.replace_input_with(node.args[0], _cast(gm, node.args[0], LOW, node))  # type: ignore[arg-type]
         return _cast_result(gm, node, torch.float32)
     if node.target is TO and LOW in node.args:
@@ -53,6 +53,14 @@ def _widen(gm: fx.GraphModule, node: fx.Node) -> int:
     if (looked_up or enters) and _dtype(gm, node.args[0]) == LOW:
         return _cast_result(gm, node, torch.float32)
     return 0
+
+
+def _keeps_low(gm: fx.GraphModule, node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether `node` is a linear with weights in bfloat16 that takes nothing else: one that stays, or whose weight
+    others use too"""
+    if node.target is aten.linear.default:
+        return _dtype(gm, node.args[1]) == LOW
+    return isinstance(module, nn.Linear) and not isinstance(module, Bf16Linear) and module.weight.dtype == LOW
 
 
 def _leave(gm: fx.GraphModule, node: fx.Node) -> int:
