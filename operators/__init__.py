@@ -6,6 +6,7 @@ until `kernels.load()` is called; then the compiled library answers for CPU tens
 
 from operators import (
     attention,
+    attention_cached,
     embedding,
     feed_forward,
     floating,
@@ -24,6 +25,7 @@ from operators.weights import quantize_weight, weight_sum
 __all__ = [
     "OPERATORS",
     "attention",
+    "attention_cached",
     "attention_kernels",
     "embedding",
     "feed_forward",

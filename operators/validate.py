@@ -149,8 +149,8 @@ def check_smooth(op: str, scale: Tensor | None, shift: Tensor | None, columns: i
     return scale, shift
 
 
-def check_attention(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> None:
-    """qkv: float32 or bfloat16 [T, 3 * heads * d]; starts: int32 [B + 1]; keep: bool [T]; scale: finite."""
+def check_packed_heads(op: str, qkv: Tensor, heads: int, scale: float) -> None:
+    """qkv: float32 or bfloat16 [T, 3 * heads * d]; scale: finite."""
     ok = qkv.dtype in (float32, torch.bfloat16) and qkv.dim() == 2
     wanted = f"{op}: qkv must be float32 or bfloat16 with 2 dimensions"
     require(ok, wanted, f"{qkv.dtype} of shape {list(qkv.shape)}", "convert or reshape qkv")
@@ -158,6 +158,11 @@ def check_attention(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, h
     wanted = f"{op}: qkv must have 3 * heads * d columns for {heads} heads"
     require(ok, wanted, qkv.shape[1], "fix qkv or heads")
     require(math.isfinite(scale), f"{op}: scale must be finite", scale, "pass d ** -0.5")
+
+
+def check_attention(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> None:
+    """qkv and scale as above; starts: int32 [B + 1]; keep: bool [T]."""
+    check_packed_heads(op, qkv, heads, scale)
     _tensor(op, "starts", starts, int32, 1)
     if keep is not None:
         _tensor(op, "keep", keep, torch.bool, 1)

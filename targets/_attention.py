@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from operators.attention import attend as attend_each
+from operators.attention_cached import over_past, split
 from targets._linear import Activation, Rows
 
 
@@ -43,6 +44,27 @@ class AttentionRows(nn.Module):
     def extra_repr(self) -> str:
         how = f"heads={self.heads}, scale={self.scale}, precise={self.precise}, causal={self.causal}"
         return f"{how}, {self.activation}"
+
+
+class CachedAttention(nn.Module):
+    """qkv [B·S, 3H], past_key and past_value [B, heads, P, d], mask [B, P + S]
+    → y [B·S, H] of qkv's dtype, and keys and values of earlier and new tokens [B, heads, P + S, d]
+
+    qkv: of the S new tokens of each sequence, side by side as Attention takes it. Each looks at the real tokens up to
+    itself, 0 in the mask being padding. precise: as Attention's; kept: the dtype of keys and values, coming and going.
+    """
+
+    def __init__(self, heads: int, scale: float, precise: bool = False, kept: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.heads, self.scale, self.precise, self.kept = heads, scale, precise, kept
+
+    def forward(self, qkv: Tensor, past_key: Tensor, past_value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = split(qkv, past_key.shape[0], self.heads)
+        keys, values = (torch.cat([past, x.to(self.kept)], 2) for past, x in ((past_key, k), (past_value, v)))
+        return over_past(q, keys, values, mask, self.scale).to(qkv.dtype), keys, values
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}, kept={self.kept}"
 
 
 # an operator, so that a loop over sequences whose number nobody knows yet can be exported

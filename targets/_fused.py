@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from targets._attention import Attention, AttentionRows
+from targets._attention import Attention, AttentionRows, CachedAttention
 from targets._linear import Activation, QuantizedLinear, Rows
 
 COUNTED = "opswap_counted"  # in the meta of a graph: how often a target's lower itself applied a fusion, by its name
@@ -174,4 +174,5 @@ FUSED = (
     FeedForward,
     Attention,
     AttentionRows,
+    CachedAttention,
 )

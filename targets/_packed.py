@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from targets._attention import Attention, AttentionRows
+from targets._attention import Attention, AttentionRows, CachedAttention
+from targets._cached import PackedCachedAttention
 from targets._fused import EmbedNorm, FeedForward, NormRows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import QuantizedLinear, Rows, TargetLinear
 
@@ -154,12 +155,14 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     RowsLinearAddNorm: PackedRowsLinearAddNorm,
     Attention: PackedAttention,
     AttentionRows: PackedAttentionRows,
+    CachedAttention: PackedCachedAttention,
 }
 
 # fusions that have their operators here; customcpu has one more
 FUSIONS = (
     "gelu_steps",
     "attention",
+    "cached",
     "qkv",
     "rows",
     "packing",

@@ -3,11 +3,12 @@
 from torch import fx
 
 import targets
-from targets._attention import Attention, AttentionRows
+from targets._attention import Attention, AttentionRows, CachedAttention
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.bind import bind
 from toolkit.elsewhere import as_there
+from toolkit.fuse.cached import narrow_cache
 from toolkit.fuse.wide import widen_rows
 from toolkit.lower import lower
 from toolkit.native import go_native
@@ -43,8 +44,9 @@ def lowered(
     floats = set(linears_of(graph))  # now: fusing gives linears other names
     fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision in chosen.fused else {}
     for module in graph.modules():
-        if isinstance(module, Attention | AttentionRows):
+        if isinstance(module, Attention | AttentionRows | CachedAttention):
             module.precise = recipe.precise_attention()
+    run(graph, (narrow_cache,))
     if recipe.precision in chosen.wide:
         run(graph, (widen_rows,))
     run(graph, chosen.passes)

@@ -8,15 +8,16 @@
 // One head of one sequence: softmax(scale * q k^T) v, over the keys that may be looked at. causal: a row
 // looks at no key of a later row.
 typedef struct {
-  const void *q, *k, *v; // first row of the sequence, first column of the head; float, or bfloat16 if bf16
-  int bf16;
-  int64_t stride;      // elements between rows
-  int64_t d;           // columns of the head
-  float scale;         // of the scores
-  const int32_t *keys; // rows of k and v to look at; null: the first `count`
-  int64_t count;       // how many: at least 1
+  const void *q, *k, *v;    // first row of the sequence, first column of the head; float, or bfloat16 where:
+  int q_bf16, bf16;         // q; k and v
+  int64_t q_stride, stride; // elements between rows
+  int64_t d;                // columns of the head
+  float scale;              // of the scores
+  const int32_t *keys;      // rows of k and v to look at; null: the first `count`
+  int64_t count;            // how many: at least 1
   int causal;
-  void *packed; // keys and values in the kernel's own layout, aligned to 64: pack writes, attend reads
+  int64_t before; // keys that come before that of the first row
+  void *packed;   // keys and values in the kernel's own layout, aligned to 64: pack writes, attend reads
 } Head;
 
 // Rows of one head's result, with memory for the kernel's own use.
@@ -44,20 +45,24 @@ typedef struct {
   AttentionBytes (*bytes)(int64_t count, int64_t d);
   void (*pack)(const Head *);
   void (*attend)(const Head *, const Rows *);
+  // The same of keys and values as they are, for so few rows that packing them takes longer; work has
+  // few_bytes.
+  void (*attend_few)(const Head *, const Rows *);
 } Attention;
 
 static inline int64_t key_row(const Head *h, int64_t key) { return h->keys ? h->keys[key] : key; }
 
 // How many keys, from the first, `row` looks at: none where all that it may look at come later.
 static inline int64_t keys_seen(const Head *h, int64_t row) {
-  if (!h->causal || key_row(h, h->count - 1) <= row)
+  const int64_t own = h->before + row;
+  if (!h->causal || key_row(h, h->count - 1) <= own)
     return h->count;
   if (!h->keys)
-    return row + 1;
+    return own + 1;
   int64_t from = 0, to = h->count; // the first key of a later row
   while (from < to) {
     const int64_t middle = (from + to) / 2;
-    if (h->keys[middle] <= row)
+    if (h->keys[middle] <= own)
       from = middle + 1;
     else
       to = middle;
@@ -66,5 +71,9 @@ static inline int64_t keys_seen(const Head *h, int64_t row) {
 }
 
 static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+static inline int64_t few_bytes(int64_t count, int64_t d) {
+  return 4 * (round_up(d, 16) + round_up(count, 32));
+}
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -19,7 +19,7 @@ static void load_queries(Block *b, int64_t first, int64_t rows) {
   const int64_t stride = b->q_stride;
   int32_t *q = b->q;
   for (int64_t r = 0; r < round_up(rows, ROWS); r++, q += stride) {
-    const int64_t at = (first + r) * h.stride;
+    const int64_t at = (first + r) * h.q_stride;
     __m512 squares = _mm512_setzero_ps();
     for (int64_t c = 0; c < 2 * stride; c += 2 * LANES) {
       const int64_t left = r < rows ? h.d - c : 0;
@@ -92,7 +92,7 @@ static void attend_block(Block *b, const Rows *out) {
   b->keys = keys_seen(b->head, out->first + out->rows - 1);
   for (int64_t row = 0; row < BLOCK; row++)
     b->seen[row] = row < out->rows ? keys_seen(b->head, out->first + row) : b->keys;
-  (b->head->bf16 ? load_queries<true> : load_queries<false>)(b, out->first, out->rows);
+  (b->head->q_bf16 ? load_queries<true> : load_queries<false>)(b, out->first, out->rows);
   int careful[BLOCK / ROWS];
   for (int64_t row = 0; row < out->rows; row += ROWS)
     careful[row / ROWS] = choose_shifts(b, row);

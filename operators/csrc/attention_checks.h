@@ -10,8 +10,7 @@
 #include "checks.h"
 #include "tensors.h"
 
-inline void check_attention(const char *op, const Tensor &qkv, const Tensor &starts,
-                            const std::optional<Tensor> &keep, int64_t heads, double scale) {
+inline void check_heads(const char *op, const Tensor &qkv, int64_t heads, double scale) {
   const ScalarType type = qkv.scalar_type();
   if (!(qkv.is_cpu() && qkv.dim() == 2 && (type == ScalarType::Float || type == ScalarType::BFloat16)))
     fail(op, "qkv must be Float or BFloat16 on the CPU with 2 dimensions", named(qkv),
@@ -21,6 +20,11 @@ inline void check_attention(const char *op, const Tensor &qkv, const Tensor &sta
          "fix qkv or heads");
   if (!std::isfinite(scale))
     fail(op, "scale must be finite", scale, "pass d ** -0.5");
+}
+
+inline void check_attention(const char *op, const Tensor &qkv, const Tensor &starts,
+                            const std::optional<Tensor> &keep, int64_t heads, double scale) {
+  check_heads(op, qkv, heads, scale);
   check_tensor(op, "starts", starts, ScalarType::Int, 1);
   if (keep)
     check_vector(op, "keep", *keep, ScalarType::Bool, qkv.size(0));

@@ -3,21 +3,29 @@
 #include "choice.h"
 #include "cpu_features.h"
 
-#define ATTENTION(name, isa, runs_here, precise)                                                             \
+#define ATTENTION(name, isa, runs_here, precise, few)                                                        \
   extern "C" AttentionBytes attention_bytes_##name(int64_t, int64_t);                                        \
   extern "C" void attention_pack_##name(const Head *);                                                       \
-  extern "C" void attention_attend_##name(const Head *, const Rows *);
+  extern "C" void attention_attend_##name(const Head *, const Rows *);                                       \
+  extern "C" void attention_few_##few(const Head *, const Rows *);
 #include "attention.inc"
 #undef ATTENTION
 
 namespace {
 
 const Attention built[] = {
-#define ATTENTION(name, isa, runs_here, precise)                                                             \
-  {#name, #isa, runs_here, precise, attention_bytes_##name, attention_pack_##name, attention_attend_##name},
+#define ATTENTION(name, isa, runs_here, precise, few)                                                        \
+  {#name,                                                                                                    \
+   #isa,                                                                                                     \
+   runs_here,                                                                                                \
+   precise,                                                                                                  \
+   attention_bytes_##name,                                                                                   \
+   attention_pack_##name,                                                                                    \
+   attention_attend_##name,                                                                                  \
+   attention_few_##few},
 #include "attention.inc"
 #undef ATTENTION
-};
+}; // namespace
 
 Choice choice(built);
 

@@ -124,7 +124,7 @@ static void attend_rows(Block *b, int64_t first, int64_t rows, float *y, int64_t
   const float scale = h->scale * 1.44269504f; // log2(e)
   for (int64_t i = 0; i < ROWS; i++)          // rows beyond the last one repeat it
     for (int64_t c = 0; c < h->d; c++)
-      b->q[i * h->d + c] = element(h->q, h->bf16, (first + smaller(i, rows - 1)) * h->stride + c) * scale;
+      b->q[i * h->d + c] = element(h->q, h->q_bf16, (first + smaller(i, rows - 1)) * h->q_stride + c) * scale;
   const int64_t most = keys_seen(h, first + rows - 1), keys = round_up(most, TILE);
   for (int64_t key = 0; key < keys; key += TILE)
     multiply(b->q, h->d, b->k + key * h->d, TILE, h->d, b->p + key, b->stride);
@@ -155,9 +155,12 @@ static void float_attend(const Head *h, const Rows *rows) {
                 rows->y_stride);
 }
 
+#include "attention_few.h"
+
 #define ATTENTION_IN_FLOAT(name)                                                                             \
   extern "C" AttentionBytes attention_bytes_##name(int64_t count, int64_t d) {                               \
     return float_bytes(count, d);                                                                            \
   }                                                                                                          \
   extern "C" void attention_pack_##name(const Head *h) { float_pack(h); }                                    \
-  extern "C" void attention_attend_##name(const Head *h, const Rows *rows) { float_attend(h, rows); }
+  extern "C" void attention_attend_##name(const Head *h, const Rows *rows) { float_attend(h, rows); }        \
+  extern "C" void attention_few_##name(const Head *h, const Rows *rows) { float_attend_few(h, rows); }

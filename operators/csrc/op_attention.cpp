@@ -73,7 +73,7 @@ Head head_of(const Call &c, const Sequence &s, int64_t head, void *packed) {
   const int64_t h = c.heads * c.d, element = bf16 ? 2 : 4;
   const char *q = data<char>(c.qkv) + (s.first * 3 * h + head * c.d) * element;
   const char *k = q + h * element, *v = k + h * element;
-  return Head{q, k, v, bf16, 3 * h, c.d, c.scale, s.keys, s.count, c.causal, packed};
+  return Head{q, k, v, bf16, bf16, 3 * h, 3 * h, c.d, c.scale, s.keys, s.count, c.causal, 0, packed};
 }
 
 // Packs all heads of the sequences that are not whole.

@@ -43,10 +43,11 @@ extern "C" {
   void gemm_w8_##name(const FloatStrip *) {}   \\
   void convert_##name(const Convert *) {}
 #include "float.inc"
-#define ATTENTION(name, isa, runs_here, precise)                         \\
+#define ATTENTION(name, isa, runs_here, precise, few)                    \\
   AttentionBytes attention_bytes_##name(int64_t, int64_t) { return {}; } \\
   void attention_pack_##name(const Head *) {}                            \\
-  void attention_attend_##name(const Head *, const Rows *) {}
+  void attention_attend_##name(const Head *, const Rows *) {}            \\
+  void attention_few_##name(const Head *, const Rows *) {}
 #include "attention.inc"
 }
 

@@ -70,6 +70,10 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "rounding_error": [(X, True), (X[:0], False), (X, *FIXED)],
     "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, True, True)],
     "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, *FIXED, True, True)],
+    "attention_cached": [
+        (QKV[:6], *torch.randn(2, 2, 2, 9, 4), 5, torch.ones(2, 8, dtype=torch.int64), 2, 0.5),
+        (QKV[:1], *torch.randn(2, 1, 4, 3, 2).bfloat16(), 0, torch.ones(1, 1, dtype=torch.bool), 4, 0.5, True),
+    ],
     "fp8_cast": [(X,), (X.bfloat16(), torch.rand(5, 1), False, True, "gaudi3", 0), (X[0, 0], torch.tensor(2.0))],
     "fp8_gemm": [
         (FP8, False, CODES, True, None, torch.float32),

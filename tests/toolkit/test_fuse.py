@@ -28,6 +28,7 @@ PADDINGS = ["right", "left", "none", "scattered", "one sequence", "one token", "
 TWO_LAYERS = {
     "gelu_steps": 0,
     "attention": 2,
+    "cached": 0,
     "qkv": 2,
     "rows": 2,
     "packing": 1,
@@ -190,7 +191,7 @@ def test_targets_ask_for_fusions_that_exist(name):
 
 def test_unknown_names():
     with pytest.raises(
-        UsageError, match=r"^unknown fusion 'glue'; choose one of: gelu_steps, attention, qkv, rows, packing, "
+        UsageError, match=r"^unknown fusion 'glue'; choose one of: gelu_steps, attention, cached, qkv, rows, "
     ):
         Recipe("int", without=("gelu", "glue"))
     with pytest.raises(UsageError, match="without must be a tuple of names; got the string 'gelu'"):

@@ -2,10 +2,12 @@
 
 from targets.base import Pass
 from toolkit.fuse.attention import fuse_attention, fuse_attention_rows
+from toolkit.fuse.cached import fuse_cached
 from toolkit.fuse.embeddings import fuse_lookups
 from toolkit.fuse.feed_forward import fuse_feed_forward
 from toolkit.fuse.gelu_steps import raise_gelu
-from toolkit.fuse.linears import fuse_add_norm, fuse_gelu, fuse_norm, share_quantize
+from toolkit.fuse.linears import fuse_gelu, share_quantize
+from toolkit.fuse.norms import fuse_add_norm, fuse_norm
 from toolkit.fuse.packing import drop_padding
 from toolkit.fuse.qkv import fuse_qkv
 from toolkit.fuse.rows import to_rows
@@ -13,6 +15,7 @@ from toolkit.fuse.rows import to_rows
 FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("gelu_steps", raise_gelu),
     ("attention", fuse_attention),
+    ("cached", fuse_cached),
     ("qkv", fuse_qkv),
     ("rows", to_rows),
     ("packing", drop_padding),

@@ -2,6 +2,8 @@
 
 import logging
 import operator
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -43,7 +45,7 @@ def fuse_attention(gm: fx.GraphModule) -> int:
     keys: dict[Any, Keys] = {}
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=SDPA):
-        site = _match(node)
+        site = match(node)
         size = sizes(gm, shape_of(site.out)) if site else None
         if site is None or size is None:
             log.info("attention %s is left alone: it is not plain attention over heads of one sequence", node.name)
@@ -77,11 +79,13 @@ def fuse_attention_rows(gm: fx.GraphModule) -> int:
     return fused
 
 
-def _match(node: fx.Node) -> Site | None:
+def match(node: fx.Node, appended: Mapping[fx.Node, fx.Node] = MappingProxyType({})) -> Site | None:
+    """→ the attention that `node` computes, None if it is no plain one; appended: for keys and values that follow those
+    of earlier tokens, the new ones alone"""
     given: dict[str, Any] = {**dict(zip(NAMES, node.args, strict=False)), **node.kwargs}
     if given.get("dropout_p") or given.get("enable_gqa"):
         return None
-    parts = [given[name] for name in NAMES[:3]]
+    parts = [appended.get(given[name], given[name]) for name in NAMES[:3]]
     sources, out = [_side_by_side(part) for part in parts], _joined(node)
     shapes = {shape_of(source) for source in sources}
     if out is None or None in sources or shapes != {shape_of(out)}:
@@ -136,23 +140,34 @@ def _whole(sources: list[fx.Node]) -> fx.Node | None:
 def _rewrite(
     gm: fx.GraphModule, node: fx.Node, site: Site, size: tuple[fx.Node, fx.Node], keys: Keys, made: Attention
 ) -> None:
-    graph, value = gm.graph, site.out.meta["val"]
-    width = value.shape[2]
+    graph = gm.graph
     with graph.inserting_before(node):
-        cat = _whole(site.sources)
-        if cat is None:
-            cat = graph.call_function(aten.cat.default, (site.sources, -1))
-            cat.meta["val"] = value.new_empty((*value.shape[:2], 3 * width))
-        flat = graph.call_function(aten.reshape.default, (cat, [-1, 3 * width]))
+        flat = flat_of(graph, site)
         name = add_module(gm, "attention", made)
         call = graph.call_module(name, (flat, *keys))
-        back = graph.call_function(aten.reshape.default, (call, [*size, width]))
-        back.meta["val"] = value
+        put_back(graph, site, call, size)
+    erase_chain(node, site.out)
+
+
+def flat_of(graph: fx.Graph, site: Site) -> fx.Node:
+    """→ query, key and value side by side [B·S, 3H]"""
+    value = site.out.meta["val"]
+    width = value.shape[2]
+    cat = _whole(site.sources)
+    if cat is None:
+        cat = graph.call_function(aten.cat.default, (site.sources, -1))
+        cat.meta["val"] = value.new_empty((*value.shape[:2], 3 * width))
+    return graph.call_function(aten.reshape.default, (cat, [-1, 3 * width]))
+
+
+def put_back(graph: fx.Graph, site: Site, rows: fx.Node, size: tuple[fx.Node, fx.Node]) -> None:
+    """Whatever reads the attention reads `rows`, [B·S, H], as [B, S, H]."""
+    back = graph.call_function(aten.reshape.default, (rows, [*size, site.out.meta["val"].shape[2]]))
+    back.meta["val"] = site.out.meta["val"]
     site.out.replace_all_uses_with(back)
-    _erase(node, site.out)
 
 
-def _erase(node: fx.Node, last: fx.Node) -> None:
+def erase_chain(node: fx.Node, last: fx.Node) -> None:
     """Erases the chain from `node` to `last`: attention counts as impure, and no cleaning would take it."""
     chain = [node]
     while chain[-1] is not last:

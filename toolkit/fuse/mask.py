@@ -25,6 +25,7 @@ def kind_of(gm: fx.GraphModule, mask: fx.Node) -> str | None:
     """
     inputs = gm.meta.get(KEY)
     longest = inputs.longest if isinstance(inputs, Inputs) and inputs.longest else LONGEST
+    earlier = 2 if isinstance(inputs, Inputs) and inputs.past else 0
     generator, kinds = torch.Generator().manual_seed(0), [PADDING, CAUSAL]
     for batch, sequence in ((3, 5), (2, 8), (1, min(longest, LONGEST))):
         real = torch.randint(0, 2, (batch, sequence), generator=generator)
@@ -32,35 +33,44 @@ def kind_of(gm: fx.GraphModule, mask: fx.Node) -> str | None:
         real[:, -1] = 1
         real[0, -1] = 0
         try:
-            computed = _evaluate(gm, mask, real, generator)
+            computed = _evaluate(gm, mask, real, earlier, generator)
         except (RuntimeError, IndexError, ValueError) as error:  # it cannot be computed from a mask alone
             log.info("the mask %s cannot be tried: %s", mask.name, error)
             return None
-        kinds = [kind for kind in kinds if computed is not None and _says(computed, real.bool(), kind)]
+        kinds = [kind for kind in kinds if computed is not None and _says(computed, real.bool(), earlier, kind)]
     return kinds[0] if kinds else None
 
 
-def _says(mask: Tensor, real: Tensor, kind: str) -> bool:
-    """Whether `mask` broadcasts to [B, heads, S, S] and is, for each real query, True (or 0) at the real keys that
-    `kind` shows it, False (or low) at the others"""
+def _says(mask: Tensor, real: Tensor, earlier: int, kind: str) -> bool:
+    """Whether `mask` broadcasts to [B, heads, S, P + S] and is, for each real query, True (or 0) at the real keys that
+    `kind` shows it, False (or low) at the others; real [B, P + S], earlier: P"""
     batch, sequence = real.shape
-    full = (batch, 1, sequence, sequence)
+    full = (batch, 1, sequence - earlier, sequence)
     wide = mask[(None,) * (4 - mask.dim())]
     if wide.dim() != 4 or any(size not in (1, want) for size, want in zip(wide.shape, full, strict=True)):
         return False
     shown = real[:, None, None].expand(full)
-    wide, shown = (one[:, 0][real] for one in (wide.expand(full), shown.tril() if kind == CAUSAL else shown))
+    shown = shown.tril(earlier) if kind == CAUSAL else shown
+    wide, shown = (one[:, 0][real[:, earlier:]] for one in (wide.expand(full), shown))
     if wide.dtype == torch.bool:
         return torch.equal(wide, shown)
     return bool((wide[shown] == 0).all() and (wide[~shown] <= LOWEST).all())
 
 
-def _evaluate(gm: fx.GraphModule, mask: fx.Node, real: Tensor, generator: torch.Generator) -> Tensor | None:
-    """→ the value of `mask` when attention_mask is `real` and other inputs are random; None if a module is called"""
+def _evaluate(
+    gm: fx.GraphModule, mask: fx.Node, real: Tensor, earlier: int, generator: torch.Generator
+) -> Tensor | None:
+    """→ the value of `mask` when attention_mask is `real` [B, P + S], a cache has P = `earlier` tokens, and all other
+    inputs are random; None if a module is called"""
     values: dict[fx.Node, Any] = {}
+    batch, sequence = real.shape
+    inputs = gm.meta.get(KEY)
+    past = {one.name: one for one in inputs.past} if isinstance(inputs, Inputs) else {}
     for node in _needed(mask):
-        if node.op == "placeholder":
-            noise = torch.randint(0, 2, real.shape, generator=generator)
+        if node.op == "placeholder" and node.name in past:
+            values[node] = past[node.name].zeros(batch, earlier, real.device)
+        elif node.op == "placeholder":
+            noise = torch.randint(0, 2, (batch, sequence - earlier), generator=generator)
             values[node] = real if node.name == MASK else noise
         elif node.op == "get_attr":
             owner, _, leaf = str(node.target).rpartition(".")

@@ -1,11 +1,12 @@
 """From padded batches [B, S, C] to rows of tokens [T, C], as far as the graph is token-wise around its Attention."""
 
+import operator
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from targets._attention import Attention
+from targets._attention import Attention, CachedAttention
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.fuse.attention import COPIES
@@ -40,7 +41,8 @@ def to_rows(gm: fx.GraphModule) -> int:
     It reaches from the ids that the embeddings look up to the first operators that are not token-wise. → how many
     Attention are on rows now
     """
-    attentions = [node for node in calls(gm, Attention) if not is_rows(node)]
+    cached = [part for node in calls(gm, CachedAttention) for part in node.users if part.args[1] == 0]
+    attentions = [node for node in (*calls(gm, Attention), *cached) if not is_rows(node)]
     if not attentions:
         return 0
     backs = {next(iter(node.users)): node for node in attentions}
@@ -56,6 +58,11 @@ def to_rows(gm: fx.GraphModule) -> int:
     return len(backs)
 
 
+def _call_of(rows: Any) -> Any:
+    """rows: what an Attention or a CachedAttention returns for its tokens → the call"""
+    return rows.args[0] if rows.target is operator.getitem else rows
+
+
 class _Region:
     """The token-wise part of a graph around its Attention; `rows` is the same on rows."""
 
@@ -63,8 +70,8 @@ class _Region:
         self, gm: fx.GraphModule, shape: tuple[str, ...], size: tuple[fx.Node, fx.Node], backs: dict[fx.Node, fx.Node]
     ) -> None:
         self.gm, self.shape, self.size = gm, shape, size
-        self.attention = backs  # the [B, S, H] that is read of an Attention → the Attention
-        self.flats: set[Any] = {node.args[0] for node in backs.values()}  # the [B·S, 3H] that it reads
+        self.attention = backs  # the [B, S, H] that is read of an Attention → its rows
+        self.flats: set[Any] = {_call_of(node).args[0] for node in backs.values()}  # the [B·S, 3H] that it reads
         self.inside: set[fx.Node] = set()
         self.rows: dict[fx.Node, fx.Node] = {}  # [B, S, C] → [B·S, C]
 
@@ -79,12 +86,12 @@ class _Region:
 
     def rebuild(self) -> None:
         """Makes the inside anew, on rows; what is not used any more is cleaned away later."""
-        attentions = set(self.attention.values())
+        attentions = {_call_of(rows): rows for rows in self.attention.values()}
         for node in list(self.gm.graph.nodes):
             if node in attentions:
                 flat: Any = node.args[0]
                 node.replace_input_with(flat, self._as_rows(flat.args[0], node))
-                mark_rows(node)
+                mark_rows(attentions[node])
             elif node in self.attention:
                 self.rows[node] = self.attention[node]
             elif node in self.inside:

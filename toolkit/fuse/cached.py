@@ -1,0 +1,80 @@
+"""Attention to earlier tokens, whose keys and values come in and go out: one module on packed heads."""
+
+import logging
+import operator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import fx
+
+from targets._attention import CachedAttention
+from toolkit.fuse.attention import SDPA, erase_chain, flat_of, match, put_back
+from toolkit.fuse.mask import CAUSAL, MASK, kind_of
+from toolkit.fuse.matching import add_module, aten, calls, module_of, shape_of, sizes
+from toolkit.inputs import KEY, Inputs
+
+log = logging.getLogger(__name__)
+
+
+def fuse_cached(gm: fx.GraphModule) -> int:
+    """keys = cat(past_key, heads of k), values = cat(past_value, heads of v),
+    scaled_dot_product_attention(heads of q, keys, values, causal mask), heads side by side again
+    → y, keys, values = CachedAttention(q, k and v side by side [B·S, 3H], past_key, past_value, attention_mask),
+    y back to [B, S, H]
+
+    Any other mask is left alone; the log says so.
+    """
+    inputs = gm.meta.get(KEY)
+    past = {one.name for one in inputs.past} if isinstance(inputs, Inputs) else set[str]()
+    mask = next((node for node in gm.graph.find_nodes(op="placeholder") if node.name == MASK), None)
+    masks: dict[Any, str | None] = {None: None}
+    fused = 0
+    for node in gm.graph.find_nodes(op="call_function", target=SDPA) if past and mask else []:
+        appends = [append for append in node.args[1:3] if _appends(append, past)]
+        site = match(node, {append: append.args[0][1] for append in appends})
+        size = sizes(gm, shape_of(site.out)) if site else None
+        if site is None or size is None or len(appends) < 2:
+            log.info("attention %s is left alone: it is not plain attention over heads with a cache", node.name)
+            continue
+        if site.mask not in masks:
+            masks[site.mask] = kind_of(gm, site.mask)
+        if masks[site.mask] != CAUSAL:
+            log.info("attention %s is left alone: its mask is not causal", node.name)
+            continue
+        first = min(node, *(user for append in appends for user in append.users))
+        with gm.graph.inserting_before(first):
+            kept = appends[0].meta["val"].dtype
+            name = add_module(gm, "attention", CachedAttention(site.heads, site.scale, kept=kept))
+            given = (flat_of(gm.graph, site), *(append.args[0][0] for append in appends), mask)
+            call = gm.graph.call_module(name, given)
+            y, *wholes = (gm.graph.call_function(operator.getitem, (call, place)) for place in range(3))
+            put_back(gm.graph, site, y, size)
+        erase_chain(node, site.out)
+        for append, whole in zip(appends, wholes, strict=True):
+            whole.meta["val"] = append.meta["val"]
+            append.replace_all_uses_with(whole)
+            gm.graph.erase_node(append)
+        fused += 1
+    return fused
+
+
+def narrow_cache(gm: fx.GraphModule) -> int:
+    """CachedAttention that may round float32 → the same with keys and values kept in bfloat16, and with them the inputs
+    that they come from: half of what a token reads. → how many"""
+    found = [node for node in calls(gm, CachedAttention) if not module_of(gm, node).precise]  # type: ignore[union-attr]
+    names = {past.name for node in found for past in node.args[1:3]}  # type: ignore[union-attr]
+    for node in found:
+        module_of(gm, node).kept = torch.bfloat16  # type: ignore[union-attr, assignment]
+    if found:
+        inputs: Inputs = gm.meta[KEY]
+        past = (replace(one, dtype=torch.bfloat16) if one.name in names else one for one in inputs.past)
+        gm.meta[KEY] = replace(inputs, past=tuple(past))
+    return len(found)
+
+
+def _appends(node: Any, past: set[str]) -> bool:
+    """Whether `node` is cat([past, x], tokens) of an input that is a cache"""
+    if node.target is not aten.cat.default or node.args[1:] not in ((-2,), (2,)) or len(node.args[0]) != 2:
+        return False
+    return node.args[0][0].op == "placeholder" and node.args[0][0].name in past
