@@ -9,14 +9,16 @@ from targets._fused import FeedForward
 from targets._hardware import cpu_name
 from targets._packed import FUSIONS, MODULES, PackedFeedForward
 from targets._swap import swap_modules
+from targets._unpacked import see_as_padded
 from targets.base import Execution, Recipe, Target
 
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
-    """Each module that MODULES names → what it makes of it; nn.Linear → PackedFloatLinear."""
+    """Each module that MODULES names → what it makes of it; nn.Linear → PackedFloatLinear; unpack_tokens → padded."""
     kernels.load()
     swap_modules(graph, {**MODULES, FeedForward: PackedFeedForward})
     lower_float(graph, recipe)
+    see_as_padded(graph)
 
 
 def execution(precision: str) -> Execution:

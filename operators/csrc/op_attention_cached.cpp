@@ -77,16 +77,23 @@ std::vector<std::vector<int32_t>> keys_of(const Tensor &mask) {
 // One head's columns of the new rows, from `from` on, to where they are kept.
 void keep(const Call &c, const Tensor &kept, int64_t from, int64_t first) {
   const bool half = is_half(c.qkv), narrow = is_half(kept);
+  const char *x = data<char>(c.qkv); // asked for once: a tensor's own data_ptr is a call
+  char *y = out<char>(kept);
   for (int64_t row = 0; row < c.fresh; row++, from += 3 * c.heads * c.d, first += c.d) {
-    if (half == narrow)
-      std::memcpy(out<char>(kept) + first * (half ? 2 : 4), data<char>(c.qkv) + from * (half ? 2 : 4),
-                  c.d * (half ? 2 : 4));
+    const float *__restrict wide = reinterpret_cast<const float *>(x) + from;
+    const uint16_t *__restrict low = reinterpret_cast<const uint16_t *>(x) + from;
+    float *__restrict to_wide = reinterpret_cast<float *>(y) + first;
+    uint16_t *__restrict to_low = reinterpret_cast<uint16_t *>(y) + first;
+    if (half && narrow)
+      std::memcpy(to_low, low, c.d * sizeof(*low));
+    else if (!half && !narrow)
+      std::memcpy(to_wide, wide, c.d * sizeof(*wide));
     else if (narrow)
       for (int64_t i = 0; i < c.d; i++)
-        out<uint16_t>(kept)[first + i] = narrowed(data<float>(c.qkv)[from + i]);
+        to_low[i] = narrowed(wide[i]);
     else
       for (int64_t i = 0; i < c.d; i++)
-        out<float>(kept)[first + i] = widened(data<uint16_t>(c.qkv)[from + i]);
+        to_wide[i] = widened(low[i]);
   }
 }
 

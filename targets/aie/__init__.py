@@ -20,6 +20,7 @@ from targets._native import Native
 from targets._packed import FUSIONS
 from targets._packed import MODULES as HOST
 from targets._swap import swap_modules
+from targets._unpacked import see_as_padded
 from targets.aie import settings
 from targets.aie.linear import AieLinear, AieRowsLinear, AieRowsLinearAddNorm, AieRowsLinearGelu
 from targets.aie.native import PROVIDER, open_native
@@ -39,10 +40,11 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
-    """Each module that MODULES names → what it makes of it; the float head as on customcpu."""
+    """Each module that MODULES names → what it makes of it; the float head, and unpack_tokens, as on customcpu."""
     kernels.load()
     swap_modules(graph, MODULES)
     lower_float(graph, recipe)
+    see_as_padded(graph)
 
 
 def missing() -> list[str]:
