@@ -27,15 +27,16 @@ def levels_of(activation: Activation) -> Levels:
 def hold_norm(module: Any, source: NormRows) -> None:
     """Gives `module` what norm_of reads."""
     module.eps, module.norm_levels = source.eps, None if source.activation is None else levels_of(source.activation)
+    module.keeps_sum = source.keeps_sum
     for name in ("gamma", "beta", "smooth_scale", "smooth_shift"):
         vector = getattr(source, name)
         module.register_buffer(name, None if vector is None else vector.float())
 
 
 def norm_of(module: Any) -> Norm:
-    """→ the norm that a module holds, its floats of the module's `dtype`"""
+    """→ the norm that a module holds, its floats, or the sum it keeps, of the module's `dtype`"""
     smooth = None if module.smooth_scale is None else (module.smooth_scale, module.smooth_shift)
-    return Norm(module.gamma, module.beta, module.eps, module.dtype, module.norm_levels, smooth)
+    return Norm(module.gamma, module.beta, module.eps, module.dtype, module.norm_levels, smooth, module.keeps_sum)
 
 
 class CudaLinear(TargetLinear):
@@ -73,10 +74,13 @@ class CudaLinear(TargetLinear):
         return rows.quantize(self.floats(made, HALF, gelu), how)
 
     def normed(self, made: Rows, residual: Tensor, norm: Norm) -> tuple[Tensor, Rows | None]:
-        """rows [T, K], residual [T, N] → LayerNorm(linear + residual), and its rows if `norm` has levels"""
+        """rows [T, K], residual [T, N] → LayerNorm(linear + residual), or the sum, and its rows if `norm` has levels
+
+        What is added to floats of 16 bits has 16 itself, and float32 where a sum was kept: halve says why.
+        """
         if self._in_parts(made):
             return layer_norm.norm_parts(self._parts(made), residual, norm)
-        return layer_norm.norm(self.floats(made, HALF), residual, norm)
+        return layer_norm.norm(self.floats(made, residual.dtype), residual, norm)
 
     def _weight(self) -> int8.Weight:
         return int8.Weight(self.weight, self.scale, self.weight_sum, self.bias, not self.activation.symmetric)
@@ -116,7 +120,8 @@ class CudaRowsLinearGelu(CudaLinear):
 
 
 class CudaRowsLinearAddNorm(CudaLinear):
-    """RowsLinearAddNorm: rows [T, K], residual [T, N] → y of `dtype`, or with an activation (y, rows of y)"""
+    """RowsLinearAddNorm: rows [T, K], residual [T, N] → y of `dtype`, or with an activation (y, rows of y); the sum in
+    the place of y where that is kept"""
 
     dtype = torch.float32
 

@@ -76,8 +76,11 @@ def compile_rows() -> None:
     for gelu in GELUS:
         rows.gelu_parts(parts, Levels.of(False), gelu)
     layer_norm.norm_parts(parts, half, norm)
+    kept = norm._replace(dtype=torch.float32, keeps_sum=True)
+    layer_norm.norm_parts(parts, x, kept)
     ids = empty(M, dtype=torch.int64)
     embed.embed_norm([ids] * 3, [x] * 3, norm)
+    embed.embed_norm([ids] * 2, [x] * 2, kept)
 
 
 def compile_linears() -> None:
