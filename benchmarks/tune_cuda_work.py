@@ -26,8 +26,8 @@ def _int8(m: int, n: int, k: int, tile: Tile, device: str) -> Call:
 
     def run() -> torch.Tensor:
         if whole:
-            return int8.linear_int8(made, weight, torch.float16, True, tile)
-        return rows.scale_parts(int8.linear_int8_parts(made, weight, tile), torch.float16, True)
+            return int8.linear_int8(made, weight, torch.float16, "gelu", tile)
+        return rows.scale_parts(int8.linear_int8_parts(made, weight, tile), torch.float16, "gelu")
 
     def correct(count: int) -> bool:
         sums = int8.linear_int8_parts(made, weight, tile).sums.sum(0, dtype=torch.int32)[:count]
@@ -40,11 +40,11 @@ def _fp8(m: int, n: int, k: int, tile: Tile, device: str) -> Call:
     made, weight = _fp8_numbers(m, n, k, device)
 
     def run() -> torch.Tensor:
-        return fp8.linear_fp8(made, weight, torch.float16, True, tile)
+        return fp8.linear_fp8(made, weight, torch.float16, "gelu", tile)
 
     def correct(count: int) -> bool:
         want = (made[0][:count].double() @ weight.weight.double().t()) * (made[1][:count, None] * weight.scale)
-        have = fp8.linear_fp8(made, weight, torch.float32, False, tile)[:count].double()
+        have = fp8.linear_fp8(made, weight, torch.float32, "none", tile)[:count].double()
         return bool(20 * torch.log10(want.norm() / (have - want).norm()) >= FP8_DB)
 
     return run, correct

@@ -48,7 +48,7 @@ def linear_float(x: Tensor, packed: Tensor, bias: Tensor | None, out_features: i
 
 
 def ended(y: Tensor, bias: Tensor | None, activation: str, dtype: torch.dtype) -> Tensor:
-    """y float64, sums → activation(y + bias), rounded to float32, then to `dtype`"""
+    """y float64 or float32, sums → activation(y + bias), rounded to float32, then to `dtype`"""
     if bias is not None:
         y = y + bias
     if activation in GELUS:

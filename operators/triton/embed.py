@@ -9,16 +9,15 @@ from torch import Tensor
 
 from operators.triton import launch
 from operators.triton.launch import empty_rows
-from operators.triton.layer_norm import Norm, Rows, normalize, smoothed
-from operators.triton.levels import Levels, store_levels
+from operators.triton.layer_norm import Norm, Rows, store_norm
 from operators.validate import require
 
 
 @triton.jit
 def _embed_kernel(
     ids1, table1, size1, ids2, table2, size2, ids3, table3, size3, gamma, beta, smooth_scale, smooth_shift,
-    y, q, scales, zeros, M, N, eps, fixed_scale, fixed_zero, SMOOTH: tl.constexpr,
-    THREE: tl.constexpr, QUANTIZE: tl.constexpr,
+    y, q, scales, zeros, M, N, eps, fixed_scale, fixed_zero,
+    THREE: tl.constexpr, SMOOTH: tl.constexpr, KEEPS_SUM: tl.constexpr, QUANTIZE: tl.constexpr,
     HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -29,11 +28,10 @@ def _embed_kernel(
     value += _lookup(ids2, table2, size2, rows, columns, there, inside, N)
     if THREE:
         value += _lookup(ids3, table3, size3, rows, columns, there, inside, N)
-    value = normalize(value, gamma, beta, eps, columns, inside, N)
-    tl.store(y + rows.to(tl.int64)[:, None] * N + columns[None, :], value.to(y.dtype.element_ty), mask=inside)
-    if QUANTIZE:
-        value = smoothed(value, smooth_scale, smooth_shift, columns, N, SMOOTH)
-        store_levels(value, rows, columns, inside, M, N, q, scales, zeros, fixed_scale, fixed_zero, HOW, FIXED, SNAP)
+    store_norm(
+        value, gamma, beta, smooth_scale, smooth_shift, y, q, scales, zeros, rows, columns, inside, M, N, eps,
+        fixed_scale, fixed_zero, SMOOTH, KEEPS_SUM, QUANTIZE, HOW, FIXED, SNAP,
+    )  # fmt: skip
 
 
 @triton.jit
@@ -46,11 +44,12 @@ def _lookup(ids, table, size, rows, columns, there, inside, N):
 
 def embed_norm(ids: Sequence[Tensor], tables: Sequence[Tensor], how: Norm) -> tuple[Tensor, Rows | None]:
     """ids int64 [M] for each table, tables [V, N] of any float type, two or three → LayerNorm of the sum of what they
-    hold there, and its rows. An id that its table does not have gives NaN: to refuse it the CPU would have to wait."""
+    hold there, or the sum, and its rows. An id that its table does not have gives NaN: to refuse it the CPU would have
+    to wait."""
     require(len(ids) == len(tables) in (2, 3), "embed_norm: two or three tables were wanted", len(tables), "add them")
     m, n = ids[0].shape[0], tables[0].shape[1]
     y = torch.empty((m, n), dtype=how.dtype, device=tables[0].device)
-    levels = how.levels or Levels("symmetric")
+    levels = how.any_levels()
     rows = empty_rows(y, m if how.levels else 0, n, levels)
     if m:
         looked_up: list[Tensor | int] = []
@@ -58,9 +57,7 @@ def embed_norm(ids: Sequence[Tensor], tables: Sequence[Tensor], how: Norm) -> tu
             looked_up += [places.contiguous(), table.contiguous(), table.shape[0]]
         looked_up += looked_up[:3] * (3 - len(tables))
         shape = launch.shape(n)
-        constants: dict[str, object] = {"THREE": len(tables) == 3, "QUANTIZE": how.levels is not None}
-        constants["SMOOTH"] = how.smooth is not None
-        constants |= {**launch.constants(levels), **shape._asdict()}
+        constants = {"THREE": len(tables) == 3, **how.constants(), **shape._asdict()}
         fixed = (levels.scale, float(levels.zero_point))
         _embed_kernel[shape.grid(m)](*looked_up, *how.vectors(), y, *rows, m, n, how.eps, *fixed, **constants)
     return y, rows if how.levels else None

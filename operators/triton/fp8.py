@@ -7,7 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from operators.triton.levels import gelu
+from operators.floating import ended
+from operators.triton.levels import activate
 from operators.triton.matmul import multiply, swizzle
 from operators.triton.tiles import LIBRARY, Tile, tile_for
 
@@ -24,7 +25,7 @@ class Weight(NamedTuple):
 
 @triton.jit
 def _linear_fp8_kernel(
-    q, w, sx, sw, bias, out, M, N, BIAS: tl.constexpr, GELU: tl.constexpr,
+    q, w, sx, sw, bias, out, M, N, BIAS: tl.constexpr, ACTIVATION: tl.constexpr,
     K: tl.constexpr, SPLIT: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
@@ -35,16 +36,15 @@ def _linear_fp8_kernel(
     y = acc * (tl.load(sx + rows, mask=there, other=0.0)[:, None] * tl.load(sw + columns, mask=across, other=0.0))
     if BIAS:
         y += tl.load(bias + columns, mask=across, other=0.0)[None, :]
-    if GELU:
-        y = gelu(y)
+    y = activate(y, ACTIVATION)
     at = rows.to(tl.int64)[:, None] * N + columns[None, :]
     tl.store(out + at, y.to(out.dtype.element_ty), mask=there[:, None] & across[None, :])
 
 
 def linear_fp8(
-    rows: Rows, weight: Weight, dtype: torch.dtype, activation: bool = False, tile: Tile | None = None
+    rows: Rows, weight: Weight, dtype: torch.dtype, activation: str = "none", tile: Tile | None = None
 ) -> Tensor:
-    """rows [M, K] of FP8 → [M, N] of `dtype`: multiplied, scaled, with bias and, if wanted, GELU
+    """rows [M, K] of FP8 → [M, N] of `dtype`: multiplied, scaled, with bias and activation, one of floating.ACTIVATIONS
 
     Sums are float32, as exact as the GPU's FP8 units make them (Hopper's keep fewer bits than float32 between terms).
     """
@@ -57,16 +57,14 @@ def linear_fp8(
     if m and n:
         bias = weight.scale if weight.bias is None else weight.bias
         tile = tile.whole()
-        ends = {"BIAS": weight.bias is not None, "GELU": activation}
+        ends = {"BIAS": weight.bias is not None, "ACTIVATION": activation}
         given = (q.contiguous(), weight.weight, scale, weight.scale, bias, out, m, n)
         _linear_fp8_kernel[tile.grid(m, n)](*given, **ends, **tile.constants(k))
     return out
 
 
-def _library(q: Tensor, scale: Tensor, weight: Weight, dtype: torch.dtype, activation: bool) -> Tensor:
+def _library(q: Tensor, scale: Tensor, weight: Weight, dtype: torch.dtype, activation: str) -> Tensor:
     """torch._scaled_mm, which returns bfloat16 where scales are by row; the bias is added after it, in float32"""
     scales = {"scale_a": scale[:, None], "scale_b": weight.scale[None, :]}
-    y = torch._scaled_mm(q, weight.weight.t(), **scales, out_dtype=torch.bfloat16, use_fast_accum=True).float()
-    if weight.bias is not None:
-        y += weight.bias
-    return (torch.nn.functional.gelu(y) if activation else y).to(dtype)
+    y = torch._scaled_mm(q, weight.weight.t(), **scales, out_dtype=torch.bfloat16, use_fast_accum=True)
+    return ended(y.float(), weight.bias, activation, dtype)

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from operators.triton.levels import Levels, fixed_levels, gelu
+from operators.triton.levels import Levels, activate, fixed_levels
 from operators.triton.matmul import multiply, swizzle
 from operators.triton.source import Parts, scaled
 from operators.triton.tiles import LIBRARY, Tile, tile_for
@@ -31,7 +31,7 @@ class Weight(NamedTuple):
 @triton.jit
 def _linear_int8_kernel(
     q, w, sx, zx, sw, wsum, bias, out, scales, zeros, M, N, fixed_scale, fixed_zero,
-    OUT: tl.constexpr, SHIFTED: tl.constexpr, BIAS: tl.constexpr, GELU: tl.constexpr, HOW: tl.constexpr,
+    OUT: tl.constexpr, SHIFTED: tl.constexpr, BIAS: tl.constexpr, ACTIVATION: tl.constexpr, HOW: tl.constexpr,
     K: tl.constexpr, SPLIT: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
@@ -44,9 +44,7 @@ def _linear_int8_kernel(
     if OUT == "sums":
         tl.store(out + (rows + part * M).to(tl.int64)[:, None] * N + columns[None, :], acc, mask=inside)
     else:
-        y = scaled(acc, sx, zx, sw, wsum, bias, rows, columns, M, N, SHIFTED, BIAS)
-        if GELU:
-            y = gelu(y)
+        y = activate(scaled(acc, sx, zx, sw, wsum, bias, rows, columns, M, N, SHIFTED, BIAS), ACTIVATION)
         if OUT == "floats":
             tl.store(out + at, y.to(out.dtype.element_ty), mask=inside)
         else:
@@ -68,15 +66,15 @@ def _to_levels(y, sx, scales, zeros, rows, n, M, fixed_scale, fixed_zero, HOW: t
 
 
 def linear_int8(
-    rows: Rows, weight: Weight, dtype: torch.dtype, activation: bool = False, tile: Tile | None = None
+    rows: Rows, weight: Weight, dtype: torch.dtype, activation: str = "none", tile: Tile | None = None
 ) -> Tensor:
-    """rows [M, K] → [M, N] of `dtype`: multiplied, scaled, with bias and, if wanted, GELU"""
+    """rows [M, K] → [M, N] of `dtype`: multiplied, scaled, with bias and activation, one of floating.ACTIVATIONS"""
     out = torch.empty((rows[0].shape[0], weight.weight.shape[0]), dtype=dtype, device=rows[0].device)
     _launch(rows, weight, (out, out, out), FLOATS, activation, Levels("symmetric"), _whole(rows, weight, tile))
     return out
 
 
-def linear_int8_levels(rows: Rows, weight: Weight, levels: Levels, activation: bool, tile: Tile | None = None) -> Rows:
+def linear_int8_levels(rows: Rows, weight: Weight, levels: Levels, activation: str, tile: Tile | None = None) -> Rows:
     """rows [M, K] → rows [M, N] by a scale that is given (levels.scale > 0), in one pass
 
     A row that comes with the scale NaN leaves with it. What a good row's numbers cannot do is overflow: the largest
@@ -98,7 +96,7 @@ def linear_int8_parts(rows: Rows, weight: Weight, tile: Tile | None = None) -> P
         sums = _library(rows[0], weight.weight)
     else:
         sums = torch.empty((tile.split, m, n), dtype=torch.int32, device=rows[0].device)
-        _launch(rows, weight, (sums, sums, sums), SUMS, False, Levels("symmetric"), tile)
+        _launch(rows, weight, (sums, sums, sums), SUMS, "none", Levels("symmetric"), tile)
     return Parts(sums, rows[1], rows[2], weight.scale, weight.total, weight.bias, weight.shifted)
 
 
@@ -112,7 +110,7 @@ def _whole(rows: Rows, weight: Weight, tile: Tile | None) -> Tile:
 
 
 def _launch(
-    rows: Rows, weight: Weight, out: tuple[Tensor, Tensor, Tensor], end: str, activation: bool, levels: Levels,
+    rows: Rows, weight: Weight, out: tuple[Tensor, Tensor, Tensor], end: str, activation: str, levels: Levels,
     tile: Tile,
 ) -> None:  # fmt: skip
     q, scale, zero = rows
@@ -121,7 +119,7 @@ def _launch(
         return
     bias = weight.scale if weight.bias is None else weight.bias
     given = (q.contiguous(), weight.weight, scale, zero, weight.scale, weight.total, bias)
-    ends = {"OUT": end, "GELU": activation, "HOW": levels.how, "BIAS": weight.bias is not None}
+    ends = {"OUT": end, "ACTIVATION": activation, "HOW": levels.how, "BIAS": weight.bias is not None}
     _linear_int8_kernel[tile.grid(m, n)](
         *given, *out, m, n, levels.scale, float(levels.zero_point),
         SHIFTED=weight.shifted, **ends, **tile.constants(k),

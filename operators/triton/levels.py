@@ -112,6 +112,13 @@ def snap_fp8(x):
 
 
 @triton.jit
-def gelu(y):
-    """The exact one: y · Φ(y)"""
-    return 0.5 * y * (1.0 + tl.math.erf(y * 0.7071067811865476))
+def activate(y, ACTIVATION: tl.constexpr):
+    """y float32, of any shape; ACTIVATION: one of floating.ACTIVATIONS"""
+    if ACTIVATION == "gelu":
+        y = 0.5 * y * (1.0 + tl.math.erf(y * 0.7071067811865476))
+    elif ACTIVATION == "gelu_tanh":
+        u = 0.7978845608028654 * (y + 0.044715 * y * y * y)
+        y *= tl.sigmoid(2.0 * u)  # which is 0.5 * (1 + tanh(u)): Triton has no tanh that is everywhere
+    else:
+        tl.static_assert(ACTIVATION == "none", "activation must be one of operators.floating.ACTIVATIONS")
+    return y

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from operators.triton import launch
 from operators.triton.launch import empty_rows
-from operators.triton.levels import Levels, gelu, store_levels
+from operators.triton.levels import Levels, activate, store_levels
 from operators.triton.source import Parts, arguments, load_floats
 
 Rows = tuple[Tensor, Tensor, Tensor]
@@ -18,15 +18,14 @@ Rows = tuple[Tensor, Tensor, Tensor]
 @triton.jit
 def _rows_kernel(
     x, sx, zx, sw, wsum, bias, y, q, scales, zeros, M, N, fixed_scale, fixed_zero,
-    SPLIT: tl.constexpr, SHIFTED: tl.constexpr, BIAS: tl.constexpr, GELU: tl.constexpr, FLOATS: tl.constexpr,
+    SPLIT: tl.constexpr, SHIFTED: tl.constexpr, BIAS: tl.constexpr, ACTIVATION: tl.constexpr, FLOATS: tl.constexpr,
     HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, COLUMNS)
     inside = (rows < M)[:, None] & (columns < N)[None, :]
     value = load_floats(x, sx, zx, sw, wsum, bias, rows, columns, inside, M, N, SPLIT, SHIFTED, BIAS)
-    if GELU:
-        value = gelu(value)
+    value = activate(value, ACTIVATION)
     if FLOATS:
         tl.store(y + rows.to(tl.int64)[:, None] * N + columns[None, :], value.to(y.dtype.element_ty), mask=inside)
     else:
@@ -35,27 +34,27 @@ def _rows_kernel(
 
 def quantize(x: Tensor, levels: Levels) -> Rows:
     """x [M, N] of any float type → rows"""
-    return _to_rows(x.contiguous(), levels, activation=False)
+    return _to_rows(x.contiguous(), levels, "none")
 
 
-def gelu_parts(x: Parts, levels: Levels) -> Rows:
-    """The sums of a linear layer → rows of the GELU of it"""
-    return _to_rows(x, levels, activation=True)
+def gelu_parts(x: Parts, levels: Levels, activation: str) -> Rows:
+    """The sums of a linear layer → rows of the GELU of it; activation: which, one of floating.GELUS"""
+    return _to_rows(x, levels, activation)
 
 
-def scale_parts(x: Parts, dtype: torch.dtype, activation: bool = False) -> Tensor:
-    """The sums of a linear layer → what it returns, [M, N] of `dtype`, with GELU if wanted"""
+def scale_parts(x: Parts, dtype: torch.dtype, activation: str = "none") -> Tensor:
+    """The sums of a linear layer → what it returns, [M, N] of `dtype`; activation: one of floating.ACTIVATIONS"""
     source, given, how, (m, n) = arguments(x)
     y = torch.empty((m, n), dtype=dtype, device=source.device)
     # levels are not made: their places are filled with what is there
-    _launch(source, given, (y, y, y, y), (m, n), Levels("symmetric"), {**how, "GELU": activation, "FLOATS": True})
+    _launch(source, given, (y, y, y, y), (m, n), Levels("symmetric"), {**how, "ACTIVATION": activation, "FLOATS": True})
     return y
 
 
-def _to_rows(x: Tensor | Parts, levels: Levels, activation: bool) -> Rows:
+def _to_rows(x: Tensor | Parts, levels: Levels, activation: str) -> Rows:
     source, given, how, (m, n) = arguments(x)
     rows = empty_rows(source, m, n, levels)
-    _launch(source, given, (source, *rows), (m, n), levels, {**how, "GELU": activation, "FLOATS": False})
+    _launch(source, given, (source, *rows), (m, n), levels, {**how, "ACTIVATION": activation, "FLOATS": False})
     return rows
 
 

@@ -27,15 +27,16 @@ def levels_of(activation: Activation) -> Levels:
 def hold_norm(module: Any, source: NormRows) -> None:
     """Gives `module` what norm_of reads."""
     module.eps, module.norm_levels = source.eps, None if source.activation is None else levels_of(source.activation)
+    module.keeps_sum = source.keeps_sum
     for name in ("gamma", "beta", "smooth_scale", "smooth_shift"):
         vector = getattr(source, name)
         module.register_buffer(name, None if vector is None else vector.float())
 
 
 def norm_of(module: Any) -> Norm:
-    """→ the norm that a module holds, its floats of the module's `dtype`"""
+    """→ the norm that a module holds, its floats, or the sum it keeps, of the module's `dtype`"""
     smooth = None if module.smooth_scale is None else (module.smooth_scale, module.smooth_shift)
-    return Norm(module.gamma, module.beta, module.eps, module.dtype, module.norm_levels, smooth)
+    return Norm(module.gamma, module.beta, module.eps, module.dtype, module.norm_levels, smooth, module.keeps_sum)
 
 
 class CudaLinear(TargetLinear):
@@ -52,31 +53,34 @@ class CudaLinear(TargetLinear):
         made = rows.quantize(x.reshape(-1, self.in_features), self.how)
         return self.floats(made, x.dtype).view(*x.shape[:-1], self.out_features)
 
-    def floats(self, made: Rows, dtype: torch.dtype, gelu: bool = False) -> Tensor:
-        """rows [T, K] → [T, N] of `dtype`, with GELU if wanted"""
+    def floats(self, made: Rows, dtype: torch.dtype, gelu: str = "none") -> Tensor:
+        """rows [T, K] → [T, N] of `dtype`; gelu: that which follows, one of floating.ACTIVATIONS"""
         if self.fp8:
             return fp8.linear_fp8(made, fp8.Weight(self.weight, self.scale, self.bias), dtype, gelu)
         if self._tile(made).kernel == tiles.LIBRARY and self.out_features <= WIDEST:
             return rows.scale_parts(self._parts(made), dtype, gelu)
         return int8.linear_int8(made, self._weight(), dtype, gelu)
 
-    def to_rows(self, made: Rows, how: Levels) -> Rows:
-        """rows [T, K] → rows [T, N] of GELU(linear)
+    def to_rows(self, made: Rows, how: Levels, gelu: str) -> Rows:
+        """rows [T, K] → rows [T, N] of GELU(linear); gelu: which, one of floating.GELUS
 
         With a scale that is given the matrix kernel makes them itself. A scale of a row's own wants all of the row,
         which no program of that kernel has: a second kernel reads the floats, or the sums where those come in parts.
         """
         if not self.fp8 and how.scale:
-            return int8.linear_int8_levels(made, self._weight(), how, activation=True)
+            return int8.linear_int8_levels(made, self._weight(), how, gelu)
         if self._in_parts(made):
-            return rows.gelu_parts(self._parts(made), how)
-        return rows.quantize(self.floats(made, HALF, gelu=True), how)
+            return rows.gelu_parts(self._parts(made), how, gelu)
+        return rows.quantize(self.floats(made, HALF, gelu), how)
 
     def normed(self, made: Rows, residual: Tensor, norm: Norm) -> tuple[Tensor, Rows | None]:
-        """rows [T, K], residual [T, N] → LayerNorm(linear + residual), and its rows if `norm` has levels"""
+        """rows [T, K], residual [T, N] → LayerNorm(linear + residual), or the sum, and its rows if `norm` has levels
+
+        What is added to floats of 16 bits has 16 itself, and float32 where a sum was kept: halve says why.
+        """
         if self._in_parts(made):
             return layer_norm.norm_parts(self._parts(made), residual, norm)
-        return layer_norm.norm(self.floats(made, HALF), residual, norm)
+        return layer_norm.norm(self.floats(made, residual.dtype), residual, norm)
 
     def _weight(self) -> int8.Weight:
         return int8.Weight(self.weight, self.scale, self.weight_sum, self.bias, not self.activation.symmetric)
@@ -109,14 +113,15 @@ class CudaRowsLinearGelu(CudaLinear):
 
     def __init__(self, source: RowsLinearGelu) -> None:
         super().__init__(source.linear)
-        self.made = levels_of(source.activation)
+        self.made, self.gelu = levels_of(source.activation), "gelu_tanh" if source.by_tanh else "gelu"
 
     def forward(self, made: Rows) -> Rows:  # type: ignore[override]
-        return self.to_rows(made, self.made)
+        return self.to_rows(made, self.made, self.gelu)
 
 
 class CudaRowsLinearAddNorm(CudaLinear):
-    """RowsLinearAddNorm: rows [T, K], residual [T, N] → y of `dtype`, or with an activation (y, rows of y)"""
+    """RowsLinearAddNorm: rows [T, K], residual [T, N] → y of `dtype`, or with an activation (y, rows of y); the sum in
+    the place of y where that is kept"""
 
     dtype = torch.float32
 

@@ -79,7 +79,11 @@ def _rows_of(module: nn.Module) -> list[int]:
 
 
 def halve(graph: fx.GraphModule) -> int:
-    """Floats of 16 bits between our own modules: those of MAKERS that only READERS read, at every call. → how many"""
+    """Floats of 16 bits between our own modules: those of MAKERS that only READERS read, at every call. → how many
+
+    Not the sums that norms keep: they are the residual stream, to which layer after layer adds. A few of its numbers
+    grow to thousands, in some models beyond what 16 bits hold, and what is rounded off would add up.
+    """
     calls: dict[str, list[fx.Node]] = {}
     for node in graph.graph.find_nodes(op="call_module"):
         calls.setdefault(node.target, []).append(node)
@@ -88,6 +92,7 @@ def halve(graph: fx.GraphModule) -> int:
         module = cast(Any, graph.get_submodule(name))
         if isinstance(module, MAKERS) and not isinstance(module, CudaAttentionRows):
             ours = all(_reads_any(graph, user) for node in nodes for user in _readers(node))
+            ours = ours and not getattr(module, "keeps_sum", False)
             module.dtype = linear.HALF if ours else torch.float32
             found += ours
     return found

@@ -11,7 +11,8 @@ from targets.cuda.linear import hold_norm, norm_of
 
 
 class CudaNorm(nn.Module):
-    """NormRows: x, residual [T, N] of any float types → y of `dtype`, or with an activation (y, rows of y)"""
+    """NormRows: x, residual [T, N] of any float types → y of `dtype`, or with an activation (y, rows of y); the sum
+    in the place of y where that is kept"""
 
     gamma: Tensor
     beta: Tensor
@@ -32,7 +33,8 @@ class CudaNorm(nn.Module):
 
 
 class CudaEmbedNorm(CudaNorm):
-    """EmbedNorm: ids [T] for each table → y of `dtype`, or with an activation (y, rows of y)"""
+    """EmbedNorm: ids [T] for each table → y of `dtype`, or with an activation (y, rows of y); the sum in the place of y
+    where that is kept"""
 
     def __init__(self, source: EmbedNorm) -> None:
         super().__init__(source)

@@ -19,6 +19,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from operators.floating import ACTIVATIONS, GELUS
 from operators.triton import embed, fp8, int8, layer_norm, rows, tiles
 from operators.triton.levels import FP8, Levels
 from operators.triton.source import Parts
@@ -70,11 +71,16 @@ def compile_rows() -> None:
     for levels in (Levels.of(False), Levels.of(True), STATIC, *([Levels(FP8)] if tiles.chip() != "sm_80" else [])):
         rows.quantize(half, levels)
         layer_norm.norm(half, half, norm._replace(levels=levels))
-    rows.gelu_parts(parts, Levels.of(False))
-    rows.scale_parts(parts, torch.float16)
+    for activation in ACTIVATIONS:
+        rows.scale_parts(parts, torch.float16, activation)
+    for gelu in GELUS:
+        rows.gelu_parts(parts, Levels.of(False), gelu)
     layer_norm.norm_parts(parts, half, norm)
+    kept = norm._replace(dtype=torch.float32, keeps_sum=True)
+    layer_norm.norm_parts(parts, x, kept)
     ids = empty(M, dtype=torch.int64)
     embed.embed_norm([ids] * 3, [x] * 3, norm)
+    embed.embed_norm([ids] * 2, [x] * 2, kept)
 
 
 def compile_linears() -> None:
@@ -85,14 +91,17 @@ def compile_linears() -> None:
     for entry in table["int8"] if whole else table["int8"][:: len(table["int8"]) - 1]:
         tile = tiles.Tile(**entry["tile"])
         int8.linear_int8_parts(given, _int8_weight(), tile)
-        int8.linear_int8(given, _int8_weight(), torch.float16, activation=True, tile=tile)
-    int8.linear_int8_levels(given, _int8_weight(), STATIC, True)
+        for gelu in GELUS:
+            int8.linear_int8(given, _int8_weight(), torch.float16, gelu, tile)
+    for gelu in GELUS:
+        int8.linear_int8_levels(given, _int8_weight(), STATIC, gelu)
     if tiles.chip() == "sm_80":
         return  # it has no units for FP8
     for entry in table["fp8"] if whole else table["fp8"][-1:]:
         weight = fp8.Weight(empty(N, K, dtype=torch.float8_e4m3fn), empty(N), empty(N))
         q = empty(M, K, dtype=torch.float8_e4m3fn), *given[1:]
-        fp8.linear_fp8(q, weight, torch.float16, activation=True, tile=tiles.Tile(**entry["tile"]))
+        for gelu in GELUS:
+            fp8.linear_fp8(q, weight, torch.float16, gelu, tiles.Tile(**entry["tile"]))
 
 
 def _int8_weight() -> int8.Weight:

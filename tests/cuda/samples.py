@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from operators import reference
+from operators import floating, reference
 from operators.triton.int8 import Weight
 from operators.triton.levels import MIDDLE
 from tests.checks import assert_equal_bits
@@ -70,3 +70,8 @@ def sums(rows: Rows, layer: Weight) -> Tensor:
 
 def floats(rows: Rows, layer: Weight) -> Tensor:
     return reference.scaled(sums(rows, layer), rows[1], layer.scale, layer.bias)
+
+
+def activated(y: Tensor, activation: str) -> Tensor:
+    """y float32 → what the layer's end makes of it, by the reference of the float linear"""
+    return floating.ended(y.double(), None, activation, torch.float32)

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
+from operators import floating
 from operators.fp8 import linear_fp8 as reference
 from operators.fp8 import quantize_fp8, quantize_weight_fp8
 from operators.triton import linear_fp8
 from operators.triton.fp8 import Weight
-from operators.triton.tiles import Tile
+from operators.triton.tiles import LIBRARY, Tile
 from tests.checks import assert_sqnr
 from tests.cuda.conftest import INTERPRETED
-from tests.cuda.samples import SHAPES, bad_rows, random, to
+from tests.cuda.samples import SHAPES, activated, bad_rows, random, to
 
 DB = 120 if INTERPRETED else 50  # Hopper keeps about 13 bits of each product when it adds
 
@@ -22,8 +22,17 @@ def test_equals_the_reference(device, m, k, n):
     given = to(device, rows), to(device, Weight(weight, scale, bias))
     want = reference(*rows[:2], weight, scale, bias)
     assert_sqnr(linear_fp8(*given, torch.float32, tile=Tile(16, 32, 32)).cpu(), want, DB)
-    y = linear_fp8(*given, torch.float32, activation=True, tile=Tile(16, 32, 32, split=2)).cpu()
-    assert_sqnr(y, F.gelu(want), DB)
+    for gelu in floating.GELUS:
+        y = linear_fp8(*given, torch.float32, gelu, Tile(16, 32, 32, split=2)).cpu()
+        assert_sqnr(y, activated(want, gelu), DB)
+
+
+@pytest.mark.parametrize("activation", floating.ACTIVATIONS)
+def test_pytorchs_kernel_ends_as_ours(device, activation):
+    rows, (weight, scale), bias = quantize_fp8(random(32, 64)), quantize_weight_fp8(random(48, 64, seed=1)), random(48)
+    given = to(device, rows), to(device, Weight(weight, scale, bias))
+    y = linear_fp8(*given, torch.float32, activation, Tile(kernel=LIBRARY)).cpu()
+    assert_sqnr(y, activated(reference(*rows[:2], weight, scale, bias), activation), 45)  # its sums are bfloat16
 
 
 def test_bad_rows_are_nan(device):

@@ -2,16 +2,15 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
-from operators import reference
+from operators import floating, reference
 from operators.triton import linear_int8, linear_int8_levels, linear_int8_parts
 from operators.triton.int8 import Weight
 from operators.triton.levels import Levels
 from operators.triton.tiles import LIBRARY, Tile
 from tests.activations import DYNAMIC, STATIC
 from tests.checks import assert_sqnr
-from tests.cuda.samples import SHAPES, bad_rows, floats, random, same_rows, signed, sums, to, weight
+from tests.cuda.samples import SHAPES, activated, bad_rows, floats, random, same_rows, signed, sums, to, weight
 
 TILES = {"one part": Tile(16, 32, 32, group=2), "three parts": Tile(16, 32, 32, split=3, group=1)}
 DB = 120  # scaling: the GPU may round a product and a sum once
@@ -62,18 +61,20 @@ def test_floats(device, how, bias):
     y = linear_int8(*given, torch.float32, tile=TILES["one part"]).cpu()
     assert torch.equal(y.isnan(), want.isnan()) and good.sum() > 4
     assert_sqnr(y[good], want[good], DB)
-    y = linear_int8(*given, torch.float32, activation=True, tile=TILES["one part"]).cpu()
-    assert_sqnr(y[good], F.gelu(want[good]), DB)
+    for gelu in floating.GELUS:
+        y = linear_int8(*given, torch.float32, gelu, TILES["one part"]).cpu()
+        assert_sqnr(y[good], activated(want[good], gelu), DB)
     assert linear_int8(*given, torch.bfloat16, tile=TILES["one part"]).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("activation", floating.ACTIVATIONS)
 @pytest.mark.parametrize("made", STATIC)
-def test_levels_by_a_scale_that_is_given(device, made):
+def test_levels_by_a_scale_that_is_given(device, made, activation):
     rows, layer = reference.quantize_per_token(bad_rows(77)[:6], False), weight(35, 77, True)
     have = linear_int8_levels(
-        to(device, signed(rows)), to(device, layer), Levels.of(*STATIC[made].levels()), True, TILES["three parts"]
+        to(device, signed(rows)), to(device, layer), Levels.of(*STATIC[made].levels()), activation, TILES["three parts"]
     )
-    want = reference.quantize_per_token(F.gelu(floats(rows, layer)), *STATIC[made].levels())
+    want = reference.quantize_per_token(activated(floats(rows, layer), activation), *STATIC[made].levels())
     assert (have[0].cpu().int() + 128 - want[0].int()).abs().max() <= 1
     same_rows((signed(want)[0], *have[1:]), want)
     assert want[1].isnan().sum() == 3
@@ -81,7 +82,7 @@ def test_levels_by_a_scale_that_is_given(device, made):
 
 def test_levels_want_a_scale():
     with pytest.raises(ValueError, match="wants a scale that is given"):
-        linear_int8_levels((torch.empty(1, 1),) * 3, weight(1, 1, True), Levels.of(True), True)
+        linear_int8_levels((torch.empty(1, 1),) * 3, weight(1, 1, True), Levels.of(True), "gelu")
 
 
 def test_no_rows(device):

@@ -10,8 +10,8 @@ from operators.triton.layer_norm import Norm
 from operators.triton.levels import Levels
 from operators.triton.tiles import Tile
 from tests.activations import ACTIVATIONS
-from tests.checks import assert_sqnr
-from tests.cuda.samples import bad_rows, floats, random, same_rows, signed, to, weight
+from tests.checks import assert_equal_bits, assert_sqnr
+from tests.cuda.samples import bad_rows, floats, random, same_rows, signed, to, unsigned, weight
 
 DB = 120
 
@@ -73,6 +73,31 @@ def test_on_the_sums_of_a_linear_layer(device, split):
     same_rows(out, reference.quantize_per_token(y.cpu(), False))
 
 
+@pytest.mark.parametrize("residual", [True, False], ids=["residual", "alone"])
+def test_the_sum_in_the_place_of_the_norm(device, residual):
+    """bit for bit, as it goes on to the next layer; the rows are those that come with the norm's floats"""
+    x, added, made = bad_rows(50).half(), random(9, 50, seed=2), how(50, device, Levels.of(False))
+    given = x.to(device), added.to(device) if residual else None
+    total, rows = norm(*given, made._replace(keeps_sum=True))
+    assert_equal_bits(total.cpu(), x.float() + added if residual else x.float())
+    same_rows(rows, unsigned(norm(*given, made)[1]))
+
+
+@pytest.mark.parametrize("split", [1, 3])
+def test_the_sum_of_a_linear_layer_and_the_stream(device, split):
+    rows, layer, added = reference.quantize_per_token(random(19, 150), False), weight(37, 150, True), random(19, 37)
+    parts = linear_int8_parts(to(device, signed(rows)), to(device, layer), Tile(16, 32, 32, split=split))
+    made = how(37, device, Levels.of(True))._replace(smooth=to(device, (random(37, seed=5), random(37, seed=6))))
+    total, out = norm_parts(parts, added.to(device), made._replace(keeps_sum=True))
+    assert_sqnr(total.cpu(), floats(rows, layer) + added, DB)
+    same_rows(out, unsigned(norm_parts(parts, added.to(device), made)[1]))
+
+
+def test_the_sum_alone_is_no_norm(device):
+    with pytest.raises(ValueError, match="a sum must be kept beside rows"):
+        norm(random(2, 8).to(device), None, how(8, device)._replace(keeps_sum=True))
+
+
 @pytest.mark.parametrize("kind", [torch.int64, torch.int32], ids=str)
 @pytest.mark.parametrize("count", [2, 3])
 def test_embeddings(device, count, kind):
@@ -83,6 +108,9 @@ def test_embeddings(device, count, kind):
     want = sum(table[places.long()] for places, table in zip(ids, tables, strict=True))
     assert_sqnr(y.cpu(), layer_norm(want, made), DB)
     same_rows(rows, reference.quantize_per_token(y.cpu(), False))
+    total, same = embed_norm(to(device, tuple(ids)), to(device, tuple(tables)), made._replace(keeps_sum=True))
+    assert_equal_bits(total.cpu(), want)
+    same_rows(same, unsigned(rows))
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
+from triton.compiler.errors import CompilationError
+from triton.runtime.errors import InterpreterError
 
-from operators import reference
+from operators import floating, reference
 from operators.fp8 import quantize_fp8
 from operators.triton import gelu_parts, quantize, scale_parts
 from operators.triton.int8 import linear_int8_parts
@@ -12,7 +13,7 @@ from operators.triton.levels import FP8, Levels
 from operators.triton.tiles import Tile
 from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
-from tests.cuda.samples import bad_rows, floats, random, same_rows, signed, to, weight
+from tests.cuda.samples import activated, bad_rows, floats, random, same_rows, signed, to, weight
 
 TILE = Tile(16, 32, 32)
 # erf is the C library's or the GPU's own, and the GPU joins a product and a sum in one rounding
@@ -61,19 +62,37 @@ def test_fp8(device):
     assert torch.equal(zeros, want[2]) and scale[1:4].isnan().all()
 
 
+@pytest.mark.parametrize("gelu", floating.GELUS)
 @pytest.mark.parametrize("split", [1, 3])
 @pytest.mark.parametrize("shifted", [True, False], ids=["asymmetric", "symmetric"])
-def test_sums_become_floats_and_rows(device, shifted, split):
+def test_sums_become_floats_and_rows(device, shifted, split, gelu):
     rows, layer = reference.quantize_per_token(random(19, 150), not shifted), weight(37, 150, shifted)
     tile = Tile(16, 32, 32, split=split)
     parts = linear_int8_parts(to(device, signed(rows)), to(device, layer), tile)
     assert parts.sums.shape == (split, 19, 37)
-    want = floats(rows, layer)
-    assert_sqnr(scale_parts(parts, torch.float32).cpu(), want, GELU_DB)
-    assert_sqnr(scale_parts(parts, torch.float32, activation=True).cpu(), F.gelu(want), GELU_DB)
+    assert_sqnr(scale_parts(parts, torch.float32).cpu(), floats(rows, layer), GELU_DB)
+    want = activated(floats(rows, layer), gelu)
+    assert_sqnr(scale_parts(parts, torch.float32, gelu).cpu(), want, GELU_DB)
     assert scale_parts(parts, torch.float16).dtype == torch.float16
     for how in ACTIVATIONS.values():
-        q, scale, _ = gelu_parts(parts, Levels.of(*how.levels()))
-        expected = reference.quantize_per_token(F.gelu(want), *how.levels())
+        q, scale, _ = gelu_parts(parts, Levels.of(*how.levels()), gelu)
+        expected = reference.quantize_per_token(want, *how.levels())
         assert (q.cpu().int() + 128 - expected[0].int()).abs().max() <= 1
         assert_sqnr(scale.cpu(), expected[1], GELU_DB)
+
+
+@pytest.mark.parametrize("gelu", floating.GELUS)
+def test_gelu_far_out(device, gelu):
+    """What is far below 0 is nothing, not NaN, and what is far above is itself, also where its cube is too large."""
+    bias = torch.tensor([0.0, -1e-30, 6.0, -6.0, 100.0, -100.0, 1e30, -1e30, torch.nan])
+    rows, layer = reference.quantize_per_token(torch.zeros(1, 1), True), weight(len(bias), 1, False)
+    parts = linear_int8_parts(to(device, signed(rows)), to(device, layer._replace(bias=bias)))
+    have, want = scale_parts(parts, torch.float32, gelu).cpu(), activated(bias[None], gelu)
+    torch.testing.assert_close(have, want, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+def test_an_activation_that_no_kernel_has_is_refused(device):
+    rows, layer = reference.quantize_per_token(random(2, 8), True), weight(4, 8, False)
+    parts = linear_int8_parts(to(device, signed(rows)), to(device, layer))
+    with pytest.raises((InterpreterError, CompilationError)):
+        scale_parts(parts, torch.float32, "relu")
