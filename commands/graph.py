@@ -56,14 +56,15 @@ def prepare(
 
     `loaded`: a model and its tokenizer that are there already, instead of the one that the options name; else it is
     loaded for `task`. native: as toolkit.pipeline.lowered takes it. cache: a language model's keys and values are
-    inputs and outputs of the graph, where they can be.
+    inputs and outputs of the graph, where they can be; it then gives the logits of the last token alone.
     """
     cache = cache and runs_cached(options)
     model, tokenizer, recipe, questions = _begin(options, loaded, task, cache)
 
     def make(**given: Any) -> fx.GraphModule:
         def lowered(one: Any) -> fx.GraphModule:
-            return transform(one, recipe, options.target, options.strict, native=native, **given)
+            how = {"native": native, "last_token": cache, **given}
+            return transform(one, recipe, options.target, options.strict, **how)
 
         return cached_or_not(model, lowered) if cache else lowered(model)
 

@@ -10,6 +10,7 @@ from toolkit.bind import bind
 from toolkit.elsewhere import as_there
 from toolkit.fuse.cached import narrow_cache
 from toolkit.fuse.wide import widen_rows
+from toolkit.last_token import keep_last_token
 from toolkit.lower import lower
 from toolkit.native import go_native
 from toolkit.quantize import keep_at_fp8, keep_float, linears_of, quantize
@@ -19,14 +20,21 @@ from toolkit.rewrite import fuse, run
 
 
 def lowered(
-    graph: fx.GraphModule, recipe: Recipe, target: str, strict: bool = False, native: bool = True
+    graph: fx.GraphModule,
+    recipe: Recipe,
+    target: str,
+    strict: bool = False,
+    native: bool = True,
+    last_token: bool = False,
 ) -> fx.GraphModule:
     """fuse, lower, in place, of a graph that is quantized if the recipe says so. → the graph; or, of a target that
     runs exported files by itself here, a graph that calls its session, unless `native` is False: then the target's own
-    modules, as on a machine without its device
+    modules, as on a machine without its device. last_token: of a graph with a cache, only the logits of the last token
     """
     chosen = targets.get(target)
     execution = targets.require_runnable(chosen, recipe.precision, strict)
+    if last_token:
+        run(graph, (keep_last_token,))
     if ELSEWHERE in graph.meta:
         recipe = as_there(recipe, graph)
     if recipe.precision == "fp8" and recipe.precision in chosen.quantized:

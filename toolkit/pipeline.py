@@ -65,6 +65,7 @@ def transform(
     progress: Progress | None = None,
     accuracy: Accuracy | None = None,
     native: bool = True,
+    last_token: bool = False,
 ) -> fx.GraphModule:
     """model: float, as Hugging Face made it, or what checkpoint.load gave, or a Q/DQ graph that was exported and
     quantized elsewhere → a graph for `target`, called as the model was, any batch and sequence length;
@@ -72,7 +73,7 @@ def transform(
 
     data: batches to calibrate with, int64 tensors by the names of the model's arguments; folder and progress: as
     calibrate takes them. accuracy(graph) → a number, the higher the better, for a quantizer that looks for its best
-    settings. native: see `lowered`.
+    settings. native, last_token: see `lowered`.
 
     Raises UsageError for an unknown target, a precision that it does not have, the scheme static without data, or a
     quantizer that is not installed or cannot do what is asked;
@@ -88,7 +89,7 @@ def transform(
         require_possible(recipe, accuracy)
         require_data(recipe, data)
         graph = captured(model, recipe.precision)
-    return lowered(graph, recipe, target, strict, native)
+    return lowered(graph, recipe, target, strict, native, last_token)
 
 
 def captured(model: nn.Module, precision: str = "fp") -> fx.GraphModule:
