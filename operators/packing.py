@@ -1,7 +1,7 @@
 """Batches without padding: the real tokens of all sequences side by side, and back.
 
 Plain ATen, the same for every device. The rows of a packed batch are the real tokens in reading order, sequence
-after sequence.
+after sequence; on demand the first position of each sequence is there too, whatever it holds.
 """
 
 import torch
@@ -11,14 +11,17 @@ from operators.schema import define
 from operators.validate import require
 
 
-def pack_tokens(attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+def pack_tokens(attention_mask: Tensor, first: bool = False) -> tuple[Tensor, Tensor]:
     """attention_mask [B, S], 0 at padding → tokens int64 [T], starts int32 [B + 1]
 
     tokens: the flat positions b·S + s of the real tokens, in order; rows starts[b] to starts[b + 1] of a packed
-    batch are sequence b. Raises ValueError for another shape.
+    batch are sequence b. first: position 0 of each sequence is packed, real or not. Raises ValueError for another
+    shape.
     """
     _check_mask(attention_mask)
     real = attention_mask != 0
+    if first:
+        real[:, :1] = True
     tokens = real.flatten().nonzero().flatten()
     ends = real.sum(1).cumsum(0)
     return tokens, torch.cat([ends.new_zeros(1), ends]).to(torch.int32)
@@ -47,7 +50,7 @@ def _check_rows(x: Tensor, tokens: Tensor) -> None:
     require(fits, wanted, got, "pass what pack_tokens returned")
 
 
-def _fake_pack_tokens(attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+def _fake_pack_tokens(attention_mask: Tensor, first: bool = False) -> tuple[Tensor, Tensor]:
     _check_mask(attention_mask)
     count = torch.library.get_ctx().new_dynamic_size()
     tokens = attention_mask.new_empty((count,), dtype=torch.int64)
@@ -59,7 +62,12 @@ def _fake_unpack_tokens(x: Tensor, tokens: Tensor, batch: int, sequence: int) ->
     return x.new_empty((batch, sequence, x.shape[1]))
 
 
-define("pack_tokens", "(Tensor attention_mask) -> (Tensor tokens, Tensor starts)", pack_tokens, _fake_pack_tokens)
+define(
+    "pack_tokens",
+    "(Tensor attention_mask, bool first=False) -> (Tensor tokens, Tensor starts)",
+    pack_tokens,
+    _fake_pack_tokens,
+)
 define(
     "unpack_tokens",
     "(Tensor x, Tensor tokens, SymInt batch, SymInt sequence) -> Tensor",

@@ -36,7 +36,7 @@ struct Result {
 
 enum { PACKED, OWN, WHOLE, SHARED }; // slots of scratch
 
-// Longest first.
+// Longest first. One whose keys are all kept needs no list of them.
 std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64_t> &at, const bool *keep,
                                    std::vector<int32_t> &keys) {
   keys.reserve(keep ? at.back() : 0); // pointers into it stay valid
@@ -44,14 +44,15 @@ std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64_t> &at
   for (size_t b = 0; b + 1 < at.size(); b++) {
     const int64_t first = at[b], rows = at[b + 1] - first;
     const size_t before = keys.size();
-    for (int64_t i = 0; keep && i < rows; i++)
-      if (keep[first + i])
+    const bool *some = keep && std::count(keep + first, keep + at[b + 1], false) ? keep + first : nullptr;
+    for (int64_t i = 0; some && i < rows; i++)
+      if (some[i])
         keys.push_back((int32_t)i);
-    const int64_t count = keep ? (int64_t)(keys.size() - before) : rows;
+    const int64_t count = some ? (int64_t)(keys.size() - before) : rows;
     const AttentionBytes bytes = count ? c.kernel.bytes(count, c.d) : AttentionBytes{0, 0};
     if (rows)
       all.push_back(
-          Sequence{first, rows, keep ? keys.data() + before : nullptr, count, bytes, false, nullptr});
+          Sequence{first, rows, some ? keys.data() + before : nullptr, count, bytes, false, nullptr});
   }
   std::stable_sort(all.begin(), all.end(),
                    [](const Sequence &a, const Sequence &b) { return a.rows > b.rows; });

@@ -12,21 +12,23 @@
 
 namespace {
 
-std::tuple<Tensor, Tensor> pack_tokens(const Tensor &attention_mask) {
+std::tuple<Tensor, Tensor> pack_tokens(const Tensor &attention_mask, bool first) {
   if (!attention_mask.is_cpu() || attention_mask.dim() != 2)
     fail("pack_tokens", "attention_mask must be [batch, sequence]", "shape " + shape_of(attention_mask),
          "reshape it");
   const Tensor mask = dense(torch::stable::to(attention_mask, ScalarType::Bool)); // true: not zero
   const int64_t batch = mask.size(0), sequence = mask.size(1);
   const bool *real = data<bool>(mask);
-  const int64_t count = batch * sequence - std::count(real, real + batch * sequence, false);
+  int64_t count = batch * sequence - std::count(real, real + batch * sequence, false);
+  for (int64_t at = 0; first && at < batch * sequence; at += sequence)
+    count += !real[at];
   const Tensor tokens = empty({count}, ScalarType::Long), starts = empty({batch + 1}, ScalarType::Int);
-  int64_t *token = out<int64_t>(tokens), *const first = token;
+  int64_t *token = out<int64_t>(tokens), *const begin = token;
   int32_t *start = out<int32_t>(starts);
   for (int64_t b = 0; b < batch; b++) {
-    start[b] = static_cast<int32_t>(token - first);
+    start[b] = static_cast<int32_t>(token - begin);
     for (int64_t at = b * sequence; at < (b + 1) * sequence; at++)
-      if (real[at])
+      if (real[at] || (first && at == b * sequence))
         *token++ = at;
   }
   start[batch] = static_cast<int32_t>(count);

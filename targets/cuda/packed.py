@@ -18,8 +18,9 @@ def split_rows(gm: fx.GraphModule, plan: Plan, device: torch.device) -> bool:
     """index_select(ids, tokens) for each kind of ids, …, unpack_tokens(rows, tokens, B, S)
     → index_select, packed(ids of the real tokens, …, starts), unpack_tokens
 
-    packed, a PackedRows, is the graph of what is between. → False where the graph keeps its padding, or what is
-    between reads anything else, and then it is left as it is.
+    packed, a PackedRows, is the graph of what is between. → False where the graph keeps its padding, what is between
+    reads anything else, or modules are called elsewhere too, as by a head that reads the first position: then it is
+    left as it is, to run on the GPU as a whole.
     """
     exits = gm.graph.find_nodes(op="call_function", target=opswap.unpack_tokens.default)
     if not exits:
@@ -31,7 +32,8 @@ def split_rows(gm: fx.GraphModule, plan: Plan, device: torch.device) -> bool:
     selects = gm.graph.find_nodes(op="call_function", target=aten.index_select.default)
     entries = [node for node in selects if node.args[2] is tokens]
     between = _between([node.args[0] for node in exits], {*entries, starts})
-    if any(node.op == "placeholder" for node in between):
+    elsewhere = set(gm.graph.find_nodes(op="call_module")) - between
+    if elsewhere or any(node.op == "placeholder" for node in between):
         return False
     core = _copy(gm, [*entries, starts], between, [node.args[0] for node in exits])
     gm.add_submodule(NAME, PackedRows(core, plan, device))

@@ -50,7 +50,17 @@ def test_classify_in_8_bits_reports_as_every_command(cli: Cli, tmp_path: Path) -
     options = ("--model", folder, "--target", "customcpu", "--precision", "int")
     found = cli("--json", *options, "classify", "--text", TEXT).json
     assert found["swapped"] == 13 and [kept["name"] for kept in found["kept"]] == ["classifier"]
+    assert found["fused"]["packing"] == 1
     assert "%" in cli(*options, "classify", "--text", TEXT).out
+
+
+@pytest.mark.parametrize("task", ["classify", "tag", "encode"])
+def test_answers_are_the_same_without_packing(cli: Cli, tmp_path: Path, task: str) -> None:
+    options = ("--json", "--model", str(tiny_folder(tmp_path, task)), "--target", "customcpu", "--precision", "int")
+    given = (task, "--text", TEXT, "--text", OTHER)
+    packed, padded = (cli(*options, *without, *given).json for without in ((), ("--without", "packing")))
+    assert packed["fused"]["packing"] == 1 and "packing" not in padded["fused"]
+    assert packed["texts"] == padded["texts"]
 
 
 def test_tag_is_transformers(cli: Cli, tmp_path: Path) -> None:

@@ -83,6 +83,20 @@ def test_masked_keys_do_not_matter(kernel: str) -> None:
     assert_equal_bits(ops.attention(qkv, starts, keep, 2, 0.2), want, kernel)
 
 
+@pytest.mark.parametrize("causal", [False, True], ids=["both directions", "causal"])
+def test_a_mask_that_keeps_all_changes_nothing(kernel: str, levels: Levels, causal: bool) -> None:
+    """Of some sequences, or of all."""
+    qkv, starts, keep = random(150, 3, 32), packed(70, 1, 60, 19), mask(150)
+    want = ops.attention(qkv, starts, None, 3, 0.2, False, causal)
+    keep[:131] = True
+    assert_equal_bits(ops.attention(qkv, starts, keep, 3, 0.2, False, causal)[:131], want[:131], kernel)
+    keep[:] = True
+    assert_equal_bits(ops.attention(qkv, starts, keep, 3, 0.2, False, causal), want, kernel)
+    rows = (ops.attention_int8(qkv, starts, kept, 3, 0.2, *levels, False, causal) for kept in (keep, None))
+    for one, other in zip(*rows, strict=True):
+        assert_equal_bits(one, other, kernel)
+
+
 def test_no_keys_give_zeros(kernel: str) -> None:
     qkv, keep = random(50, 2, 32), torch.arange(50) >= 30
     have = ops.attention(qkv, packed(30, 20), keep, 2, 0.2)

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operators import packing as reference
 from tests.checks import assert_equal_bits
 from tests.operators.samples import ops
 
@@ -29,10 +30,28 @@ def test_there_and_back(mask: torch.Tensor) -> None:
     assert_equal_bits(back, torch.where(mask.view(-1, 1).bool(), x, 0.0).view(batch, sequence, 3))
 
 
+@settings(max_examples=50, deadline=None)
+@given(mask=MASKS)
+def test_with_the_first_position_of_each_sequence(mask: torch.Tensor) -> None:
+    with_first = mask.clone()
+    with_first[:, 0] = 1
+    for pack in (ops.pack_tokens, reference.pack_tokens):
+        for have, want in zip(pack(mask, True), ops.pack_tokens(with_first), strict=True):
+            assert_equal_bits(have, want)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("sizes", [(0, 3), (3, 0), (0, 0)], ids=str)
+def test_no_positions(sizes: tuple[int, int], first: bool) -> None:
+    tokens, starts = ops.pack_tokens(torch.ones(sizes), first)
+    assert tokens.shape == (0,) and starts.tolist() == [0] * (sizes[0] + 1)
+
+
+@pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.float32], ids=str)
-def test_masks_of_any_kind(dtype: torch.dtype) -> None:
+def test_masks_of_any_kind(dtype: torch.dtype, first: bool) -> None:
     mask = torch.tensor([[1, 0, 1], [0, 1, 1]])
-    for have, want in zip(ops.pack_tokens(mask.to(dtype)), ops.pack_tokens(mask), strict=True):
+    for have, want in zip(ops.pack_tokens(mask.to(dtype), first), ops.pack_tokens(mask, first), strict=True):
         assert_equal_bits(have, want)
 
 

@@ -55,7 +55,7 @@ ARGUMENTS: dict[str, list[tuple]] = {
         (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED),
         (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED, *SMOOTH),
     ],
-    "pack_tokens": [(MASK,), (MASK.bool(),), (0 * MASK,)],
+    "pack_tokens": [(MASK,), (MASK.bool(),), (0 * MASK,), (0 * MASK, True)],
     "unpack_tokens": [(X[0, :3], MASK.flatten().nonzero().flatten(), 2, 2)],
     "pack_weight_float": [(X[0], False), (X[0], True), (X[0].bfloat16(), True)],
     "linear_float": [

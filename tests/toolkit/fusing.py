@@ -6,7 +6,14 @@ from functools import cache
 
 import torch
 from torch import Tensor, fx, nn
-from transformers import AlbertConfig, AlbertForQuestionAnswering, BertConfig, BertForSequenceClassification
+from transformers import (
+    AlbertConfig,
+    AlbertForQuestionAnswering,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+)
 
 from tests import tiny
 from tests.activations import ACTIVATIONS
@@ -21,10 +28,16 @@ from toolkit.quantize import QuantizedLinear, quantize
 # Attention to one token of padding, or one level too many in a zero point, leaves less than 40.
 SAME_DB = 60.0
 
+HEADS = {"classifier": AutoModelForSequenceClassification, "encoder": AutoModel}
+
 
 @cache
 def model_of(name: str) -> nn.Module:
-    """name: one that tiny knows, "classifier" or "shared layers" """
+    """name: one that tiny knows, with a key of HEADS after it or not, "classifier" or "shared layers" """
+    base, _, kind = name.partition(" ")
+    if kind in HEADS:
+        torch.manual_seed(0)
+        return HEADS[kind].from_config(tiny.build(base).config).eval()
     if name not in ("classifier", "shared layers"):
         return tiny.build(name)
     torch.manual_seed(0)

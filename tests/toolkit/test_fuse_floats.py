@@ -12,6 +12,7 @@ from targets._attention import Attention
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr, sqnr
 from tests.toolkit.fusing import inputs, mask_of, model_of
+from tests.toolkit.test_first_position import READS_FIRST
 from tests.toolkit.test_fuse import COUNTS, DECODERS, ENCODERS, PADDINGS
 from toolkit import Recipe, report_of, transform
 from toolkit.fuse import NAMES
@@ -93,11 +94,14 @@ def test_more_padding_changes_no_bit(name, precision):
         assert not long[:, 12:].any()
 
 
-@pytest.mark.parametrize("padding", ["right", "left"])
+@pytest.mark.parametrize("padding", PADDINGS[:-1])
 @pytest.mark.parametrize("precision", GATE_DB)
-def test_a_head_that_reads_one_position(precision, padding):
-    given = inputs("classifier", mask_of(padding))
-    have, want = (lowered("classifier", precision, target=target)(**given)[0] for target in ("customcpu", "cpu"))
+@pytest.mark.parametrize("name", READS_FIRST)
+def test_a_head_that_reads_the_first_position(name, precision, padding):
+    given, graph = inputs(name, mask_of(padding)), lowered(name, precision)
+    assert report_of(graph).fused["packing"] == 1
+    have, want = (list(each(**given).values())[-1] for each in (graph, lowered(name, precision, target="cpu")))
+    assert have.dtype == want.dtype == torch.float32
     assert_sqnr(have, want, GATE_DB[precision])
 
 

@@ -15,6 +15,9 @@ from toolkit.fuse.rows import ENTRY, EXIT
 
 log = logging.getLogger(__name__)
 
+# what reads position 0 of each sequence of x, and its arguments after x: x[:, 0] and x[:, :1]
+FIRST: dict[Any, Any] = {aten.select.int: (1, 0), aten.slice.Tensor: (1, 0, 1)}
+
 
 def drop_padding(gm: fx.GraphModule) -> int:
     """rows of all positions, Attention(rows, starts, keep) → rows of the real tokens, Attention(rows, starts, None)
@@ -22,6 +25,9 @@ def drop_padding(gm: fx.GraphModule) -> int:
     Where rows enter: index_select(rows, tokens). Where they are read as [B, S, C]: unpack_tokens, which gives zeros
     at padding; the padded graph has numbers there, that nobody may read. Only if every attention keeps to the real
     tokens, and nothing after the rows looks from one token at another. → 1 if it did
+
+    Heads may read position 0 of each sequence, and where that is padding, they read the number that is there. So it is
+    packed with the real tokens, and attention keeps to those: Attention(rows, starts, index_select(keep, tokens)).
     """
     attentions = calls(gm, Attention)
     exits = _border(gm, EXIT)
@@ -29,13 +35,14 @@ def drop_padding(gm: fx.GraphModule) -> int:
     masked = all(is_rows(node) and node.args[2] is not None for node in attentions)
     if mask is None or not attentions or not masked:
         return 0
-    mixing = [node.name for node in exits if not stays_per_token(node)]
+    mixing = [node.name for node in exits if not all(_reads_first(reader) for reader in readers(node))]
     if mixing:
         log.info("padding stays: what reads %s looks from one token at another", ", ".join(mixing))
         return 0
-    tokens, starts = _pack(gm, mask, attentions[0].args[1])
+    first = any(readers(node) for node in exits)
+    tokens, *keys = _pack(gm, mask, attentions[0].args, first)
     for node in attentions:
-        node.args = (node.args[0], starts, None)
+        node.args = (node.args[0], *keys)
     for node in _border(gm, ENTRY):
         with gm.graph.inserting_after(node):
             real = mark_rows(gm.graph.call_function(aten.index_select.default, (node, 0, tokens)))
@@ -51,17 +58,40 @@ def _border(gm: fx.GraphModule, which: str) -> list[fx.Node]:
     return [node for node in gm.graph.nodes if node.meta.get(ROWS) == which]
 
 
-def _pack(gm: fx.GraphModule, mask: fx.Node, starts: Any) -> tuple[fx.Node, fx.Node]:
-    """→ nodes of the real tokens' positions and of where each sequence starts, before the node `starts`"""
+def _pack(gm: fx.GraphModule, mask: fx.Node, attention: Any, first: bool) -> tuple[fx.Node, fx.Node, fx.Node | None]:
+    """→ nodes of the real tokens' positions, of where each sequence starts, and None; before those that `attention`,
+    the arguments of one, has now
+
+    first: position 0 of each sequence is among the tokens, and the third says which of them are real.
+    """
+    _, starts, keep = attention
     with gm.graph.inserting_before(starts):
-        packed = gm.graph.call_function(torch.ops.opswap.pack_tokens.default, (mask,))
+        packed = gm.graph.call_function(torch.ops.opswap.pack_tokens.default, (mask, first))
         tokens = gm.graph.call_function(operator.getitem, (packed, 0))
-        return tokens, gm.graph.call_function(operator.getitem, (packed, 1))
+        bounds = gm.graph.call_function(operator.getitem, (packed, 1))
+    if not first:
+        return tokens, bounds, None
+    with gm.graph.inserting_after(keep):
+        return tokens, bounds, gm.graph.call_function(aten.index_select.default, (keep, 0, tokens))
+
+
+def readers(node: fx.Node) -> list[fx.Node]:
+    """→ what reads `node`, [B, S, C], but for the output; beyond what treats each token by itself, what reads that"""
+    found = []
+    for user in node.users:
+        if user.op != "output":
+            found += readers(user) if _per_token(user) else [user]
+    return found
 
 
 def stays_per_token(node: fx.Node) -> bool:
     """Whether everything from `node`, [B, S, C], to the output treats each token by itself"""
-    return all(user.op == "output" or (_per_token(user) and stays_per_token(user)) for user in node.users)
+    return not readers(node)
+
+
+def _reads_first(node: fx.Node) -> bool:
+    """Whether `node` reads position 0 of each sequence, and nothing else"""
+    return node.args[1:] == FIRST.get(node.target)
 
 
 def _per_token(node: fx.Node) -> bool:
