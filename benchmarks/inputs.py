@@ -6,7 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BertConfig, BertForQuestionAnswering, PreTrainedModel
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    GPT2Config,
+    GPT2ForQuestionAnswering,
+    PreTrainedModel,
+)
 
 from benchmarks.peers.base import Batch
 from models.errors import InputError
@@ -14,12 +20,14 @@ from models.question_answering.features import Window, collate
 from models.question_answering.predict import like_length_batches
 from toolkit.inputs import inputs_of
 
-# As in the BERT paper (Devlin et al. 2019), section 3; speed does not depend on what the weights are.
+# As in the papers: BERT (Devlin et al. 2019), section 3; GPT-2 (Radford et al. 2019), table 2, its smallest. Speed does
+# not depend on what the weights are.
 SHAPES: dict[str, dict[str, Any]] = {
     "bert-base": {},
     "bert-large": {
         "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
     },
+    "gpt2": {},
 }  # fmt: skip
 
 
@@ -34,9 +42,11 @@ class Batches:
 
 
 def random_model(shape: str) -> PreTrainedModel:
-    """A key of SHAPES → BERT of that size for question answering, float32, evaluation mode, random weights."""
+    """A key of SHAPES → a model of that size for question answering, float32, evaluation mode, random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
+        if shape == "gpt2":
+            return GPT2ForQuestionAnswering(GPT2Config(**SHAPES[shape])).eval()
         return BertForQuestionAnswering(BertConfig(**SHAPES[shape])).eval()
 
 
