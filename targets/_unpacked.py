@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 
 def see_as_padded(graph: fx.GraphModule) -> int:
@@ -14,7 +15,10 @@ def see_as_padded(graph: fx.GraphModule) -> int:
 
 
 def padded(rows: Tensor, tokens: Tensor, batch: int, sequence: int) -> Tensor:
-    """opswap::unpack_tokens; where all tokens are real, the rows themselves as [batch, sequence, C]"""
-    if rows.shape[0] == batch * sequence:
+    """opswap::unpack_tokens; where all tokens are real, the rows themselves as [batch, sequence, C]
+
+    While a graph is exported nobody knows whether they are, and the operator stays.
+    """
+    if guard_or_false(rows.shape[0] == batch * sequence):
         return rows.view(batch, sequence, rows.shape[1])
     return torch.ops.opswap.unpack_tokens(rows, tokens, batch, sequence)

@@ -148,10 +148,10 @@ def _means(gm: fx.GraphModule, way: Way | None) -> tuple[Activation | None, Any]
 
 def _replace_norm(gm: fx.GraphModule, norm: fx.Node, name: str, args: tuple[Any, ...], way: Way | None) -> None:
     """Calls the module `name` where `norm` was: its rows for what quantized that in `way`, the other of its results for
-    `norm`, or where it keeps the sum for that."""
+    `norm`, or where it keeps the sum, and then at once, for that: others may read it before the norm does."""
     total: Any = norm.args[0]
     keeps_sum = gm.get_submodule(name).keeps_sum
-    with gm.graph.inserting_before(norm):
+    with gm.graph.inserting_before(total.next if keeps_sum else norm):
         y = call = mark_rows(gm.graph.call_module(name, args))
         if way is not None:
             y, rows = (mark_rows(gm.graph.call_function(operator.getitem, (call, i))) for i in (0, 1))
