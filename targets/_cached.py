@@ -12,16 +12,17 @@ LEAST = 64  # tokens that there is room for at least
 
 
 class Room:
-    """Memory for a cache that is a few tokens longer at every call. What is returned is a value like any other: earlier
-    ones never change, and a cache that is continued twice is copied."""
+    """Memory for a cache that is a few tokens longer at every call. What was returned earlier never changes, and a
+    cache that is continued twice is copied; who writes to one writes to all that were returned, which share memory. It
+    holds the last cache, with room for twice its tokens, until the next call."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.kept: tuple[Tensor, Tensor] | None = None  # [B, heads, C, d] each, C tokens at the most
         self.used = 0
 
-    def __deepcopy__(self, memo: object) -> "Room":
-        return Room()
+    def __reduce__(self) -> tuple[type["Room"], tuple[()]]:
+        return Room, ()  # copies begin empty
 
     def extend(self, keys: Tensor, values: Tensor, new: int) -> tuple[Tensor, Tensor]:
         """keys, values [B, heads, P, d] → [B, heads, C, d] each with these in front and room for `new` more: the memory
@@ -61,6 +62,8 @@ class PackedCachedAttention(CachedAttention):
         self.room = Room()
 
     def forward(self, qkv: Tensor, past_key: Tensor, past_value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if torch.compiler.is_compiling():  # memory that grows is nothing for a graph
+            return super().forward(qkv, past_key, past_value, mask)
         past, new = past_key.shape[2], qkv.shape[0] // past_key.shape[0]
         keys, values = self.room.extend(past_key, past_value, new)
         mask = mask if mask.dtype in (torch.int64, torch.bool) else mask != 0

@@ -1,6 +1,7 @@
 """A cache that grows in place is a value all the same: what was returned earlier never changes."""
 
 import copy
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -83,7 +84,19 @@ def test_inference_mode_may_end_in_between(made: PackedCachedAttention) -> None:
     with torch.no_grad():
         one = step(made, rows(1, 1), start)
         again = step(made, rows(1, 2), one)
-    assert again[1].shape[2] == 7 and again[0].isfinite().all()
+    fresh = copy.deepcopy(made)
+    want = step(fresh, rows(1, 2), step(fresh, rows(1, 1), step(fresh, rows(5, 0), None)))
+    for have, expected in zip(again, want, strict=True):
+        assert_equal_bits(have.contiguous(), expected.contiguous())
+
+
+def test_copies_begin_empty(made: PackedCachedAttention) -> None:
+    """A graph that is pickled, too."""
+    start = step(made, rows(5, 0), None)
+    for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        again = step(other, rows(1, 1), start)
+        assert again[1].data_ptr() != start[1].data_ptr()
+        assert_equal_bits(again[0], step(copy.deepcopy(made), rows(1, 1), start)[0])
 
 
 def test_masks_of_any_dtype(made: PackedCachedAttention) -> None:
