@@ -4,6 +4,7 @@ Each forward is the reference, in plain torch; those of attention are in targets
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -128,17 +129,9 @@ class EmbedNorm(NormRows):
 class RowsLinearAddNorm(NormRows):
     """rows [T, K], residual float32 [T, N] → NormRows(linear(rows) + residual)"""
 
-    def __init__(
-        self,
-        linear: QuantizedLinear,
-        gamma: Tensor,
-        beta: Tensor,
-        eps: float,
-        activation: Activation | None,
-        smooth: Smooth | None = None,
-        keeps_sum: bool = False,
-    ) -> None:
-        super().__init__(gamma, beta, eps, activation, smooth, keeps_sum)
+    def __init__(self, linear: QuantizedLinear, *norm: Any) -> None:
+        """norm: what NormRows takes"""
+        super().__init__(*norm)
         self.linear = linear
 
     def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]

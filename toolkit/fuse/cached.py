@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from targets._attention import CachedAttention
-from toolkit.fuse.attention import SDPA, erase_chain, flat_of, match, put_back
+from toolkit.fuse.attention import SDPA, Site, erase_chain, flat_of, match, put_back
 from toolkit.fuse.mask import CAUSAL, MASK, kind_of
 from toolkit.fuse.matching import add_module, aten, calls, module_of, shape_of, sizes
 from toolkit.inputs import KEY, Inputs
@@ -31,10 +31,10 @@ def fuse_cached(gm: fx.GraphModule) -> int:
     masks: dict[Any, str | None] = {None: None}
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=SDPA) if past and mask else []:
-        appends = [append for append in node.args[1:3] if _appends(append, past)]
+        appends: list[Any] = [append for append in node.args[1:3] if _appends(append, past)]
         site = match(node, {append: append.args[0][1] for append in appends})
         size = sizes(gm, shape_of(site.out)) if site else None
-        if site is None or size is None or len(appends) < 2:
+        if site is None or size is None or len(set(appends)) < 2:
             log.info("attention %s is left alone: it is not plain attention over heads with a cache", node.name)
             continue
         if site.mask not in masks:
@@ -42,21 +42,27 @@ def fuse_cached(gm: fx.GraphModule) -> int:
         if masks[site.mask] != CAUSAL:
             log.info("attention %s is left alone: its mask is not causal", node.name)
             continue
-        first = min(node, *(user for append in appends for user in append.users))
-        with gm.graph.inserting_before(first):
-            kept = appends[0].meta["val"].dtype
-            name = add_module(gm, "attention", CachedAttention(site.heads, site.scale, kept=kept))
-            given = (flat_of(gm.graph, site), *(append.args[0][0] for append in appends), mask)
-            call = gm.graph.call_module(name, given)
-            y, *wholes = (gm.graph.call_function(operator.getitem, (call, place)) for place in range(3))
-            put_back(gm.graph, site, y, size)
-        erase_chain(node, site.out)
-        for append, whole in zip(appends, wholes, strict=True):
-            whole.meta["val"] = append.meta["val"]
-            append.replace_all_uses_with(whole)
-            gm.graph.erase_node(append)
+        _rewrite(gm, node, site, size, appends, mask)
         fused += 1
     return fused
+
+
+def _rewrite(
+    gm: fx.GraphModule, node: fx.Node, site: Site, size: tuple[fx.Node, fx.Node], appends: list[Any], mask: Any
+) -> None:
+    """appends: the two cat, of keys and of values"""
+    pasts, kept = [append.args[0][0] for append in appends], appends[0].meta["val"].dtype
+    first = min(node, *(user for append in appends for user in append.users))
+    with gm.graph.inserting_before(first):
+        name = add_module(gm, "attention", CachedAttention(site.heads, site.scale, kept=kept))
+        call = gm.graph.call_module(name, (flat_of(gm.graph, site), *pasts, mask))
+        y, *wholes = (gm.graph.call_function(operator.getitem, (call, place)) for place in range(3))
+        put_back(gm.graph, site, y, size)
+    erase_chain(node, site.out)
+    for append, whole in zip(appends, wholes, strict=True):
+        whole.meta["val"] = append.meta["val"]
+        append.replace_all_uses_with(whole)
+        gm.graph.erase_node(append)
 
 
 def narrow_cache(gm: fx.GraphModule) -> int:
