@@ -15,5 +15,5 @@ def test_fusions_are_counted_and_left_out(cli) -> None:
 
 
 def test_an_unknown_fusion(cli) -> None:
-    said = ("unknown fusion 'glue'", "choose one of: gelu_steps, attention, qkv")
+    said = ("unknown fusion 'glue'", "choose one of: gelu_steps, attention, cached, qkv")
     cli(*INT, "--without", "glue", *PASSAGE).fails_in_one_line(2, *said)
