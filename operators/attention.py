@@ -91,15 +91,7 @@ def attend(
     return y
 
 
-def _fake_attention(
-    qkv: Tensor,
-    starts: Tensor,
-    keep: Tensor | None,
-    heads: int,
-    scale: float,
-    precise: bool = False,
-    causal: bool = False,
-) -> Tensor:
+def _fake_attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, *how: bool) -> Tensor:
     validate.check_attention("attention", qkv, starts, keep, heads, scale)
     return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
 

@@ -8,9 +8,9 @@ from torch import fx, nn
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.cache import past_of
+from toolkit.passes import LAST
 
 aten = torch.ops.aten
-END = 2**63 - 1  # how a slice says "to the end"
 # between the head and the output: what scales logits, caps them, or gives them another dtype
 AFTER = (aten.mul.Tensor, aten.div.Tensor, aten.tanh.default, aten.to.dtype)
 
@@ -45,7 +45,7 @@ def _is_linear(gm: fx.GraphModule, node: fx.Node) -> bool:
 def _cut(gm: fx.GraphModule, x: Any, user: fx.Node) -> None:
     """`user` reads the last token of x [B, S, C]."""
     with gm.graph.inserting_before(user):
-        last = gm.graph.call_function(aten.slice.Tensor, (x, 1, -1, END))
+        last = gm.graph.call_function(aten.slice.Tensor, (x, 1, -1, LAST))
     if "val" in x.meta:
         last.meta["val"] = x.meta["val"][:, -1:]
     user.args = fx.node.map_arg(user.args, lambda given: last if given is x else given)

@@ -74,20 +74,16 @@ def _add_norm_of_floats(gm: fx.GraphModule) -> int:
 
 def _norm_end(node: fx.Node) -> Any:
     """node + residual and layer_norm, each the only reader → the layer_norm, None for anything else"""
-    add = only_user(node)
-    if add is None or add.target is not aten.add.Tensor or add.kwargs or not is_rows(_residual(node)):
-        return None
-    end = only_user(add)
+    add = _sum_with(node)
+    end = None if add is None else only_user(add)
     return end if end is not None and end.target is aten.layer_norm.default else None
 
 
 def _inner_norm_end(gm: fx.GraphModule, node: fx.Node) -> Any:
     """node + residual, which several read, and the one layer_norm among them, if it is quantized and nothing else
     → the layer_norm, None for anything else"""
-    add = only_user(node)
-    if add is None or add.target is not aten.add.Tensor or add.kwargs or not is_rows(_residual(node)):
-        return None
-    ends = [user for user in add.users if user.target is aten.layer_norm.default]
+    add = _sum_with(node)
+    ends = [] if add is None else [user for user in add.users if user.target is aten.layer_norm.default]
     return ends[0] if len(ends) == 1 and _only_quantized(gm, ends[0]) else None
 
 
@@ -100,6 +96,14 @@ def _only_quantized(gm: fx.GraphModule, norm: fx.Node) -> bool:
     """Whether all that reads `norm` quantizes it, in one way"""
     ways = list(_ways(gm, norm).values())
     return len(ways) == 1 and all(user in ways[0] or _smoothing(gm, norm, user) is not None for user in norm.users)
+
+
+def _sum_with(node: fx.Node) -> fx.Node | None:
+    """→ node + residual, rows both, if nothing else reads `node`"""
+    add = only_user(node)
+    if add is None or add.target is not aten.add.Tensor or add.kwargs or not is_rows(_residual(node)):
+        return None
+    return add
 
 
 def _residual(node: fx.Node) -> Any:
