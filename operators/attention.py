@@ -96,7 +96,7 @@ def _fake_attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int
     return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
 
 
-def _fake_attention_int8(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float,
+def fake_attention_int8(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float,
                          symmetric: bool, fixed_scale: float = 0.0,
                          fixed_zero: int = 128, precise: bool = False,
                          causal: bool = False) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
@@ -111,5 +111,5 @@ define(
     "attention_int8",
     f"({ARGUMENTS}, {LEVELS}, {HOW}) -> (Tensor q, Tensor scale, Tensor zero_point)",
     attention_int8,
-    _fake_attention_int8,
+    fake_attention_int8,
 )

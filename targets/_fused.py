@@ -3,7 +3,7 @@
 Each forward is the reference, in plain torch; those of attention are in targets/_attention.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -157,6 +157,24 @@ class FeedForward(nn.Module):
         return made if self.then is None else (made[0], self.then(made[1]))
 
 
+class Layers(nn.Module):
+    """qkv [T, 3H], residual [T, N], starts, keep → what the last FeedForward gives: by turns attention, and a
+    FeedForward of its rows and what the one before gave, whose `then` makes the next qkv"""
+
+    def __init__(self, attentions: Iterable[AttentionRows], feed_forwards: Iterable[FeedForward]) -> None:
+        super().__init__()
+        self.attentions, self.feed_forwards = nn.ModuleList(attentions), nn.ModuleList(feed_forwards)
+
+    def forward(
+        self, qkv: Tensor, residual: Tensor, starts: Tensor, keep: Tensor | None
+    ) -> Tensor | tuple[Tensor, Rows] | tuple[Tensor, Tensor]:
+        *before, last = zip(self.attentions, self.feed_forwards, strict=True)
+        for attention, part in before:
+            residual, qkv = part(attention(qkv, starts, keep), residual)
+        attention, part = last
+        return part(attention(qkv, starts, keep), residual)
+
+
 FUSED = (
     Quantize,
     RowsLinear,
@@ -165,6 +183,7 @@ FUSED = (
     EmbedNorm,
     RowsLinearAddNorm,
     FeedForward,
+    Layers,
     Attention,
     AttentionRows,
     CachedAttention,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from targets._attention import Attention, AttentionRows, CachedAttention
 from targets._cached import PackedCachedAttention
-from targets._fused import EmbedNorm, FeedForward, NormRows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._fused import EmbedNorm, NormRows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import QuantizedLinear, Rows, TargetLinear
 
 
@@ -101,27 +101,6 @@ class PackedRowsLinearAddNorm(PackedNorm):
         return y if self.activation is None else (y, tuple(out))
 
 
-class PackedFeedForward(nn.Module):
-    """FeedForward as opswap::feed_forward_int8: rows [T, K], residual [T, N] → y, (y, rows) or (y, float32 [T, P])"""
-
-    def __init__(self, source: FeedForward) -> None:
-        super().__init__()
-        self.first, self.second = PackedRowsLinearAddNorm(source.first), PackedRowsLinearAddNorm(source.second)
-        self.wide = PackedRowsLinearGelu(source.wide)
-        self.register_module("then", None if source.then is None else PackedRowsLinear(source.then))
-
-    def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows] | tuple[Tensor, Tensor]:
-        held: Any = self._modules
-        first, wide, second, then = held["first"], held["wide"], held["second"], held["then"]
-        gamma, beta, eps, _, *ways = norm_of(first)
-        given = (*rows, *first.linear.weights, residual, gamma, beta, eps, *ways, *wide.weights, *wide.made)
-        last = (*second.linear.weights, *norm_of(second), *(NOTHING if then is None else then.weights))
-        y, q, scale, zero_point, z = torch.ops.opswap.feed_forward_int8(*given, *last)
-        if then is not None:
-            return y, z
-        return y if second.activation is None else (y, (q, scale, zero_point))
-
-
 class PackedAttention(Attention):
     """Attention as opswap::attention: qkv [T, 3H], starts, keep → [T, H] of qkv's dtype"""
 
@@ -140,11 +119,8 @@ class PackedAttentionRows(AttentionRows):
         super().__init__(source.heads, source.scale, source.activation, source.precise, source.causal)
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
-        how = (self.heads, self.scale, *self.levels, self.precise, self.causal)
-        return torch.ops.opswap.attention_int8(qkv, starts, keep, *how)
+        return torch.ops.opswap.attention_int8(qkv, starts, keep, *self.settings())
 
-
-NOTHING = (None,) * 4  # the weights of no linear
 
 MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     QuantizedLinear: PackedLinear,
@@ -158,7 +134,7 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     CachedAttention: PackedCachedAttention,
 }
 
-# fusions that have their operators here; customcpu has one more
+# fusions that have their operators here; customcpu has more: targets/_layers.py
 FUSIONS = (
     "gelu_steps",
     "attention",

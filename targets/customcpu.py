@@ -5,9 +5,10 @@ from torch import fx
 
 from operators import float_kernels, kernels
 from targets._float import lower_float
-from targets._fused import FeedForward
+from targets._fused import FeedForward, Layers
 from targets._hardware import cpu_name
-from targets._packed import FUSIONS, MODULES, PackedFeedForward
+from targets._layers import PackedFeedForward, PackedLayers
+from targets._packed import FUSIONS, MODULES
 from targets._swap import swap_modules
 from targets._unpacked import see_as_padded
 from targets.base import Execution, Recipe, Target
@@ -16,7 +17,7 @@ from targets.base import Execution, Recipe, Target
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
     """Each module that MODULES names → what it makes of it; nn.Linear → PackedFloatLinear; unpack_tokens → padded."""
     kernels.load()
-    swap_modules(graph, {**MODULES, FeedForward: PackedFeedForward})
+    swap_modules(graph, {**MODULES, FeedForward: PackedFeedForward, Layers: PackedLayers})
     lower_float(graph, recipe)
     see_as_padded(graph)
 
@@ -46,7 +47,7 @@ TARGET = Target(
     precisions=("fp", "bf16", "int"),
     lower=lower,
     execution=execution,
-    fusions=frozenset({*FUSIONS, "feed_forward"}),
+    fusions=frozenset({*FUSIONS, "feed_forward", "layers"}),
     fused=("fp", "bf16", "int"),
     wide=("bf16",),
     schemes=("dynamic", "static", "weight"),

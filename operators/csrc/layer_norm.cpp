@@ -25,8 +25,16 @@ LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, 
   }
   if (keeps_sum && !quantize)
     fail(op, "keeps_sum must come with quantize", "keeps_sum alone", "add the residual without a norm");
-  return {dense(gamma),        dense(beta),         static_cast<float>(eps),
-          dense(smooth_scale), dense(smooth_shift), keeps_sum};
+  std::vector<Tensor> held{dense(gamma), dense(beta)};
+  if (smooth_scale)
+    held.insert(held.end(), {dense(*smooth_scale), dense(*smooth_shift)});
+  return {data<float>(held[0]),
+          data<float>(held[1]),
+          static_cast<float>(eps),
+          smooth_scale ? data<float>(held[2]) : nullptr,
+          smooth_scale ? data<float>(held[3]) : nullptr,
+          keeps_sum,
+          held};
 }
 
 void check_residual(const char *op, const Tensor &residual, int64_t m, int64_t n) {
@@ -39,15 +47,14 @@ void check_residual(const char *op, const Tensor &residual, int64_t m, int64_t n
 void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t count,
                int64_t n, const Row *to) {
   const auto kernel = kernels_in_use().norm;
-  Norm first{x,       residual, data<float>(norm.gamma), data<float>(norm.beta), norm.eps, n, y, y, nullptr,
-             nullptr, nullptr};
+  Norm first{x, residual, norm.gamma, norm.beta, norm.eps, n, y, y, nullptr, nullptr, nullptr};
   if (!to)
     return kernel(&first, nullptr, count);
   Row bytes = *to;
   bytes.x = y;
   if (!norm.smooth_scale && !norm.keeps_sum)
     return kernel(&first, &bytes, count);
-  first.smooth_scale = data<float>(norm.smooth_scale), first.smooth_shift = data<float>(norm.smooth_shift);
+  first.smooth_scale = norm.smooth_scale, first.smooth_shift = norm.smooth_shift;
   float *near = static_cast<float *>(scratch(NEAR, SOME * n * sizeof(float)));
   for (int64_t i = 0; i < count; i += SOME) { // what only becomes bytes stays in the L1 cache
     Norm some = norm_at(&first, i);

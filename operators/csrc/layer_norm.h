@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "checks.h"
 #include "linear.h"
@@ -11,10 +12,11 @@
 // result * smooth_scale + smooth_shift is what becomes bytes where there are these two. keeps_sum: its result
 // is read as bytes alone, and what was normalized is kept in its place.
 struct LayerNorm {
-  Tensor gamma, beta;
+  const float *gamma, *beta;
   float eps;
-  std::optional<Tensor> smooth_scale, smooth_shift;
+  const float *smooth_scale, *smooth_shift; // both or none
   bool keeps_sum;
+  std::vector<Tensor> held; // what this is in, where it must be kept
 };
 
 // Throws one line where they do not fit n, one of smooth_scale and smooth_shift comes without the other, or a

@@ -37,7 +37,16 @@ Linear checked_linear(const char *op, const Tensor &packed, const Tensor &weight
   check_vector(op, "weight_scale", weight_scale, ScalarType::Float, n);
   if (bias)
     check_vector(op, "bias", *bias, ScalarType::Float, n);
-  return {dense(packed), dense(weight_sum), dense(weight_scale), dense(bias), n, k};
+  std::vector<Tensor> held{dense(packed), dense(weight_sum), dense(weight_scale)};
+  if (bias)
+    held.push_back(dense(*bias));
+  return {data<int8_t>(held[0]),
+          data<int32_t>(held[1]),
+          data<float>(held[2]),
+          bias ? data<float>(held[3]) : nullptr,
+          n,
+          k,
+          held};
 }
 
 RowsAt rows_at(const Rows &a, int64_t first, int64_t rows) {
@@ -46,22 +55,8 @@ RowsAt rows_at(const Rows &a, int64_t first, int64_t rows) {
 }
 
 Strip whole_product(const RowsAt &a, const Linear &w, float *y) {
-  return Strip{a.q,
-               a.k,
-               a.m,
-               a.k,
-               a.zero_point,
-               data<int8_t>(w.packed),
-               nullptr,
-               data<int32_t>(w.weight_sum),
-               w.n,
-               w.n,
-               nullptr,
-               y,
-               a.scale,
-               data<float>(w.weight_scale),
-               data<float>(w.bias),
-               nullptr};
+  return Strip{a.q, a.k, a.m,     a.k, a.zero_point, w.packed,       nullptr, w.weight_sum,
+               w.n, w.n, nullptr, y,   a.scale,      w.weight_scale, w.bias,  nullptr};
 }
 
 Strip rows_of(const Strip &whole, int64_t first, int64_t rows) {
@@ -117,7 +112,7 @@ void product(const RowsAt &a, const Linear &w, float *y, const float *near, cons
   const auto gemm = kernels_in_use().gemm;
   Strip whole = whole_product(a, w, y);
   whole.near = near;
-  const int8_t *next = after ? data<int8_t>(after->packed) : nullptr;
+  const int8_t *next = after ? after->packed : nullptr;
   const int64_t panels = ceil_div(w.n, PANEL);
   for_each_task(panels, [&](int64_t p) {
     Strip s = panel_of(whole, p);

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "checks.h"
 #include "kernels.h"
@@ -16,11 +17,13 @@ struct Rows {
   int64_t m, k;
 };
 
-// A packed weight [n, k] with all that turns its sums into floats.
+// A packed weight [n, k] with all that turns its sums into floats; bias may be null.
 struct Linear {
-  Tensor packed, weight_sum, weight_scale;
-  std::optional<Tensor> bias;
+  const int8_t *packed;
+  const int32_t *weight_sum;
+  const float *weight_scale, *bias;
   int64_t n, k;
+  std::vector<Tensor> held; // what this is in, where it must be kept
 };
 
 // Throw one line where the operands do not fit each other; they make everything contiguous.

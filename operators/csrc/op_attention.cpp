@@ -6,6 +6,7 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include "attention_bytes.h"
 #include "attention_checks.h"
 #include "attention_dispatch.h"
 #include "attention_plan.h"
@@ -173,17 +174,26 @@ std::tuple<Tensor, Tensor, Tensor> attention_int8(const Tensor &qkv, const Tenso
                                                   const std::optional<Tensor> &keep, int64_t heads,
                                                   double scale, bool symmetric, double fixed_scale,
                                                   int64_t fixed_zero, bool precise, bool causal) {
-  Call c = prepare("attention_int8", qkv, starts, keep, heads, scale, precise, causal);
-  const int64_t rows = qkv.size(0), h = c.heads * c.d;
-  check_depth("attention_int8", h);
-  const Activation how = checked_levels("attention_int8", symmetric, fixed_scale, fixed_zero);
+  check_heads("attention_int8", qkv, heads, scale);
+  const int64_t rows = qkv.size(0), h = qkv.size(1) / 3;
   Tensor q = empty({rows, h}, ScalarType::Byte);
   Tensor s = empty({rows}, ScalarType::Float), z = empty({rows}, ScalarType::Int);
-  run(c, Result{nullptr, out<uint8_t>(q), out<float>(s), out<int32_t>(z), how});
+  attend_to_bytes("attention_int8", qkv, starts, keep,
+                  {heads, scale, symmetric, fixed_scale, fixed_zero, precise, causal},
+                  {out<uint8_t>(q), out<float>(s), out<int32_t>(z)});
   return {q, s, z};
 }
 
 } // namespace
+
+void attend_to_bytes(const char *op, const Tensor &qkv, const Tensor &starts,
+                     const std::optional<Tensor> &keep, const AttentionGiven &g,
+                     const AttentionBytesOut &to) {
+  Call c = prepare(op, qkv, starts, keep, g.heads, g.scale, g.precise, g.causal);
+  check_depth(op, c.heads * c.d);
+  const Activation how = checked_levels(op, g.symmetric, g.fixed_scale, g.fixed_zero);
+  run(c, Result{nullptr, to.q, to.scale, to.zero_point, how});
+}
 
 STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {
   m.impl("attention", TORCH_BOX(&attention));

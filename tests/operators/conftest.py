@@ -29,6 +29,14 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     kernels.use(before)
 
 
+@pytest.fixture
+def any_kernel() -> Iterator[None]:
+    """The one in use before is in use again afterwards."""
+    before = kernels.forced()
+    yield
+    kernels.use(before)
+
+
 kernel = each_kernel(attention_kernels)
 
 

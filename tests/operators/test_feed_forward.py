@@ -1,46 +1,39 @@
 """A layer's linears in one operator: the bits of its operators in turn, by every kernel and thread count."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
 from operators import feed_forward, fused, kernels, reference
+from operators.feed_forward import pack_layer
 from tests.activations import ACTIVATIONS
-from tests.checks import assert_equal_bits
+from tests.checks import assert_equal_bits, assert_refuses
+from tests.operators.layer_samples import INNER, NONE, PLAIN, SMOOTHED, Levels, layer_of
 from tests.operators.samples import linear, ops
-
-Levels = tuple[bool, float, int]
 
 # M, K, N, L, P: few rows and none, one block, blocks for each thread, tails everywhere
 SHAPES = [(1, 64, 64, 128, 64), (7, 33, 70, 130, 96), (0, 8, 8, 8, 8), (80, 64, 96, 65, 130), (301, 16, 40, 100, 24)]
-SMOOTHED, PLAIN, INNER = "smoothed", "plain", "norms inside, GELU by tanh"
 
 
-def arguments(shape: tuple[int, ...], levels: Levels, quantize: bool, then: bool, smooth: str = PLAIN) -> tuple:
+def arguments(shape: tuple[int, ...], levels: Levels, quantize: bool, then: bool, way: str = PLAIN) -> tuple:
+    """→ rows, residual, what pack_layer takes, quantize, then"""
     m, k, n, wide, last = shape
     g = torch.Generator().manual_seed(m)
     rows = reference.quantize_per_token(torch.randn(m, k, generator=g), *levels)
-    norms = [(torch.randn(n, generator=g), torch.randn(n, generator=g), 1e-5) for _ in range(2)]
-    ways = (norms[1][0] - 2, norms[0][1]) if smooth == SMOOTHED else (None, None)
-    inner = smooth == INNER
-    first = (*rows, *linear(n, k).args(), torch.randn(m, n, generator=g), *norms[0], *levels, *ways, inner)
-    second = (*linear(n, wide, bias=False).args(), *norms[1], quantize, *levels, *ways, inner and quantize)
-    read = linear(last, n).args() if then else (None,) * 4
-    return *first, *linear(wide, n).args(), *levels, inner, *second, *read
+    layer = layer_of((k, n, wide, last), levels, quantize, then, way, m)
+    return rows, torch.randn(m, n, generator=g), layer, quantize and not then, last if then else 0
 
 
 def in_turn(args: tuple) -> list[Tensor]:
     """The compiled operators, one after the other."""
-    return list(feed_forward.compose(args, ops.linear_int8_add_norm, ops.linear_int8_gelu, ops.linear_int8_rows))
+    return list(feed_forward.compose(*args, ops.linear_int8_add_norm, ops.linear_int8_gelu, ops.linear_int8_rows))
 
 
-@pytest.fixture
-def any_kernel() -> Iterator[None]:
-    before = kernels.forced()
-    yield
-    kernels.use(before)
+def at_once(operator: Callable, args: tuple) -> tuple[Tensor, ...]:
+    rows, residual, layer, *last = args
+    return operator(*rows, residual, pack_layer(layer), *last)
 
 
 @pytest.mark.parametrize("smooth", [PLAIN, SMOOTHED, INNER])
@@ -54,7 +47,7 @@ def test_equals_its_operators_one_after_the_other(shape, how, ends, smooth, thre
         kernels.use(isa)
         for count in (1, 2, 3):
             threads(count)
-            for one, other in zip(ops.feed_forward_int8(*args), expected, strict=True):
+            for one, other in zip(at_once(ops.feed_forward_int8, args), expected, strict=True):
                 assert_equal_bits(one, other)
 
 
@@ -63,28 +56,92 @@ def test_blocks_of_a_real_layer(threads) -> None:
     expected = in_turn(args)
     for count in (1, 2, 3):
         threads(count)
-        for one, other in zip(ops.feed_forward_int8(*args), expected, strict=True):
+        for one, other in zip(at_once(ops.feed_forward_int8, args), expected, strict=True):
             assert_equal_bits(one, other)
 
 
 @pytest.mark.parametrize("ends", [(False, False), (True, False), (True, True)], ids=["y", "rows", "linear"])
 def test_the_reference_is_made_of_references(ends) -> None:
     args = arguments(SHAPES[1], (True, 0.0, 128), *ends, INNER)
-    y, *rows = fused.linear_int8_add_norm(*args[:11], True, *args[11:17])
-    wide = fused.linear_int8_gelu(*rows, *args[17:25])
-    y, *rows = fused.linear_int8_add_norm(*wide, *args[25:29], y, *args[29:39])
+    rows, residual, layer, *_ = args
+    y, *rows = fused.linear_int8_add_norm(*rows, *layer[:4], residual, *layer[4:7], True, *layer[7:13])
+    wide = fused.linear_int8_gelu(*rows, *layer[13:21])
+    y, *rows = fused.linear_int8_add_norm(*wide, *layer[21:25], y, *layer[25:35])
     if ends[1]:
-        expected = [y, *(part[:0] for part in rows), fused.linear_int8_rows(*rows, *args[39:])]
+        expected = [y, *(part[:0] for part in rows), fused.linear_int8_rows(*rows, *layer[35:])]
     else:
         expected = [y, *rows, torch.empty(0, 0)]
-    for one, other in zip(feed_forward.feed_forward_int8(*args), expected, strict=True):
+    for one, other in zip(at_once(feed_forward.feed_forward_int8, args), expected, strict=True):
         assert_equal_bits(one, other)
 
 
+def test_a_packed_layer_holds_what_was_packed() -> None:
+    _, _, layer, *_ = arguments(SHAPES[1], (False, 0.25, 7), True, True, SMOOTHED)
+    for one, other in zip(feed_forward.unpack_layer("it", pack_layer(layer)), layer, strict=True):
+        if isinstance(other, Tensor):
+            assert_equal_bits(one, other)
+        else:
+            assert one is other or (type(one), one) == (type(other), other)
+
+
 def test_a_row_that_is_not_finite_stays_so_and_alone() -> None:
-    args = list(arguments((30, 64, 96, 128, 64), (True, 0.0, 128), True, True))
-    args[1] = args[1].clone()
-    args[1][7] = torch.nan
-    y, *_, z = ops.feed_forward_int8(*args)
+    rows, *others = arguments((30, 64, 96, 128, 64), (True, 0.0, 128), True, True)
+    rows[1][7] = torch.nan
+    y, *_, z = at_once(ops.feed_forward_int8, (rows, *others))
     for values in (y, z):
         assert values.isnan().any(1).nonzero().flatten().tolist() == [7]
+
+
+BOTH = (ops.feed_forward_int8, feed_forward.feed_forward_int8)
+EITHER_WAY = pytest.mark.parametrize("through", BOTH, ids=["kernels", "reference"])
+LEVELS = (False, 0.0, 128)
+ROWS, RESIDUAL, LAYER, *_ = arguments((5, 33, 70, 70, 7), LEVELS, True, True)
+NO_LINEAR = LAYER[:-4]
+PACKED = pack_layer(LAYER)
+
+
+def changed(index: int, *values: object) -> Tensor:
+    """LAYER with others from an index on, packed"""
+    return pack_layer((*LAYER[:index], *values, *LAYER[index + len(values) :]))
+
+
+BAD: dict[str, tuple[Tensor, bool, int]] = {
+    "other bytes": (PACKED[8:], False, 7),
+    "a part": (PACKED[:100], False, 7),
+    "the end is missing": (PACKED[:-100], False, 7),
+    "of floats": (PACKED[:4000].view(torch.float32), False, 7),
+    "the first linear of another K": (changed(0, *linear(70, 60).args()), False, 7),
+    "no first linear": (changed(0, *NONE), False, 7),
+    "the third linear of another N": (changed(21, *linear(69, 70).args()), False, 7),
+    "a short bias": (changed(3, torch.rand(69)), False, 7),
+    "a short gamma": (changed(4, torch.rand(69)), False, 7),
+    "no beta": (changed(5, None), False, 7),
+    "a zero point of 256": (changed(9, 256), False, 7),
+    "smoothed by a scale alone": (changed(10, torch.rand(70)), False, 7),
+    "a part of the last linear": (pack_layer((*NO_LINEAR, *linear(7, 70).args()[:2], None, None)), False, 7),
+    "a bias of no linear": (pack_layer((*NO_LINEAR, None, None, None, torch.rand(7))), True, 0),
+    "no rows for the last linear": (changed(28, False), False, 7),
+    "a sum that nothing is quantized of": (pack_layer((*NO_LINEAR[:28], False, *LAYER[29:34], True, *NONE)), False, 0),
+    "rows that another linear reads": (PACKED, True, 7),
+    "a linear of other outputs": (PACKED, False, 8),
+    "a linear that is not said": (PACKED, False, 0),
+    "a linear that is not there": (pack_layer((*NO_LINEAR, *NONE)), True, 7),
+}
+
+
+@pytest.mark.parametrize(
+    "through", [ops.feed_forward_int8, feed_forward.feed_forward_int8], ids=["kernels", "reference"]
+)
+@pytest.mark.parametrize("case", BAD)
+def test_refuses(case, through) -> None:
+    assert_refuses(through, "feed_forward_int8", *ROWS, RESIDUAL, *BAD[case])
+
+
+@pytest.mark.parametrize(
+    "residual", [RESIDUAL[:-1], RESIDUAL[:, 1:], RESIDUAL.double()], ids=["rows", "columns", "double"]
+)
+@pytest.mark.parametrize(
+    "through", [ops.feed_forward_int8, feed_forward.feed_forward_int8], ids=["kernels", "reference"]
+)
+def test_refuses_a_residual(residual, through) -> None:
+    assert_refuses(through, "feed_forward_int8", *ROWS, residual, PACKED, False, 7)

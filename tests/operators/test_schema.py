@@ -5,9 +5,11 @@ from functools import partial
 import pytest
 import torch
 
-from operators import OPERATORS, attention, embedding, feed_forward, fused, gaudi, reference, terms
+from operators import OPERATORS, attention, embedding, fused, gaudi, reference, terms
+from operators.feed_forward import pack_layer
 from operators.validate import MAX_K, MAX_K_128
 from tests.checks import assert_equal_bits, assert_refuses
+from tests.operators.layer_samples import INNER, SMOOTHED, layer_of
 from tests.operators.samples import integers, linear, ops
 
 LAYER, EMPTY = linear(70, 33), linear(0, 33)
@@ -25,11 +27,11 @@ IDS, TABLE = torch.tensor([3, 0, 3, 10]), torch.randn(11, 70)
 RESIDUAL = torch.randn(5, 70)
 FIXED = (False, 0.1, 7)
 
-SQUARE = linear(70, 70)
-LEVELS = (False, 0.0, 128)
-FIRST = (*ROWS, *LAYER.args(), RESIDUAL, *NORM, *LEVELS, None, None)
-FEED_FORWARD = (*FIRST, False, *SQUARE.args(), *LEVELS, False, *SQUARE.args())
-INNER = (*FIRST, True, *SQUARE.args(), *LEVELS, True, *SQUARE.args())
+PLAIN, INSIDE = (
+    pack_layer(layer_of((33, 70, 70, 7), FIXED, True, then, way)) for then, way in ((False, SMOOTHED), (True, INNER))
+)
+HEAD = pack_layer(layer_of((8, 70, 70, 24), FIXED, True, True))
+LAST = pack_layer(layer_of((8, 70, 70, 7), FIXED, False, False))
 
 FP8, CODES = Q & 0x77, WEIGHT.view(torch.uint8)[:7] & 0x77  # none is an infinity or NaN
 
@@ -41,10 +43,10 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "linear_int8_rows": [(*ROWS, *LAYER.args()), (*ROWS, *LAYER.args()[:3], None)],
     "linear_int8_gelu": [(*ROWS, *LAYER.args(), True), (*ROWS, *LAYER.args()[:3], None, *FIXED, True)],
     "linear_int8_add_norm": [(*ROWS, *LAYER.args(), RESIDUAL, *NORM, quantize, *FIXED) for quantize in (True, False)],
-    "feed_forward_int8": [
-        (*FEED_FORWARD, *NORM, False, *LEVELS, *SMOOTH, False, None, None, None, None),
-        (*FEED_FORWARD, *NORM, True, *FIXED, None, None, False, None, None, None, None),
-        (*INNER, *NORM, True, *LEVELS, *SMOOTH, True, *linear(7, 70).args()),
+    "feed_forward_int8": [(*ROWS, RESIDUAL, PLAIN, True, 0), (*ROWS, RESIDUAL, INSIDE, False, 7)],
+    "layers_int8": [
+        (QKV, torch.randn(7, 70), STARTS, KEEP, 2, 0.5, True, [0.0, 0.1], [128, 7], False, causal, [HEAD, last], *ends)
+        for causal, last, ends in ((False, LAST, (False, 0)), (True, HEAD, (False, 24)))
     ],
     "gelu_rows": [(RESIDUAL, True), (RESIDUAL[:0], False), (RESIDUAL, *FIXED, True)],
     "norm_rows": [
@@ -144,30 +146,6 @@ BAD: dict[str, tuple[str, tuple]] = {
         "linear_int8_add_norm",
         (*ROWS, *LAYER.args(), RESIDUAL[:, :-1], *NORM, True, True),
     ),
-    "feed forward, a linear of another width": (
-        "feed_forward_int8",
-        (*FEED_FORWARD[:-4], *linear(69, 70).args(), *NORM, True, *LEVELS, None, None, False, None, None, None, None),
-    ),
-    "feed forward, a part of the last linear": (
-        "feed_forward_int8",
-        (*FEED_FORWARD, *NORM, True, *LEVELS, None, None, False, *linear(7, 70).args()[:2], None, None),
-    ),
-    "feed forward, a bias of no linear": (
-        "feed_forward_int8",
-        (*FEED_FORWARD, *NORM, True, *LEVELS, None, None, False, None, None, None, torch.rand(7)),
-    ),
-    "feed forward, no rows for the last linear": (
-        "feed_forward_int8",
-        (*FEED_FORWARD, *NORM, False, *LEVELS, None, None, False, *linear(7, 70).args()),
-    ),
-    "feed forward, smoothed by a scale alone": (
-        "feed_forward_int8",
-        (*FEED_FORWARD, *NORM, True, *LEVELS, SMOOTH[0], None, False, None, None, None, None),
-    ),
-    "feed forward, a sum that nothing is quantized of": (
-        "feed_forward_int8",
-        (*FEED_FORWARD, *NORM, False, *LEVELS, None, None, True, None, None, None, None),
-    ),
     "one table without ids": ("embed_norm", (IDS, TABLE, IDS, TABLE, None, TABLE, *NORM, True, True)),
     "tables of two widths": ("embed_norm", (IDS, TABLE, IDS, TABLE[:, 1:], None, None, *NORM, True, True)),
     "ids of two lengths": ("embed_norm", (IDS, TABLE, IDS[1:], TABLE, None, None, *NORM, True, True)),
@@ -235,7 +213,7 @@ def test_a_norm_refuses_a_residual(operator, residual) -> None:
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case: str, through: str) -> None:
     name, args = BAD[case]
-    modules = (reference, fused, feed_forward, embedding, attention, terms, gaudi)
+    modules = (reference, fused, embedding, attention, terms, gaudi)
     python = next(module for module in modules if hasattr(module, name))
     assert_refuses(getattr(ops if through == "kernels" else python, name), name, *args)
 

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import targets
-from targets._attention import AttentionRows
-from targets._fused import FUSED, RowsLinearAddNorm
+from targets._fused import FUSED, Layers, RowsLinearAddNorm
 from targets._linear import QuantizedLinear
 from tests import tiny
 from tests.activations import ACTIVATIONS
@@ -39,14 +38,15 @@ TWO_LAYERS = {
     "lookups": 1,
     "attention_rows": 2,
     "feed_forward": 2,
+    "layers": 2,
 }
 COUNTS = {
     "bert": TWO_LAYERS,
     "distilbert": TWO_LAYERS,
     "roberta": TWO_LAYERS,
     "electra": {**TWO_LAYERS, "quantize": 9},  # it projects its embeddings
-    "albert": {**TWO_LAYERS, "gelu_steps": 2, "quantize": 9},  # its GELU goes by tanh
-    "shared layers": {**TWO_LAYERS, "quantize": 9},
+    "albert": {**TWO_LAYERS, "gelu_steps": 2, "quantize": 9, "layers": 0},  # its GELU goes by tanh, its layers are one
+    "shared layers": {**TWO_LAYERS, "quantize": 9, "layers": 0},
     "gpt2": {**TWO_LAYERS, "gelu_steps": 2, "qkv": 0},  # one linear as it comes
     tiny.TIED: {**TWO_LAYERS, "gelu_steps": 2, "qkv": 0, "quantize": 9},
     "classifier": TWO_LAYERS,
@@ -100,8 +100,8 @@ def test_every_way_to_quantize_rows(how):
     "keep, changed",
     [
         (("qa_outputs", "*.0.attention.self.key"), {"qkv": 1, "quantize": 9}),
-        (("qa_outputs", "*.0.intermediate.dense"), {"gelu": 1, "quantize": 7, "feed_forward": 1}),
-        (("qa_outputs", "*.1.output.dense"), {"gelu": 1, "quantize": 7, "feed_forward": 1}),
+        (("qa_outputs", "*.0.intermediate.dense"), {"gelu": 1, "quantize": 7, "feed_forward": 1, "layers": 0}),
+        (("qa_outputs", "*.1.output.dense"), {"gelu": 1, "quantize": 7, "feed_forward": 1, "layers": 0}),
         ((), {"quantize": 9}),
     ],
     ids=["key", "intermediate", "output", "none"],
@@ -146,7 +146,7 @@ def test_nothing_is_computed_for_nobody(name):
     assert not masks & {node.target for node in graph.graph.nodes}
     modules = {type(graph.get_submodule(node.target)) for node in graph.graph.find_nodes(op="call_module")}
     pooler = {QuantizedLinear} if name == "classifier" else set()  # which reads no rows of tokens
-    assert modules <= {*FUSED, torch.nn.Linear} | pooler and AttentionRows in modules
+    assert modules <= {*FUSED, torch.nn.Linear} | pooler and Layers in modules
 
 
 def test_the_last_norm_is_not_quantized():
@@ -175,7 +175,7 @@ def test_the_target_decides_and_the_report_says_it():
 def test_a_target_without_one_leaves_one_out():
     without = ("packing", "gelu")
     report = report_of(transform(model_of("bert"), Recipe("int", without=without), target="customcpu"))
-    expected = {**TWO_LAYERS, "feed_forward": 0}  # which takes linears that have their GELU
+    expected = {**TWO_LAYERS, "feed_forward": 0, "layers": 0}  # which take linears that have their GELU
     assert report.fused == {name: count for name, count in expected.items() if name not in without}
 
 

@@ -6,6 +6,7 @@ from toolkit.fuse.cached import fuse_cached
 from toolkit.fuse.embeddings import fuse_lookups
 from toolkit.fuse.feed_forward import fuse_feed_forward
 from toolkit.fuse.gelu_steps import raise_gelu
+from toolkit.fuse.layers import fuse_layers
 from toolkit.fuse.linears import fuse_gelu, share_quantize
 from toolkit.fuse.norms import fuse_add_norm, fuse_norm
 from toolkit.fuse.packing import drop_padding
@@ -26,6 +27,7 @@ FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("lookups", fuse_lookups),
     ("attention_rows", fuse_attention_rows),
     ("feed_forward", fuse_feed_forward),
+    ("layers", fuse_layers),
 )
 NAMES = tuple(name for name, _ in FUSIONS)
 

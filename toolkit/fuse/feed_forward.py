@@ -1,13 +1,12 @@
 """All that a layer computes for each token by itself as one module: nothing of it has to wait for other tokens."""
 
-import operator
 from collections import Counter, defaultdict
 from typing import Any, NamedTuple
 
 from torch import fx
 
 from targets._fused import FeedForward, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
-from toolkit.fuse.matching import add_module, calls, mark_rows, module_of, only_user
+from toolkit.fuse.matching import add_module, calls, mark_rows, module_of, only_user, part_of
 
 
 class Chain(NamedTuple):
@@ -55,21 +54,16 @@ def fuse_feed_forward(gm: fx.GraphModule) -> int:
 
 def _chain(gm: fx.GraphModule, first: fx.Node) -> Chain | None:
     """→ the calls that follow each other from `first` on, None if they are others"""
-    y, rows = (_part(first, index) for index in (0, 1))
+    y, rows = (part_of(first, index) for index in (0, 1))
     if y is None or rows is None:
         return None
     wide, second = only_user(rows), only_user(y)
     fits = isinstance(module_of(gm, wide), RowsLinearGelu) and type(module_of(gm, second)) is RowsLinearAddNorm
     if not fits or wide is None or second is None or only_user(wide) is not second or second.args != (wide, y):
         return None
-    made = _part(second, 1)
+    made = part_of(second, 1)
     then = None if made is None else only_user(made)
     return Chain(first, wide, second, then if type(module_of(gm, then)) is RowsLinear else None)
-
-
-def _part(node: fx.Node, index: int) -> fx.Node | None:
-    """→ getitem(node, index), None if nothing reads it"""
-    return next((user for user in node.users if user.target is operator.getitem and user.args[1] == index), None)
 
 
 def _weights(*modules: Any) -> int:

@@ -1,5 +1,6 @@
 """What the fusions share: reading nodes, marking those that are rows of tokens, adding modules."""
 
+import operator
 from collections import defaultdict
 from typing import Any
 
@@ -51,6 +52,11 @@ def sites(gm: fx.GraphModule, kind: type[nn.Module]) -> dict[str, list[fx.Node]]
 def only_user(node: fx.Node) -> fx.Node | None:
     """→ the one node that reads `node`, None if there are several or none"""
     return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def part_of(node: fx.Node, index: int) -> fx.Node | None:
+    """→ getitem(node, index), None if nothing reads it"""
+    return next((user for user in node.users if user.target is operator.getitem and user.args[1] == index), None)
 
 
 def parameter(gm: fx.GraphModule, node: Any) -> Tensor | None:

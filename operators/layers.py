@@ -1,0 +1,125 @@
+"""Several of a transformer's layers as one operator: attention_int8 and feed_forward_int8 by turns.
+
+What a layer hands on is read by the next alone, so that nothing of it has to leave the operator.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from operators import attention, feed_forward
+from operators.feed_forward import Result, unpack_layer
+from operators.schema import define
+from operators.validate import require
+
+OP = "layers_int8"
+
+
+def layers_int8(
+    qkv: Tensor,
+    residual: Tensor,
+    starts: Tensor,
+    keep: Tensor | None,
+    heads: int,
+    scale: float,
+    symmetric: bool,
+    fixed_scales: list[float],
+    fixed_zeros: list[int],
+    precise: bool,
+    causal: bool,
+    layers: list[Tensor],
+    quantize: bool,
+    then: int,
+) -> Result:
+    """qkv float32 [T, 3H], residual float32 [T, N] → what the last feed_forward_int8 gives of
+
+        rows = attention_int8(qkv, starts, keep, heads, scale, symmetric, fixed_scale, fixed_zero, precise, causal)
+        residual, ..., qkv = feed_forward_int8(rows, residual, layer, ...)
+
+    for each of layers, fixed_scales and fixed_zeros; quantize and then are the last one's. Raises ValueError."""
+    _check(qkv, (fixed_scales, fixed_zeros, layers))
+    how = [(heads, scale, symmetric, *level, precise, causal) for level in zip(fixed_scales, fixed_zeros, strict=True)]
+    parts = attention.attention_int8, feed_forward.feed_forward_int8
+    try:
+        return in_turn(qkv, residual, (starts, keep), how, layers, (quantize, then), *parts)
+    except ValueError as error:  # of one of the parts
+        raise ValueError(f"{OP}: {str(error).partition(': ')[2]}") from error
+
+
+def in_turn(
+    qkv: Tensor,
+    residual: Tensor,
+    tokens: tuple[Tensor, Tensor | None],
+    how: Sequence[tuple[int, float, bool, float, int, bool, bool]],
+    layers: Sequence[Tensor],
+    last: tuple[bool, int],
+    attend: Callable,
+    forward: Callable,
+) -> Result:
+    """What layers_int8 gives, by the operators that it is made of; how: what attention_int8 takes from heads on"""
+    for settings, layer in zip(how[:-1], layers[:-1], strict=True):
+        residual, *_, qkv = forward(*attend(qkv, *tokens, *settings), residual, layer, False, _outputs(layer))
+    return forward(*attend(qkv, *tokens, *how[-1]), residual, layers[-1], *last)
+
+
+def _outputs(layer: Tensor) -> int:
+    """→ of the fourth linear"""
+    weight_sum = unpack_layer(OP, layer)[-3]
+    require(
+        weight_sum is not None,
+        f"{OP}: a layer before the last must have a fourth linear",
+        "none",
+        "pack it with the next one's query, key and value",
+    )
+    return weight_sum.numel()
+
+
+def _check(qkv: Tensor, each: Sequence[Sequence[Any]]) -> None:
+    """each: lists of one entry a layer"""
+    sizes = [len(values) for values in each]
+    require(
+        len(set(sizes)) == 1 and sizes[0] > 0,
+        f"{OP}: there must be a fixed_scale and a fixed_zero for each layer, and a layer",
+        sizes,
+        "pass all of them",
+    )
+    require(
+        qkv.dtype == torch.float32 and qkv.dim() == 2,
+        f"{OP}: qkv must be float32 with 2 dimensions",
+        f"{qkv.dtype} of shape {list(qkv.shape)}",
+        "convert or reshape it",
+    )
+
+
+def _fake(
+    qkv: Tensor,
+    residual: Tensor,
+    starts: Tensor,
+    keep: Tensor | None,
+    heads: int,
+    scale: float,
+    symmetric: bool,
+    fixed_scales: list[float],
+    fixed_zeros: list[int],
+    precise: bool,
+    causal: bool,
+    layers: list[Tensor],
+    quantize: bool,
+    then: int,
+) -> Result:
+    _check(qkv, (fixed_scales, fixed_zeros, layers))
+    level = symmetric, fixed_scales[0], fixed_zeros[0], precise, causal
+    rows = attention.fake_attention_int8(qkv, starts, keep, heads, scale, *level)
+    return feed_forward.fake(*rows, residual, layers[-1], quantize, then)
+
+
+define(
+    OP,
+    "(Tensor qkv, Tensor residual, Tensor starts, Tensor? keep, int heads, float scale, bool symmetric, "
+    "float[] fixed_scales, int[] fixed_zeros, bool precise, bool causal, Tensor[] layers, bool quantize, int then)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    layers_int8,
+    _fake,
+)
