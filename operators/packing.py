@@ -6,6 +6,7 @@ after sequence; on demand the first position of each sequence is there too, what
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from operators.schema import define
 from operators.validate import require
@@ -27,13 +28,33 @@ def pack_tokens(attention_mask: Tensor, first: bool = False) -> tuple[Tensor, Te
     return tokens, torch.cat([ends.new_zeros(1), ends]).to(torch.int32)
 
 
+def take_tokens(ids: list[Tensor], tokens: Tensor) -> list[Tensor]:
+    """ids int64 [B, S] each, or [1, S], which stands for all B; tokens int64 [T] → of each, int64 [T] at those flat
+    positions
+
+    Raises ValueError for another dtype or shape, IndexError for a position outside of the batch.
+    """
+    _check_ids(ids, tokens)
+    batch = max((one.shape[0] for one in ids), default=1)
+    return [one.expand(batch, -1).reshape(-1)[tokens] for one in ids]
+
+
+def unpack_columns(x: Tensor, tokens: Tensor, batch: int, sequence: int) -> list[Tensor]:
+    """x [T, C] of 2 or 4 bytes an element, tokens int64 [T] → C columns [batch, sequence], zeros without a token
+
+    What a head of two outputs, start and end, is read as. Raises what unpack_tokens raises.
+    """
+    _check_columns(x, tokens)
+    return [column.contiguous() for column in unpack_tokens(x, tokens, batch, sequence).unbind(-1)]
+
+
 def unpack_tokens(x: Tensor, tokens: Tensor, batch: int, sequence: int) -> Tensor:
     """x [T, C], tokens int64 [T] → [batch, sequence, C], zeros where there is no token
 
     tokens: as pack_tokens returns them. Raises ValueError for another dtype or shape, IndexError for a position
     outside of the batch.
     """
-    _check_rows(x, tokens)
+    _check_rows("unpack_tokens", x, tokens)
     flat = x.new_zeros(batch * sequence, x.shape[1])
     return flat.index_copy_(0, tokens, x).view(batch, sequence, x.shape[1])
 
@@ -43,11 +64,29 @@ def _check_mask(mask: Tensor) -> None:
     require(mask.dim() == 2, wanted, f"shape {list(mask.shape)}", "reshape it")
 
 
-def _check_rows(x: Tensor, tokens: Tensor) -> None:
-    wanted = "unpack_tokens: x must be [T, C] and tokens int64 [T]"
+def _check_ids(ids: list[Tensor], tokens: Tensor) -> None:
+    """Sizes of a batch may be symbols here: one that is 1 is known."""
+    int64 = all(one.dtype == torch.int64 for one in (*ids, tokens))
+    wanted = "take_tokens: ids must be int64 [B, S] or [1, S] each, and tokens int64 [T]"
+    got = [f"{one.dtype} of shape {list(one.shape)}" for one in (*ids, tokens)]
+    fits = int64 and tokens.dim() == 1 and all(one.dim() == 2 for one in ids)
+    require(fits, wanted, got, "pass what pack_tokens returned")
+    rows = [one.shape[0] for one in ids if not statically_known_true(one.shape[0] == 1)]
+    same = all(one.shape[1] == ids[0].shape[1] for one in ids) and all(count == rows[0] for count in rows)
+    require(same, wanted, got, "pass what pack_tokens returned")
+
+
+def _check_rows(op: str, x: Tensor, tokens: Tensor) -> None:
+    wanted = f"{op}: x must be [T, C] and tokens int64 [T]"
     fits = x.dim() == 2 and tokens.dim() == 1 and tokens.dtype == torch.int64 and x.shape[0] == tokens.shape[0]
     got = f"{list(x.shape)} and {tokens.dtype} of shape {list(tokens.shape)}"
     require(fits, wanted, got, "pass what pack_tokens returned")
+
+
+def _check_columns(x: Tensor, tokens: Tensor) -> None:
+    _check_rows("unpack_columns", x, tokens)
+    wanted = "unpack_columns: x must be of 2 or 4 bytes an element"
+    require(x.element_size() in (2, 4), wanted, f"{x.dtype} of shape {list(x.shape)}", "convert it")
 
 
 def _fake_pack_tokens(attention_mask: Tensor, first: bool = False) -> tuple[Tensor, Tensor]:
@@ -58,8 +97,18 @@ def _fake_pack_tokens(attention_mask: Tensor, first: bool = False) -> tuple[Tens
 
 
 def _fake_unpack_tokens(x: Tensor, tokens: Tensor, batch: int, sequence: int) -> Tensor:
-    _check_rows(x, tokens)
+    _check_rows("unpack_tokens", x, tokens)
     return x.new_empty((batch, sequence, x.shape[1]))
+
+
+def _fake_take_tokens(ids: list[Tensor], tokens: Tensor) -> list[Tensor]:
+    _check_ids(ids, tokens)
+    return [torch.empty_like(tokens) for _ in ids]
+
+
+def _fake_unpack_columns(x: Tensor, tokens: Tensor, batch: int, sequence: int) -> list[Tensor]:
+    _check_columns(x, tokens)
+    return [x.new_empty((batch, sequence)) for _ in range(x.shape[1])]
 
 
 define(
@@ -67,6 +116,13 @@ define(
     "(Tensor attention_mask, bool first=False) -> (Tensor tokens, Tensor starts)",
     pack_tokens,
     _fake_pack_tokens,
+)
+define("take_tokens", "(Tensor[] ids, Tensor tokens) -> Tensor[]", take_tokens, _fake_take_tokens)
+define(
+    "unpack_columns",
+    "(Tensor x, Tensor tokens, SymInt batch, SymInt sequence) -> Tensor[]",
+    unpack_columns,
+    _fake_unpack_columns,
 )
 define(
     "unpack_tokens",

@@ -10,16 +10,16 @@ from targets._hardware import cpu_name
 from targets._layers import PackedFeedForward, PackedLayers
 from targets._packed import FUSIONS, MODULES
 from targets._swap import swap_modules
-from targets._unpacked import see_as_padded
+from targets._tokens import in_few_steps
 from targets.base import Execution, Recipe, Target
 
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
-    """Each module that MODULES names → what it makes of it; nn.Linear → PackedFloatLinear; unpack_tokens → padded."""
+    """Each module that MODULES names → what it makes of it; nn.Linear → PackedFloatLinear; tokens in few steps."""
     kernels.load()
     swap_modules(graph, {**MODULES, FeedForward: PackedFeedForward, Layers: PackedLayers})
     lower_float(graph, recipe)
-    see_as_padded(graph)
+    in_few_steps(graph)
 
 
 def execution(precision: str) -> Execution:

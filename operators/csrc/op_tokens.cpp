@@ -1,16 +1,17 @@
-// Tokens in and out of a packed batch, and their embeddings, for CPU tensors over the stable ABI.
+// Tokens in and out of a packed batch, for CPU tensors over the stable ABI.
 #include <algorithm>
 #include <cstring>
 #include <tuple>
+#include <vector>
 
 #include <torch/csrc/stable/library.h>
 
 #include "checks.h"
-#include "layer_norm.h"
-#include "linear.h"
-#include "pool.h"
+#include "tensors.h"
 
 namespace {
+
+const char *const PACKED = "pass what pack_tokens returned";
 
 std::tuple<Tensor, Tensor> pack_tokens(const Tensor &attention_mask, bool first) {
   if (!attention_mask.is_cpu() || attention_mask.dim() != 2)
@@ -35,99 +36,100 @@ std::tuple<Tensor, Tensor> pack_tokens(const Tensor &attention_mask, bool first)
   return {tokens, starts};
 }
 
-struct Lookup {
-  Tensor ids, table;
+// Row tokens[i] of the flattened [B, S], of each; one row of them stands for all B.
+std::vector<Tensor> take_tokens(const std::vector<Tensor> &ids, const Tensor &tokens) {
+  const char *const op = "take_tokens";
+  const Tensor at = dense(tokens);
+  check_tensor(op, "tokens", tokens, ScalarType::Long, 1);
+  const int64_t count = tokens.numel();
+  int64_t batch = 1;
+  for (const Tensor &one : ids) {
+    check_tensor(op, "ids", one, ScalarType::Long, 2);
+    batch = std::max(batch, one.size(0));
+  }
+  std::vector<Tensor> taken;
+  for (const Tensor &one : ids) {
+    const int64_t rows = one.size(0), sequence = one.size(1), positions = batch * sequence;
+    if ((rows != 1 && rows != batch) || sequence != ids[0].size(1))
+      fail(op, "ids must have the same sizes, or one row", shape_of(one), "pass [B, S] or [1, S]");
+    const Tensor from = dense(one), to = empty({count}, ScalarType::Long);
+    const int64_t *const token = data<int64_t>(at), *const id = data<int64_t>(from);
+    int64_t *const made = out<int64_t>(to);
+    for (int64_t i = 0; i < count; i++) {
+      if (token[i] < 0 || token[i] >= positions)
+        fail(op, "tokens must lie in 0.." + std::to_string(positions - 1), token[i], PACKED);
+      made[i] = id[rows == batch ? token[i] : token[i] % sequence];
+    }
+    taken.push_back(to);
+  }
+  return taken;
+}
+
+// x [T, C] and where its rows go in batch * sequence positions, checked.
+struct Packed {
+  Tensor x, tokens;
+  int64_t rows, columns, positions;
 };
 
-Lookup checked_lookup(const Tensor &ids, const Tensor &table, int64_t rows, int64_t n) {
-  const char *const op = "embed_norm";
-  check_vector(op, "ids", ids, ScalarType::Long, rows);
-  check_tensor(op, "table", table, ScalarType::Float, 2);
-  if (table.size(1) != n)
-    fail(op, "tables must have " + std::to_string(n) + " columns", table.size(1), "fix it");
-  const Lookup found{dense(ids), dense(table)};
-  for (int64_t i = 0; i < rows; i++) {
-    const int64_t id = data<int64_t>(found.ids)[i];
-    if (id < 0 || id >= table.size(0)) // no words are made for the others
-      fail(op, "ids must lie in 0.." + std::to_string(table.size(0) - 1), id,
-           "use the model's own tokenizer");
-  }
-  return found;
-}
-
-void fetch(const Lookup &l, int64_t i, int64_t n) {
-  const float *row = data<float>(l.table) + data<int64_t>(l.ids)[i] * n;
-  for (int64_t k = 0; k < n; k += 16) // 64 bytes
-    __builtin_prefetch(row + k);
-}
-
-std::tuple<Tensor, Tensor, Tensor, Tensor>
-embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const Tensor &table2,
-           const std::optional<Tensor> &ids3, const std::optional<Tensor> &table3, const Tensor &gamma,
-           const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
-           int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
-           const std::optional<Tensor> &smooth_shift, bool keeps_sum) {
-  const char *const op = "embed_norm";
-  check_tensor(op, "ids", ids1, ScalarType::Long, 1);
-  check_tensor(op, "gamma", gamma, ScalarType::Float, 1);
-  const int64_t m = ids1.size(0), n = gamma.size(0);
-  check_depth(op, n);
-  const LayerNorm norm =
-      checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, n);
-  const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
-  if (ids3.has_value() != table3.has_value())
-    fail(op, "a third table and its ids must come together", "one of them", "pass both or none");
-  std::vector<Lookup> lookups{checked_lookup(ids1, table1, m, n), checked_lookup(ids2, table2, m, n)};
-  if (ids3)
-    lookups.push_back(checked_lookup(*ids3, *table3, m, n));
-  const Tensor y = empty({m, n}, ScalarType::Float);
-  const Rows r = empty_rows(quantize ? m : 0, n);
-  for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {
-    const int64_t first = task * ENOUGH_ROWS, rows = std::min(ENOUGH_ROWS, m - first);
-    float *const block = out<float>(y) + first * n;
-    for (int64_t i = first; i < first + rows; i++) {
-      float *row = block + (i - first) * n;
-      if (i + 1 < m)
-        fetch(lookups.front(), i + 1, n); // the tokens' table is large, and read at random
-      for (const Lookup &l : lookups) {
-        const float *found = data<float>(l.table) + data<int64_t>(l.ids)[i] * n;
-        if (&l == &lookups.front())
-          std::memcpy(row, found, n * sizeof(float));
-        else
-          for (int64_t k = 0; k < n; k++)
-            row[k] += found[k];
-      }
-    }
-    const Row bytes = row_of(r, quantize ? first : 0, nullptr, how);
-    normalize(norm, block, nullptr, block, rows, n, quantize ? &bytes : nullptr);
-  });
-  return {y, r.q, r.scale, r.zero_point};
-}
-
-Tensor unpack_tokens(const Tensor &x, const Tensor &tokens, int64_t batch, int64_t sequence) {
-  const char *const op = "unpack_tokens", *const todo = "pass what pack_tokens returned";
+Packed checked_packed(const char *op, const Tensor &x, const Tensor &tokens, int64_t batch,
+                      int64_t sequence) {
   const bool fits = x.dim() == 2 && tokens.dim() == 1 && tokens.scalar_type() == ScalarType::Long &&
                     x.size(0) == tokens.size(0);
   if (!fits)
-    fail(op, "x must be [T, C] and tokens int64 [T]", shape_of(x) + " and " + shape_of(tokens), todo);
-  const Tensor from = dense(x), where = dense(tokens);
-  const int64_t c = x.size(1), size = c * from.element_size(), positions = batch * sequence;
-  Tensor y = empty({batch, sequence, c}, x.scalar_type());
+    fail(op, "x must be [T, C] and tokens int64 [T]", shape_of(x) + " and " + shape_of(tokens), PACKED);
+  return {dense(x), dense(tokens), x.size(0), x.size(1), batch * sequence};
+}
+
+// Where the rows go. Throws one line for a place that is none.
+const int64_t *places_of(const char *op, const Packed &p) {
+  const int64_t *const at = data<int64_t>(p.tokens);
+  for (int64_t i = 0; i < p.rows; i++)
+    if (at[i] < 0 || at[i] >= p.positions)
+      fail(op, "tokens must lie in 0.." + std::to_string(p.positions - 1), at[i], PACKED);
+  return at;
+}
+
+Tensor unpack_tokens(const Tensor &x, const Tensor &tokens, int64_t batch, int64_t sequence) {
+  const Packed p = checked_packed("unpack_tokens", x, tokens, batch, sequence);
+  const int64_t size = p.columns * x.element_size();
+  Tensor y = empty({batch, sequence, p.columns}, x.scalar_type());
   char *to = out<char>(y);
-  std::memset(to, 0, positions * size);
-  for (int64_t i = 0; i < x.size(0); i++) {
-    const int64_t at = data<int64_t>(where)[i];
-    if (at < 0 || at >= positions)
-      fail(op, "tokens must lie in 0.." + std::to_string(positions - 1), at, todo);
-    std::memcpy(to + at * size, data<char>(from) + i * size, size);
-  }
+  const char *const from = data<char>(p.x);
+  const int64_t *const at = places_of("unpack_tokens", p);
+  std::memset(to, 0, p.positions * size);
+  for (int64_t i = 0; i < p.rows; i++)
+    std::memcpy(to + at[i] * size, from + i * size, size);
   return y;
+}
+
+template <class T>
+void scatter(const Packed &p, const int64_t *at, int64_t column, T *to) {
+  const T *const from = data<T>(p.x) + column;
+  std::memset(to, 0, p.positions * sizeof(T));
+  for (int64_t i = 0; i < p.rows; i++)
+    to[at[i]] = from[i * p.columns];
+}
+
+std::vector<Tensor> unpack_columns(const Tensor &x, const Tensor &tokens, int64_t batch, int64_t sequence) {
+  const char *const op = "unpack_columns";
+  const Packed p = checked_packed(op, x, tokens, batch, sequence);
+  const bool half = x.element_size() == 2;
+  if (!half && x.element_size() != 4)
+    fail(op, "x must be of 2 or 4 bytes an element", named(x), "convert it");
+  std::vector<Tensor> columns;
+  for (int64_t c = 0; c < p.columns; c++)
+    columns.push_back(empty({batch, sequence}, x.scalar_type()));
+  const int64_t *const at = places_of(op, p);
+  for (int64_t c = 0; c < p.columns; c++)
+    half ? scatter(p, at, c, out<uint16_t>(columns[c])) : scatter(p, at, c, out<float>(columns[c]));
+  return columns;
 }
 
 } // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {
   m.impl("pack_tokens", TORCH_BOX(&pack_tokens));
+  m.impl("take_tokens", TORCH_BOX(&take_tokens));
   m.impl("unpack_tokens", TORCH_BOX(&unpack_tokens));
-  m.impl("embed_norm", TORCH_BOX(&embed_norm));
+  m.impl("unpack_columns", TORCH_BOX(&unpack_columns));
 }

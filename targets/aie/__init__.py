@@ -20,7 +20,7 @@ from targets._native import Native
 from targets._packed import FUSIONS
 from targets._packed import MODULES as HOST
 from targets._swap import swap_modules
-from targets._unpacked import see_as_padded
+from targets._tokens import in_few_steps
 from targets.aie import settings
 from targets.aie.linear import AieLinear, AieRowsLinear, AieRowsLinearAddNorm, AieRowsLinearGelu
 from targets.aie.native import PROVIDER, open_native
@@ -44,7 +44,7 @@ def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
     kernels.load()
     swap_modules(graph, MODULES)
     lower_float(graph, recipe)
-    see_as_padded(graph)
+    in_few_steps(graph)
 
 
 def missing() -> list[str]:

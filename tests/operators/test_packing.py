@@ -70,8 +70,44 @@ def test_rows_of_any_kind(dtype: torch.dtype) -> None:
     assert_equal_bits(back, torch.tensor([[[0, 1], [0, 0], [2, 3]]]).to(dtype))
 
 
-TOKENS = torch.tensor([0, 2])
+@pytest.mark.parametrize("through", [ops, reference], ids=["kernels", "reference"])
+@settings(max_examples=50, deadline=None)
+@given(mask=MASKS)
+def test_ids_of_the_real_tokens(through, mask: torch.Tensor) -> None:
+    tokens, _ = ops.pack_tokens(mask)
+    ids, row = torch.randint(0, 99, mask.shape), torch.randint(0, 99, mask.shape[1:])
+    whole, repeated = through.take_tokens([ids, row[None]], tokens)
+    assert_equal_bits(whole, ids[mask.bool()])
+    assert_equal_bits(repeated, row.expand(mask.shape)[mask.bool()])
+
+
+@pytest.mark.parametrize("through", [ops, reference], ids=["kernels", "reference"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.int32], ids=str)
+@settings(max_examples=20, deadline=None)
+@given(mask=MASKS)
+def test_columns_are_those_of_the_padded_batch(through, dtype: torch.dtype, mask: torch.Tensor) -> None:
+    tokens, _ = ops.pack_tokens(mask)
+    x = torch.randint(1, 99, (len(tokens), 3)).to(dtype)
+    columns = through.unpack_columns(x, tokens, *mask.shape)
+    assert len(columns) == 3
+    for column, want in zip(columns, ops.unpack_tokens(x, tokens, *mask.shape).unbind(-1), strict=True):
+        assert_equal_bits(column, want)
+        assert column.is_contiguous()
+
+
+TOKENS, IDS = torch.tensor([0, 2]), torch.ones(2, 3, dtype=torch.int64)
 BAD = {
+    "ids of one dimension": lambda: ops.take_tokens([IDS[0]], TOKENS),
+    "ids of int32": lambda: ops.take_tokens([IDS.int()], TOKENS),
+    "ids of two lengths": lambda: ops.take_tokens([IDS, IDS[:, 1:]], TOKENS),
+    "ids of two and three rows": lambda: ops.take_tokens([IDS, torch.cat([IDS, IDS[:1]])], TOKENS),
+    "tokens in two dimensions": lambda: ops.take_tokens([IDS], TOKENS[None]),
+    "ids taken with tokens of int32": lambda: ops.take_tokens([IDS], TOKENS.int()),
+    "references to ids of int32": lambda: reference.take_tokens([IDS.int()], TOKENS),
+    "references to ids of two lengths": lambda: reference.take_tokens([IDS, IDS[:, 1:]], TOKENS),
+    "columns of one dimension": lambda: ops.unpack_columns(torch.ones(2), TOKENS, 1, 3),
+    "columns of doubles": lambda: ops.unpack_columns(torch.ones(2, 1).double(), TOKENS, 1, 3),
+    "references to columns of doubles": lambda: reference.unpack_columns(torch.ones(2, 1).double(), TOKENS, 1, 3),
     "a mask of one dimension": lambda: ops.pack_tokens(torch.ones(3)),
     "a mask of four": lambda: ops.pack_tokens(torch.ones(1, 1, 1, 3)),
     "rows of three dimensions": lambda: ops.unpack_tokens(torch.ones(2, 1, 1), TOKENS, 1, 3),
@@ -82,7 +118,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case: str) -> None:
-    with pytest.raises((ValueError, RuntimeError), match=r"^(un)?pack_tokens: .*; got .*; "):
+    with pytest.raises((ValueError, RuntimeError), match=r"^((un)?pack|take)_(tokens|columns): .*; got .*; "):
         BAD[case]()
 
 
@@ -93,6 +129,14 @@ def test_a_result_that_cannot_be_is_one_line(sizes: tuple[int, int]) -> None:
         ops.unpack_tokens(torch.ones(2, 1), TOKENS, *sizes)
 
 
-def test_positions_outside_of_the_batch() -> None:
-    with pytest.raises((IndexError, RuntimeError), match="out of|must lie in 0..2; got 3"):
-        ops.unpack_tokens(torch.ones(2, 1), torch.tensor([0, 3]), 1, 3)
+@pytest.mark.parametrize("through", [ops, reference], ids=["kernels", "reference"])
+@pytest.mark.parametrize("place", [3, -4], ids=str)
+def test_positions_outside_of_the_batch(through, place: int) -> None:
+    x, tokens = torch.ones(2, 1), torch.tensor([0, place])
+    for step in (
+        lambda: through.unpack_tokens(x, tokens, 1, 3),
+        lambda: through.unpack_columns(x, tokens, 1, 3),
+        lambda: through.take_tokens([IDS[:1]], tokens),
+    ):
+        with pytest.raises((IndexError, RuntimeError), match=f"out of|must lie in 0..2; got {place}"):
+            step()

@@ -15,7 +15,7 @@ from tests.operators.samples import integers, linear, ops
 LAYER, EMPTY = linear(70, 33), linear(0, 33)
 X = torch.randn(2, 5, 33)
 Q, ZERO, WEIGHT = integers(5, 70, 33)
-MASK = torch.tensor([[1, 0], [1, 1]])
+MASK, TAKEN = torch.tensor([[1, 0], [1, 1]]), torch.tensor([0, 2, 3])
 
 QKV, STARTS = torch.randn(7, 3 * 8), torch.tensor([0, 3, 3, 7], dtype=torch.int32)
 KEEP = torch.tensor([1, 0, 1, 1, 1, 0, 1], dtype=torch.bool)
@@ -58,6 +58,8 @@ ARGUMENTS: dict[str, list[tuple]] = {
         (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED, *SMOOTH),
     ],
     "pack_tokens": [(MASK,), (MASK.bool(),), (0 * MASK,), (0 * MASK, True)],
+    "take_tokens": [([MASK, MASK[:1]], TAKEN), ([MASK[1:]], TAKEN[:1]), ([], TAKEN)],
+    "unpack_columns": [(X[0, :3], MASK.flatten().nonzero().flatten(), 2, 2), (X[0, :0], TAKEN[:0], 2, 2)],
     "unpack_tokens": [(X[0, :3], MASK.flatten().nonzero().flatten(), 2, 2)],
     "pack_weight_float": [(X[0], False), (X[0], True), (X[0].bfloat16(), True)],
     "linear_float": [

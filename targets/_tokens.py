@@ -1,0 +1,110 @@
+"""The way to rows of tokens and back from them, in few steps: each costs more than its arithmetic, once a call."""
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import guard_or_false
+
+aten, opswap = torch.ops.aten, torch.ops.opswap
+
+
+def in_few_steps(graph: fx.GraphModule) -> None:
+    """take_together, unpack_apart and see_as_padded"""
+    take_together(graph)
+    unpack_apart(graph)
+    see_as_padded(graph)
+
+
+def take_together(graph: fx.GraphModule) -> int:
+    """index_select(reshape(x, [-1]), 0, tokens) for several x int64 [B, S] → take_tokens([x, ...], tokens); of an x
+    that is expand(y, [B, S]) of one row, y is taken. tokens: pack_tokens' → how many"""
+    found: dict[fx.Node, list[tuple[fx.Node, fx.Node]]] = {}
+    for node in graph.graph.find_nodes(op="call_function", target=aten.index_select.default):
+        source = _taken_from(node)
+        if source is not None:
+            found.setdefault(node.args[2], []).append((node, source))  # type: ignore[arg-type]
+    for tokens, pairs in found.items():
+        with graph.graph.inserting_before(pairs[-1][0]):
+            call = graph.graph.call_function(opswap.take_tokens.default, ([x for _, x in pairs], tokens))
+            parts = [graph.graph.call_function(operator.getitem, (call, index)) for index in range(len(pairs))]
+        for (node, _), part in zip(pairs, parts, strict=True):
+            node.replace_all_uses_with(part)
+    graph.graph.eliminate_dead_code()
+    return sum(len(pairs) for pairs in found.values())
+
+
+def _taken_from(node: fx.Node) -> fx.Node | None:
+    """→ x of the rewrite, or the y that it is made of; None for another index_select"""
+    flat, dim, tokens = node.args
+    packed = tokens.args[0] if isinstance(tokens, fx.Node) and tokens.target is operator.getitem else None
+    if dim != 0 or not isinstance(packed, fx.Node) or packed.target is not opswap.pack_tokens.default:
+        return None
+    if not isinstance(flat, fx.Node) or flat.target is not aten.reshape.default or flat.args[1] != [-1]:
+        return None
+    x: Any = flat.args[0]
+    if x.target is aten.expand.default and _is_ids(x.args[0]) and guard_or_false(x.args[0].meta["val"].shape[0] == 1):
+        return x.args[0]
+    return x if _is_ids(x) else None
+
+
+def _is_ids(node: Any) -> bool:
+    """Whether the capture noted that `node` is int64 [B, S]"""
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
+    return isinstance(value, Tensor) and value.dtype == torch.int64 and value.dim() == 2
+
+
+def unpack_apart(graph: fx.GraphModule) -> int:
+    """split(unpack_tokens(rows, tokens, B, S), 1, -1), each part squeezed and made contiguous
+    → unpack_columns(rows, tokens, B, S): what a head for questions does with its two outputs. → how many"""
+    done = 0
+    for node in graph.graph.find_nodes(op="call_function", target=opswap.unpack_tokens.default):
+        split = next(iter(node.users))
+        columns = _columns(split) if len(node.users) == 1 else None
+        if columns is None:
+            continue
+        with graph.graph.inserting_before(node):
+            call = graph.graph.call_function(opswap.unpack_columns.default, node.args)
+            for index, column in columns:
+                column.replace_all_uses_with(graph.graph.call_function(operator.getitem, (call, index)))
+        done += 1
+    graph.graph.eliminate_dead_code()
+    return done
+
+
+def _columns(split: fx.Node) -> list[tuple[int, fx.Node]] | None:
+    """→ the number of each part that is read, and the node that has it as [B, S], contiguous; None where one is read
+    otherwise"""
+    if split.target is not aten.split.Tensor or split.args[1:] not in ((1, -1), (1, 2)):
+        return None
+    found = []
+    for part in split.users:
+        squeezed = next(iter(part.users), None)
+        fits = part.target is operator.getitem and len(part.users) == 1 and squeezed is not None
+        if not fits or squeezed.target is not aten.squeeze.dim or squeezed.args[1] not in (-1, 2):  # type: ignore
+            return None
+        copies = [user for user in squeezed.users if user.target is aten.contiguous.default]  # type: ignore[union-attr]
+        if len(copies) != 1 or len(squeezed.users) != 1:  # type: ignore[union-attr]
+            return None
+        found.append((part.args[1], copies[0]))
+    return found  # type: ignore[return-value]
+
+
+def see_as_padded(graph: fx.GraphModule) -> int:
+    """unpack_tokens(rows, tokens, B, S) → padded(rows, tokens, B, S), in place: a language model's logits are too many
+    to be copied for nothing. → how many"""
+    found = graph.graph.find_nodes(op="call_function", target=opswap.unpack_tokens.default)
+    for node in found:
+        node.target = padded
+    return len(found)
+
+
+def padded(rows: Tensor, tokens: Tensor, batch: int, sequence: int) -> Tensor:
+    """opswap::unpack_tokens; where all tokens are real, the rows themselves as [batch, sequence, C]
+
+    While a graph is exported nobody knows whether they are, and the operator stays.
+    """
+    if guard_or_false(rows.shape[0] == batch * sequence):
+        return rows.view(batch, sequence, rows.shape[1])
+    return opswap.unpack_tokens(rows, tokens, batch, sequence)

@@ -1,0 +1,102 @@
+"""Rows of tokens and back in few steps: the values of many, and the rows' own memory where nothing is padding."""
+
+import operator
+
+import pytest
+import torch
+from torch import fx, nn
+
+from targets._tokens import in_few_steps, padded, see_as_padded, take_together, unpack_apart
+from tests.checks import assert_equal_bits
+
+aten = torch.ops.aten
+MASKS = {
+    "none": torch.ones(3, 4),
+    "some": torch.tensor([[0, 1, 1, 1], [1, 1, 0, 0], [1, 0, 1, 0]]),
+    "all": torch.zeros(2, 4),
+}
+
+
+def graph() -> fx.GraphModule:
+    made = fx.Graph()
+    given = [made.placeholder(name) for name in ("rows", "tokens", "batch", "sequence")]
+    made.output(made.call_function(torch.ops.opswap.unpack_tokens.default, tuple(given)))
+    return fx.GraphModule(nn.Module(), made)
+
+
+@pytest.mark.parametrize("padding", MASKS)
+def test_equals_the_operator(padding: str) -> None:
+    mask = MASKS[padding]
+    tokens, _ = torch.ops.opswap.pack_tokens(mask)
+    rows = torch.randn(len(tokens), 5)
+    before = graph()(rows, tokens, *mask.shape)
+    lowered = graph()
+    assert see_as_padded(lowered) == 1
+    lowered.recompile()
+    after = lowered(rows, tokens, *mask.shape)
+    assert_equal_bits(after, before)
+    assert (after.data_ptr() == rows.data_ptr()) is (padding == "none")
+
+
+def test_rows_of_a_head_without_columns() -> None:
+    assert padded(torch.empty(6, 0), torch.arange(6), 2, 3).shape == (2, 3, 0)
+
+
+def many_steps(dims: tuple[int, ...] = (-1, -1), read: int = 2) -> fx.GraphModule:
+    """ids, types [B, S], positions [1, S], a table and a mask → columns of the table's rows for the sum of the three
+
+    dims: of split and squeeze, read: how many columns are"""
+    made = fx.Graph()
+    names = ("ids", "types", "positions", "table", "mask")
+    ids, types, positions, table, mask = (made.placeholder(name) for name in names)
+    for node, rows in ((ids, 3), (types, 3), (positions, 1)):
+        node.meta["val"] = torch.zeros(rows, 4, dtype=torch.int64)
+    sizes = [made.call_function(aten.sym_size.int, (ids, dim)) for dim in (0, 1)]
+    packed = made.call_function(torch.ops.opswap.pack_tokens.default, (mask,))
+    tokens = made.call_function(operator.getitem, (packed, 0))
+    wide = made.call_function(aten.expand.default, (positions, sizes))
+    flat = [made.call_function(aten.reshape.default, (node, [-1])) for node in (ids, types, wide)]
+    one, two, three = (made.call_function(aten.index_select.default, (node, 0, tokens)) for node in flat)
+    total = made.call_function(operator.add, (made.call_function(operator.add, (one, two)), three))
+    rows = made.call_function(aten.index_select.default, (table, 0, total))
+    padded = made.call_function(torch.ops.opswap.unpack_tokens.default, (rows, tokens, *sizes))
+    split = made.call_function(aten.split.Tensor, (padded, 1, dims[0]))
+    parts = [made.call_function(operator.getitem, (split, index)) for index in range(read)]
+    squeezed = [made.call_function(aten.squeeze.dim, (part, dims[1])) for part in parts]
+    made.output(tuple(made.call_function(aten.contiguous.default, (part,)) for part in squeezed))
+    return fx.GraphModule(nn.Module(), made)
+
+
+def given(mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    ids, types = torch.randint(0, 9, mask.shape), torch.randint(0, 2, mask.shape)
+    return ids, types, torch.arange(mask.shape[1])[None], torch.randn(20, 2), mask
+
+
+@pytest.mark.parametrize("padding", MASKS)
+@pytest.mark.parametrize("read", [1, 2])
+def test_few_steps_give_what_many_do(padding: str, read: int) -> None:
+    inputs = given(MASKS[padding])
+    graph, fewer = many_steps(read=read), many_steps(read=read)
+    in_few_steps(fewer)
+    fewer.recompile()
+    for have, want in zip(fewer(*inputs), graph(*inputs), strict=True):
+        assert_equal_bits(have, want)
+    called = {node.target for node in fewer.graph.nodes}
+    assert {torch.ops.opswap.take_tokens.default, torch.ops.opswap.unpack_columns.default} <= called
+    assert not {aten.reshape.default, aten.expand.default, aten.split.Tensor, aten.squeeze.dim} & called
+
+
+def test_what_is_read_in_another_way_stays() -> None:
+    graph = many_steps()
+    split = next(iter(graph.graph.find_nodes(op="call_function", target=aten.split.Tensor)))
+    output = next(iter(graph.graph.find_nodes(op="output")))
+    output.args = ((*output.args[0], next(iter(split.users))),)
+    assert unpack_apart(graph) == 0
+    assert unpack_apart(many_steps(dims=(1, -1))) == unpack_apart(many_steps(dims=(-1, 1))) == 0
+
+
+def test_ids_that_nobody_knows_the_type_of_stay() -> None:
+    graph = many_steps()
+    for node in graph.graph.find_nodes(op="placeholder"):
+        node.meta.clear()
+    assert take_together(graph) == 0
