@@ -29,14 +29,14 @@ def pack_tokens(attention_mask: Tensor, first: bool = False) -> tuple[Tensor, Te
 
 
 def take_tokens(ids: list[Tensor], tokens: Tensor) -> list[Tensor]:
-    """ids int64 [B, S] each, or [1, S], which stands for all B; tokens int64 [T] → of each, int64 [T] at those flat
-    positions
+    """ids int64 [B, S] each, or one row, which stands for all B, of S or more; tokens int64 [T]
+    → of each, int64 [T] at those flat positions
 
-    Raises ValueError for another dtype or shape, IndexError for a position outside of the batch.
+    S: the shortest. Raises ValueError for another dtype or shape, IndexError for a position outside of the batch.
     """
     _check_ids(ids, tokens)
-    batch = max((one.shape[0] for one in ids), default=1)
-    return [one.expand(batch, -1).reshape(-1)[tokens] for one in ids]
+    batch, sequence = max((one.shape[0] for one in ids), default=1), min((one.shape[1] for one in ids), default=0)
+    return [one[:, :sequence].expand(batch, -1).reshape(-1)[tokens] for one in ids]
 
 
 def unpack_columns(x: Tensor, tokens: Tensor, batch: int, sequence: int) -> list[Tensor]:
@@ -65,14 +65,15 @@ def _check_mask(mask: Tensor) -> None:
 
 
 def _check_ids(ids: list[Tensor], tokens: Tensor) -> None:
-    """Sizes of a batch may be symbols here: one that is 1 is known."""
+    """Sizes of a batch may be symbols here: a single row is known to be one."""
     int64 = all(one.dtype == torch.int64 for one in (*ids, tokens))
-    wanted = "take_tokens: ids must be int64 [B, S] or [1, S] each, and tokens int64 [T]"
+    wanted = "take_tokens: ids must be int64 [B, S], or one row of S or more, and tokens int64 [T]"
     got = [f"{one.dtype} of shape {list(one.shape)}" for one in (*ids, tokens)]
     fits = int64 and tokens.dim() == 1 and all(one.dim() == 2 for one in ids)
     require(fits, wanted, got, "pass what pack_tokens returned")
-    rows = [one.shape[0] for one in ids if not statically_known_true(one.shape[0] == 1)]
-    same = all(one.shape[1] == ids[0].shape[1] for one in ids) and all(count == rows[0] for count in rows)
+    whole = [one.shape for one in ids if not statically_known_true(one.shape[0] == 1)]
+    short = [one for one in ids if whole and statically_known_true(one.shape[1] < whole[0][1])]
+    same = all(shape == whole[0] for shape in whole) and not short
     require(same, wanted, got, "pass what pack_tokens returned")
 
 

@@ -19,7 +19,7 @@ def in_few_steps(graph: fx.GraphModule) -> None:
 
 def take_together(graph: fx.GraphModule) -> int:
     """index_select(reshape(x, [-1]), 0, tokens) for several x int64 [B, S] → take_tokens([x, ...], tokens); of an x
-    that is expand(y, [B, S]) of one row, y is taken. tokens: pack_tokens' → how many"""
+    that is expand(y, [B, S]) of one row, y is taken, or what y is the first S of. tokens: pack_tokens' → how many"""
     found: dict[fx.Node, list[tuple[fx.Node, fx.Node]]] = {}
     for node in graph.graph.find_nodes(op="call_function", target=aten.index_select.default):
         source = _taken_from(node)
@@ -44,9 +44,17 @@ def _taken_from(node: fx.Node) -> fx.Node | None:
     if not isinstance(flat, fx.Node) or flat.target is not aten.reshape.default or flat.args[1] != [-1]:
         return None
     x: Any = flat.args[0]
-    if x.target is aten.expand.default and _is_ids(x.args[0]) and guard_or_false(x.args[0].meta["val"].shape[0] == 1):
-        return x.args[0]
-    return x if _is_ids(x) else None
+    return _row_of(x) or (x if _is_ids(x) else None)
+
+
+def _row_of(x: fx.Node) -> fx.Node | None:
+    """→ the row that all of `x` is, or what begins with it; None where it is none"""
+    row: Any = x.args[0] if x.target is aten.expand.default else None
+    if not _is_ids(row) or not guard_or_false(row.meta["val"].shape[0] == 1):
+        return None
+    begins = row.target is aten.slice.Tensor and row.args[1:3] == (1, 0) and len(row.args) == 4
+    longer: Any = row.args[0] if begins else None
+    return longer if isinstance(longer, fx.Node) else row
 
 
 def _is_ids(node: Any) -> bool:

@@ -1,6 +1,7 @@
 // Tokens in and out of a packed batch, for CPU tensors over the stable ABI.
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <tuple>
 #include <vector>
 
@@ -13,44 +14,56 @@ namespace {
 
 const char *const PACKED = "pass what pack_tokens returned";
 
+// Whether each position holds something else than zero.
+template <class T>
+std::vector<bool> real_of(const Tensor &mask) {
+  const T *const value = data<T>(mask);
+  std::vector<bool> real(mask.numel());
+  for (size_t i = 0; i < real.size(); i++)
+    real[i] = value[i] != 0;
+  return real;
+}
+
 std::tuple<Tensor, Tensor> pack_tokens(const Tensor &attention_mask, bool first) {
   if (!attention_mask.is_cpu() || attention_mask.dim() != 2)
     fail("pack_tokens", "attention_mask must be [batch, sequence]", "shape " + shape_of(attention_mask),
          "reshape it");
-  const Tensor mask = dense(torch::stable::to(attention_mask, ScalarType::Bool)); // true: not zero
+  const bool int64 = attention_mask.scalar_type() == ScalarType::Long; // as most come: converting is a call
+  const Tensor mask = dense(int64 ? attention_mask : torch::stable::to(attention_mask, ScalarType::Bool));
   const int64_t batch = mask.size(0), sequence = mask.size(1);
-  const bool *real = data<bool>(mask);
-  int64_t count = batch * sequence - std::count(real, real + batch * sequence, false);
+  std::vector<bool> real = int64 ? real_of<int64_t>(mask) : real_of<bool>(mask);
   for (int64_t at = 0; first && at < batch * sequence; at += sequence)
-    count += !real[at];
+    real[at] = true;
+  const int64_t count = std::count(real.begin(), real.end(), true);
   const Tensor tokens = empty({count}, ScalarType::Long), starts = empty({batch + 1}, ScalarType::Int);
   int64_t *token = out<int64_t>(tokens), *const begin = token;
   int32_t *start = out<int32_t>(starts);
   for (int64_t b = 0; b < batch; b++) {
     start[b] = static_cast<int32_t>(token - begin);
     for (int64_t at = b * sequence; at < (b + 1) * sequence; at++)
-      if (real[at] || (first && at == b * sequence))
+      if (real[at])
         *token++ = at;
   }
   start[batch] = static_cast<int32_t>(count);
   return {tokens, starts};
 }
 
-// Row tokens[i] of the flattened [B, S], of each; one row of them stands for all B.
+// Place tokens[i] of the flattened [B, S], of each; one row, of S or more, stands for all B.
 std::vector<Tensor> take_tokens(const std::vector<Tensor> &ids, const Tensor &tokens) {
   const char *const op = "take_tokens";
   const Tensor at = dense(tokens);
   check_tensor(op, "tokens", tokens, ScalarType::Long, 1);
   const int64_t count = tokens.numel();
-  int64_t batch = 1;
+  int64_t batch = 1, sequence = ids.empty() ? 0 : std::numeric_limits<int64_t>::max();
   for (const Tensor &one : ids) {
     check_tensor(op, "ids", one, ScalarType::Long, 2);
-    batch = std::max(batch, one.size(0));
+    batch = std::max(batch, one.size(0)), sequence = std::min(sequence, one.size(1));
   }
+  const int64_t positions = batch * sequence;
   std::vector<Tensor> taken;
   for (const Tensor &one : ids) {
-    const int64_t rows = one.size(0), sequence = one.size(1), positions = batch * sequence;
-    if ((rows != 1 && rows != batch) || sequence != ids[0].size(1))
+    const bool repeated = one.size(0) == 1;
+    if (!repeated && (one.size(0) != batch || one.size(1) != sequence))
       fail(op, "ids must have the same sizes, or one row", shape_of(one), "pass [B, S] or [1, S]");
     const Tensor from = dense(one), to = empty({count}, ScalarType::Long);
     const int64_t *const token = data<int64_t>(at), *const id = data<int64_t>(from);
@@ -58,7 +71,7 @@ std::vector<Tensor> take_tokens(const std::vector<Tensor> &ids, const Tensor &to
     for (int64_t i = 0; i < count; i++) {
       if (token[i] < 0 || token[i] >= positions)
         fail(op, "tokens must lie in 0.." + std::to_string(positions - 1), token[i], PACKED);
-      made[i] = id[rows == batch ? token[i] : token[i] % sequence];
+      made[i] = id[repeated ? token[i] % sequence : token[i]];
     }
     taken.push_back(to);
   }

@@ -75,10 +75,12 @@ def test_rows_of_any_kind(dtype: torch.dtype) -> None:
 @given(mask=MASKS)
 def test_ids_of_the_real_tokens(through, mask: torch.Tensor) -> None:
     tokens, _ = ops.pack_tokens(mask)
-    ids, row = torch.randint(0, 99, mask.shape), torch.randint(0, 99, mask.shape[1:])
-    whole, repeated = through.take_tokens([ids, row[None]], tokens)
+    ids, longer = torch.randint(0, 99, mask.shape), torch.randint(0, 99, (1, mask.shape[1] + 3))
+    row = longer[:, : mask.shape[1]]
+    whole, repeated, begun = through.take_tokens([ids, row, longer], tokens)
     assert_equal_bits(whole, ids[mask.bool()])
-    assert_equal_bits(repeated, row.expand(mask.shape)[mask.bool()])
+    for taken in (repeated, begun):
+        assert_equal_bits(taken, row.expand(mask.shape)[mask.bool()])
 
 
 @pytest.mark.parametrize("through", [ops, reference], ids=["kernels", "reference"])
@@ -100,10 +102,12 @@ BAD = {
     "ids of one dimension": lambda: ops.take_tokens([IDS[0]], TOKENS),
     "ids of int32": lambda: ops.take_tokens([IDS.int()], TOKENS),
     "ids of two lengths": lambda: ops.take_tokens([IDS, IDS[:, 1:]], TOKENS),
+    "a row that is too short": lambda: ops.take_tokens([IDS, IDS[:1, 1:]], TOKENS),
     "ids of two and three rows": lambda: ops.take_tokens([IDS, torch.cat([IDS, IDS[:1]])], TOKENS),
     "tokens in two dimensions": lambda: ops.take_tokens([IDS], TOKENS[None]),
     "ids taken with tokens of int32": lambda: ops.take_tokens([IDS], TOKENS.int()),
     "references to ids of int32": lambda: reference.take_tokens([IDS.int()], TOKENS),
+    "references to a row that is too short": lambda: reference.take_tokens([IDS, IDS[:1, 1:]], TOKENS),
     "references to ids of two lengths": lambda: reference.take_tokens([IDS, IDS[:, 1:]], TOKENS),
     "columns of one dimension": lambda: ops.unpack_columns(torch.ones(2), TOKENS, 1, 3),
     "columns of doubles": lambda: ops.unpack_columns(torch.ones(2, 1).double(), TOKENS, 1, 3),

@@ -42,19 +42,20 @@ def test_rows_of_a_head_without_columns() -> None:
     assert padded(torch.empty(6, 0), torch.arange(6), 2, 3).shape == (2, 3, 0)
 
 
-def many_steps(dims: tuple[int, ...] = (-1, -1), read: int = 2) -> fx.GraphModule:
-    """ids, types [B, S], positions [1, S], a table and a mask → columns of the table's rows for the sum of the three
+def many_steps(dims: tuple[int, ...] = (-1, -1), read: int = 2, sliced: bool = False) -> fx.GraphModule:
+    """ids, types [B, S], positions [1, S or more], a table and a mask → columns of the table's rows for the sum of the three
 
     dims: of split and squeeze, read: how many columns are"""
     made = fx.Graph()
     names = ("ids", "types", "positions", "table", "mask")
     ids, types, positions, table, mask = (made.placeholder(name) for name in names)
-    for node, rows in ((ids, 3), (types, 3), (positions, 1)):
-        node.meta["val"] = torch.zeros(rows, 4, dtype=torch.int64)
     sizes = [made.call_function(aten.sym_size.int, (ids, dim)) for dim in (0, 1)]
+    begin = made.call_function(aten.slice.Tensor, (positions, 1, 0, sizes[1])) if sliced else positions
+    for node, rows in ((ids, 3), (types, 3), (begin, 1)):
+        node.meta["val"] = torch.zeros(rows, 4, dtype=torch.int64)
     packed = made.call_function(torch.ops.opswap.pack_tokens.default, (mask,))
     tokens = made.call_function(operator.getitem, (packed, 0))
-    wide = made.call_function(aten.expand.default, (positions, sizes))
+    wide = made.call_function(aten.expand.default, (begin, sizes))
     flat = [made.call_function(aten.reshape.default, (node, [-1])) for node in (ids, types, wide)]
     one, two, three = (made.call_function(aten.index_select.default, (node, 0, tokens)) for node in flat)
     total = made.call_function(operator.add, (made.call_function(operator.add, (one, two)), three))
@@ -73,17 +74,20 @@ def given(mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize("padding", MASKS)
-@pytest.mark.parametrize("read", [1, 2])
-def test_few_steps_give_what_many_do(padding: str, read: int) -> None:
-    inputs = given(MASKS[padding])
-    graph, fewer = many_steps(read=read), many_steps(read=read)
+@pytest.mark.parametrize("read, sliced", [(1, False), (2, True)], ids=["one column", "all of longer positions"])
+def test_few_steps_give_what_many_do(padding: str, read: int, sliced: bool) -> None:
+    ids, types, positions, *others = given(MASKS[padding])
+    inputs = ids, types, torch.cat([positions, positions], 1) if sliced else positions, *others
+    graph, fewer = (many_steps(read=read, sliced=sliced) for _ in range(2))
     in_few_steps(fewer)
     fewer.recompile()
     for have, want in zip(fewer(*inputs), graph(*inputs), strict=True):
         assert_equal_bits(have, want)
     called = {node.target for node in fewer.graph.nodes}
     assert {torch.ops.opswap.take_tokens.default, torch.ops.opswap.unpack_columns.default} <= called
-    assert not {aten.reshape.default, aten.expand.default, aten.split.Tensor, aten.squeeze.dim} & called
+    assert (
+        not {aten.reshape.default, aten.expand.default, aten.slice.Tensor, aten.split.Tensor, aten.squeeze.dim} & called
+    )
 
 
 def test_what_is_read_in_another_way_stays() -> None:
