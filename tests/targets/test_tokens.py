@@ -43,7 +43,7 @@ def test_rows_of_a_head_without_columns() -> None:
 
 
 def many_steps(dims: tuple[int, ...] = (-1, -1), read: int = 2, sliced: bool = False) -> fx.GraphModule:
-    """ids, types [B, S], positions [1, S or more], a table and a mask → columns of the table's rows for the sum of the three
+    """ids, types [B, S], positions [1, S or more], a table and a mask → columns of the table's rows for their sum
 
     dims: of split and squeeze, read: how many columns are"""
     made = fx.Graph()
