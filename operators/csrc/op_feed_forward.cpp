@@ -40,6 +40,14 @@ Row row_in(const Kept &k, uint8_t *q, float *x, int64_t n, const Activation &how
 
 RowsAt made(const Row &r, int64_t rows) { return {r.q, r.scale, r.zero_point, rows, r.k}; }
 
+// Asks for all of the rows at once. They were made long ago, or by another core: the first panel of weights
+// would wait for one line after the other.
+RowsAt near(const RowsAt &a) {
+  for (int64_t i = 0; i < a.m * a.k; i += 64)
+    __builtin_prefetch(a.q + i, 0, 2);
+  return a;
+}
+
 void run_block(const FeedForward &f, const Through &t, int64_t first, int64_t rows) {
   const int64_t n = f.first.linear.n, wide = f.wide.linear.n;
   float *x = static_cast<float *>(scratch(WIDE, rows * std::max(n, wide) * sizeof(float)));
@@ -47,7 +55,7 @@ void run_block(const FeedForward &f, const Through &t, int64_t first, int64_t ro
   const auto gelu = kernels_in_use().gelu;
 
   const float *residual = t.residual + first * n;
-  product(rows_at(t.a, first, rows), f.first.linear, x, residual, &f.wide.linear);
+  product(near(rows_at(t.a, first, rows)), f.first.linear, x, residual, &f.wide.linear);
   const Row normed = row_in(k, k.narrow, k.y, n, f.first.how);
   in_pieces(rows, [&](int64_t i, int64_t count) {
     const Row to = row_at(&normed, i);
