@@ -103,10 +103,7 @@ static void attend_block(Block *b, const Rows *out) {
     for (int64_t row = 0; row < out->rows; row += ROWS) {
       if (out->upcoming)
         fetch(out->upcoming, &row_to_come, out->first + out->rows, step);
-      if (differ(b, row, key))
-        (careful[row / ROWS] ? weigh_tile<true, true> : weigh_tile<false, true>)(b, row, key);
-      else
-        (careful[row / ROWS] ? weigh_tile<true, false> : weigh_tile<false, false>)(b, row, key);
+      (careful[row / ROWS] ? weigh_tile<true> : weigh_tile<false>)(b, row, key);
     }
   average_columns(b, out);
 }

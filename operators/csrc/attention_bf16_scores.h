@@ -66,9 +66,11 @@ static inline __mmask32 seen_of(const Block *b, int64_t row, int64_t key) {
   return lanes(left) | (__mmask32)lanes(left - LANES) << LANES;
 }
 
-// Probabilities, not yet divided by their sum, of six rows for the 16 V keys from `key` on. EACH: the rows
-// may look at different ones of them.
-template <int V, bool CAREFUL, bool EACH>
+// Which of the keys of a tile six rows look at: all of its 64, all rows at the same, or each at others.
+enum Seen { ALL, SAME, EACH };
+
+// Probabilities, not yet divided by their sum, of six rows for the 16 V keys from `key` on.
+template <int V, bool CAREFUL, Seen SEEN>
 static void weigh(Block *b, int64_t row, int64_t key) {
   __m512 c[ROWS][V];
   UNROLL
@@ -86,7 +88,8 @@ static void weigh(Block *b, int64_t row, int64_t key) {
     UNROLL
     for (int j = 0; j < V; j += 2) {
       const __m512 low = c[i][j], high = j + 1 < V ? c[i][j + 1 < V ? j + 1 : j] : low;
-      const __mmask32 keep = seen_of(b, EACH ? row + i : row, key + j * LANES);
+      const __mmask32 keep =
+          SEEN == ALL ? ~(__mmask32)0 : seen_of(b, SEEN == EACH ? row + i : row, key + j * LANES);
       const __m512i y = CAREFUL ? exp2_of_any(low, high, keep) : exp2_of(low, high, keep);
       dot(sum, y, one);
       _mm512_storeu_si512(p + i * b->p_stride + j * LANES / 2, y);
@@ -96,7 +99,7 @@ static void weigh(Block *b, int64_t row, int64_t key) {
 }
 
 // The largest score of six rows and the 16 V keys from `key` on, by lane, added to what was found before.
-template <int V, bool EACH>
+template <int V, Seen SEEN>
 static void largest(const Block *b, int64_t row, int64_t key, __m512 (&most)[ROWS]) {
   __m512 c[ROWS][V];
   UNROLL
@@ -110,7 +113,7 @@ static void largest(const Block *b, int64_t row, int64_t key, __m512 (&most)[ROW
   for (int i = 0; i < ROWS; i++)
     UNROLL
   for (int j = 0; j < V; j++) {
-    const __mmask16 seen = lanes(b->seen[EACH ? row + i : row] - key - j * LANES);
+    const __mmask16 seen = lanes(b->seen[SEEN == EACH ? row + i : row] - key - j * LANES);
     most[i] = _mm512_mask_max_ps(most[i], seen, most[i], c[i][j]);
   }
 }
@@ -131,15 +134,15 @@ static void find_maxima(const Block *b, int64_t row, __m512 (&most)[ROWS]) {
   for (int64_t key = 0; key < b->keys; key += TILE) {
     const int64_t v = registers_at(b, key);
     if (differ(b, row, key))
-      (v == 4   ? largest<4, true>
-       : v == 3 ? largest<3, true>
-       : v == 2 ? largest<2, true>
-                : largest<1, true>)(b, row, key, most);
+      (v == 4   ? largest<4, EACH>
+       : v == 3 ? largest<3, EACH>
+       : v == 2 ? largest<2, EACH>
+                : largest<1, EACH>)(b, row, key, most);
     else
-      (v == 4   ? largest<4, false>
-       : v == 3 ? largest<3, false>
-       : v == 2 ? largest<2, false>
-                : largest<1, false>)(b, row, key, most);
+      (v == 4   ? largest<4, SAME>
+       : v == 3 ? largest<3, SAME>
+       : v == 2 ? largest<2, SAME>
+                : largest<1, SAME>)(b, row, key, most);
   }
 }
 
@@ -173,11 +176,19 @@ static int choose_shifts(Block *b, int64_t row) {
   return 1;
 }
 
-template <bool CAREFUL, bool EACH>
+template <bool CAREFUL>
 static void weigh_tile(Block *b, int64_t row, int64_t key) {
   const int64_t v = registers_at(b, key);
-  (v == 4   ? weigh<4, CAREFUL, EACH>
-   : v == 3 ? weigh<3, CAREFUL, EACH>
-   : v == 2 ? weigh<2, CAREFUL, EACH>
-            : weigh<1, CAREFUL, EACH>)(b, row, key);
+  if (b->seen[row] >= key + TILE) // the row that looks at the fewest
+    weigh<4, CAREFUL, ALL>(b, row, key);
+  else if (differ(b, row, key))
+    (v == 4   ? weigh<4, CAREFUL, EACH>
+     : v == 3 ? weigh<3, CAREFUL, EACH>
+     : v == 2 ? weigh<2, CAREFUL, EACH>
+              : weigh<1, CAREFUL, EACH>)(b, row, key);
+  else
+    (v == 4   ? weigh<4, CAREFUL, SAME>
+     : v == 3 ? weigh<3, CAREFUL, SAME>
+     : v == 2 ? weigh<2, CAREFUL, SAME>
+              : weigh<1, CAREFUL, SAME>)(b, row, key);
 }
