@@ -53,12 +53,12 @@ def pack_layer(arguments: Sequence[Any]) -> Tensor:
         else:
             begin = ceil_div(end, ALIGNMENT) * ALIGNMENT
             words.append(struct.pack("=qq", begin, value.numel()))
-            tensors.append((begin, value.to(kind).reshape(-1).view(torch.uint8)))
             end = begin + value.numel() * kind.itemsize
+            tensors.append((slice(begin, end), kind, value))
     layer = torch.zeros(end, dtype=torch.uint8)
     layer[: 8 * WORDS] = torch.frombuffer(bytearray(b"".join(words)), dtype=torch.uint8)
-    for begin, held in tensors:
-        layer[begin : begin + held.numel()] = held
+    for place, kind, held in tensors:
+        layer[place].view(kind).copy_(held.reshape(-1))
     return layer
 
 
@@ -66,6 +66,8 @@ def unpack_layer(op: str, layer: Tensor) -> list[Any]:
     """pack_layer, backwards: its tensors look into `layer`. Raises ValueError where it is something else."""
     wanted, todo = f"{op}: layer must be what operators.feed_forward.pack_layer made", "pack it again"
     require(layer.dtype == torch.uint8 and layer.dim() == 1, wanted, f"{layer.dtype} of {layer.dim()} dimensions", todo)
+    aligned = layer.is_contiguous() and layer.storage_offset() % float32.itemsize == 0
+    require(aligned, wanted, "a part of one", todo)
     head = layer[: 8 * WORDS].numpy().tobytes()
     require(len(head) == 8 * WORDS and head[:8] == struct.pack("=q", MAGIC), wanted, "other bytes", todo)
     at, arguments = 8, []
@@ -77,7 +79,8 @@ def unpack_layer(op: str, layer: Tensor) -> list[Any]:
             continue
         begin, count = struct.unpack_from("=qq", head, at)
         end = begin + count * kind.itemsize
-        require(begin == 0 or 8 * WORDS <= begin <= end <= layer.numel(), wanted, "a damaged one", todo)
+        inside = 8 * WORDS <= begin <= end <= layer.numel() and begin % ALIGNMENT == 0
+        require(begin == 0 or inside, wanted, "a damaged one", todo)
         arguments.append(layer[begin:end].view(kind) if begin else None)
         at += 16
     return [_shaped(index, arguments) for index in range(len(arguments))]

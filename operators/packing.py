@@ -35,8 +35,9 @@ def take_tokens(ids: list[Tensor], tokens: Tensor) -> list[Tensor]:
     S: the shortest. Raises ValueError for another dtype or shape, IndexError for a position outside of the batch.
     """
     _check_ids(ids, tokens)
-    batch, sequence = max((one.shape[0] for one in ids), default=1), min((one.shape[1] for one in ids), default=0)
-    return [one[:, :sequence].expand(batch, -1).reshape(-1)[tokens] for one in ids]
+    sequence = min((one.shape[1] for one in ids), default=0)
+    batch = next((one.shape[0] for one in ids if one.shape[0] != 1), 1)
+    return [one[:, :sequence].expand(batch, -1).reshape(-1).index_select(0, tokens) for one in ids]
 
 
 def unpack_columns(x: Tensor, tokens: Tensor, batch: int, sequence: int) -> list[Tensor]:

@@ -19,38 +19,61 @@ def in_few_steps(graph: fx.GraphModule) -> None:
 
 def take_together(graph: fx.GraphModule) -> int:
     """index_select(reshape(x, [-1]), 0, tokens) for several x int64 [B, S] → take_tokens([x, ...], tokens); of an x
-    that is expand(y, [B, S]) of one row, y is taken, or what y is the first S of. tokens: pack_tokens' → how many"""
-    found: dict[fx.Node, list[tuple[fx.Node, fx.Node]]] = {}
+    that is expand(y, [B, S]) of one row of S, y is taken, or what y is the first S of. tokens: pack_tokens' → how many
+
+    One x at least is no such row: it alone says what B and S are. What is made after some of these ids are read stays.
+    """
+    found: dict[fx.Node, dict[fx.Node, fx.Node]] = {}
     for node in graph.graph.find_nodes(op="call_function", target=aten.index_select.default):
         source = _taken_from(node)
-        if source is not None:
-            found.setdefault(node.args[2], []).append((node, source))  # type: ignore[arg-type]
-    for tokens, pairs in found.items():
-        with graph.graph.inserting_before(pairs[-1][0]):
-            call = graph.graph.call_function(opswap.take_tokens.default, ([x for _, x in pairs], tokens))
-            parts = [graph.graph.call_function(operator.getitem, (call, index)) for index in range(len(pairs))]
-        for (node, _), part in zip(pairs, parts, strict=True):
-            node.replace_all_uses_with(part)
+        if source is not None and node.users:
+            found.setdefault(node.args[2], {})[node] = source  # type: ignore[index]
+    done = sum(_take(graph.graph, tokens, _in_time(sources)) for tokens, sources in found.items())
     graph.graph.eliminate_dead_code()
-    return sum(len(pairs) for pairs in found.values())
+    return done
 
 
 def _taken_from(node: fx.Node) -> fx.Node | None:
-    """→ x of the rewrite, or the y that it is made of; None for another index_select"""
+    """→ x of the rewrite, None for another index_select"""
     flat, dim, tokens = node.args
     packed = tokens.args[0] if isinstance(tokens, fx.Node) and tokens.target is operator.getitem else None
     if dim != 0 or not isinstance(packed, fx.Node) or packed.target is not opswap.pack_tokens.default:
         return None
     if not isinstance(flat, fx.Node) or flat.target is not aten.reshape.default or flat.args[1] != [-1]:
         return None
-    x: Any = flat.args[0]
-    return _row_of(x) or (x if _is_ids(x) else None)
+    return flat.args[0]  # type: ignore[return-value]
 
 
-def _row_of(x: fx.Node) -> fx.Node | None:
-    """→ the row that all of `x` is, or what begins with it; None where it is none"""
+def _in_time(sources: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.Node]:
+    """sources: the x of each index_select → what is taken in its place, of those that can be"""
+    whole = [x for x in sources.values() if _is_ids(x) and x.target is not aten.expand.default]
+    if not whole:
+        return {}
+    size = whole[0].meta["val"].shape[1]
+    taken = {node: _row_of(x, size) or (x if _is_ids(x) else None) for node, x in sources.items()}
+    first = min(user for node, x in taken.items() if x is not None for user in node.users)
+    found = {node: x for node, x in taken.items() if x is not None and x < first}
+    return found if any(x in whole for x in found.values()) else {}
+
+
+def _take(graph: fx.Graph, tokens: fx.Node, sources: dict[fx.Node, fx.Node]) -> int:
+    """sources: what is taken in the place of each index_select, all made before the first that reads one → how many"""
+    if not sources:
+        return 0
+    with graph.inserting_before(min(user for node in sources for user in node.users)):
+        call = graph.call_function(opswap.take_tokens.default, (list(sources.values()), tokens))
+        parts = [graph.call_function(operator.getitem, (call, index)) for index in range(len(sources))]
+    for node, part in zip(sources, parts, strict=True):
+        node.replace_all_uses_with(part)
+    return len(sources)
+
+
+def _row_of(x: fx.Node, size: Any) -> fx.Node | None:
+    """→ the row of `size` that all of `x` is, or what begins with it; None where it is none"""
     row: Any = x.args[0] if x.target is aten.expand.default else None
-    if not _is_ids(row) or not guard_or_false(row.meta["val"].shape[0] == 1):
+    if not _is_ids(row) or not all(
+        guard_or_false(a == b) for a, b in zip(row.meta["val"].shape, (1, size), strict=True)
+    ):
         return None
     begins = row.target is aten.slice.Tensor and row.args[1:3] == (1, 0) and len(row.args) == 4
     longer: Any = row.args[0] if begins else None
@@ -68,8 +91,7 @@ def unpack_apart(graph: fx.GraphModule) -> int:
     → unpack_columns(rows, tokens, B, S): what a head for questions does with its two outputs. → how many"""
     done = 0
     for node in graph.graph.find_nodes(op="call_function", target=opswap.unpack_tokens.default):
-        split = next(iter(node.users))
-        columns = _columns(split) if len(node.users) == 1 else None
+        columns = _columns(next(iter(node.users))) if len(node.users) == 1 else None
         if columns is None:
             continue
         with graph.graph.inserting_before(node):

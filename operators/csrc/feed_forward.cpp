@@ -1,6 +1,7 @@
 // A packed layer: words of 8 bytes, of which operators/feed_forward.py says what they are, then its tensors.
 #include "feed_forward.h"
 
+#include <cstdint>
 #include <cstring>
 #include <string>
 
@@ -9,7 +10,7 @@
 namespace {
 
 const int64_t MAGIC = 0x316c7773706f; // "opswl1"
-const int64_t WORDS = 64;
+const int64_t WORDS = 64;             // as there, which a test compares
 
 // Reads the words one after the other.
 class Reader {
@@ -19,6 +20,8 @@ public:
     if (!layer.is_contiguous() || layer.numel() < WORDS * 8)
       refuse("a part of one");
     base = data<char>(layer), bytes = layer.numel();
+    if (reinterpret_cast<uintptr_t>(base) % alignof(float))
+      refuse("a part of one");
     if (word() != MAGIC)
       refuse("other bytes");
   }

@@ -57,7 +57,7 @@ std::vector<Tensor> take_tokens(const std::vector<Tensor> &ids, const Tensor &to
   int64_t batch = 1, sequence = ids.empty() ? 0 : std::numeric_limits<int64_t>::max();
   for (const Tensor &one : ids) {
     check_tensor(op, "ids", one, ScalarType::Long, 2);
-    batch = std::max(batch, one.size(0)), sequence = std::min(sequence, one.size(1));
+    batch = one.size(0) == 1 ? batch : one.size(0), sequence = std::min(sequence, one.size(1));
   }
   const int64_t positions = batch * sequence;
   std::vector<Tensor> taken;

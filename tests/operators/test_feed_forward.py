@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from operators import feed_forward, fused, kernels, reference
+from operators import build, feed_forward, fused, kernels, reference
 from operators.feed_forward import pack_layer
 from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_refuses
 from tests.operators.layer_samples import INNER, NONE, PLAIN, SMOOTHED, Levels, layer_of
 from tests.operators.samples import linear, ops
 
-# M, K, N, L, P: few rows and none, one block, blocks for each thread, tails everywhere
-SHAPES = [(1, 64, 64, 128, 64), (7, 33, 70, 130, 96), (0, 8, 8, 8, 8), (80, 64, 96, 65, 130), (301, 16, 40, 100, 24)]
+# M, K, N, L, P: few rows and none, one block, blocks for each thread, tails everywhere, one column
+SHAPES = [(1, 64, 64, 128, 64), (7, 33, 70, 130, 96), (0, 8, 8, 8, 8), (80, 64, 96, 65, 130), (301, 16, 40, 100, 24),
+          (3, 70, 1, 70, 1)]  # fmt: skip
 
 
 def arguments(shape: tuple[int, ...], levels: Levels, quantize: bool, then: bool, way: str = PLAIN) -> tuple:
@@ -75,13 +76,20 @@ def test_the_reference_is_made_of_references(ends) -> None:
         assert_equal_bits(one, other)
 
 
-def test_a_packed_layer_holds_what_was_packed() -> None:
-    _, _, layer, *_ = arguments(SHAPES[1], (False, 0.25, 7), True, True, SMOOTHED)
+@pytest.mark.parametrize("shape", SHAPES[:2] + SHAPES[-1:], ids=str)
+def test_a_packed_layer_holds_what_was_packed(shape) -> None:
+    _, _, layer, *_ = arguments(shape, (False, 0.25, 7), True, True, SMOOTHED)
     for one, other in zip(feed_forward.unpack_layer("it", pack_layer(layer)), layer, strict=True):
         if isinstance(other, Tensor):
             assert_equal_bits(one, other)
         else:
             assert one is other or (type(one), one) == (type(other), other)
+
+
+def test_the_kernel_reads_as_many_words_as_are_written() -> None:
+    source = (build.SOURCES / "feed_forward.cpp").read_text()
+    assert f"const int64_t WORDS = {feed_forward.WORDS};" in source
+    assert f"const int64_t MAGIC = {feed_forward.MAGIC:#x};" in source
 
 
 def test_a_row_that_is_not_finite_stays_so_and_alone() -> None:
@@ -105,10 +113,20 @@ def changed(index: int, *values: object) -> Tensor:
     return pack_layer((*LAYER[:index], *values, *LAYER[index + len(values) :]))
 
 
+def word(index: int, more: int) -> Tensor:
+    """PACKED with something added to one of its words"""
+    layer = PACKED.clone()
+    layer[8 * index : 8 * index + 8].view(torch.int64).add_(more)
+    return layer
+
+
 BAD: dict[str, tuple[Tensor, bool, int]] = {
     "other bytes": (PACKED[8:], False, 7),
     "a part": (PACKED[:100], False, 7),
     "the end is missing": (PACKED[:-100], False, 7),
+    "not where tensors begin": (torch.cat([PACKED[:1], PACKED])[1:], False, 7),
+    "every other byte": (torch.stack([PACKED, PACKED], 1)[:, 0], False, 7),
+    "a tensor that begins a byte later": (word(3, 1), False, 7),
     "of floats": (PACKED[:4000].view(torch.float32), False, 7),
     "the first linear of another K": (changed(0, *linear(70, 60).args()), False, 7),
     "no first linear": (changed(0, *NONE), False, 7),
@@ -129,9 +147,7 @@ BAD: dict[str, tuple[Tensor, bool, int]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "through", [ops.feed_forward_int8, feed_forward.feed_forward_int8], ids=["kernels", "reference"]
-)
+@EITHER_WAY
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case, through) -> None:
     assert_refuses(through, "feed_forward_int8", *ROWS, RESIDUAL, *BAD[case])
@@ -140,8 +156,6 @@ def test_refuses(case, through) -> None:
 @pytest.mark.parametrize(
     "residual", [RESIDUAL[:-1], RESIDUAL[:, 1:], RESIDUAL.double()], ids=["rows", "columns", "double"]
 )
-@pytest.mark.parametrize(
-    "through", [ops.feed_forward_int8, feed_forward.feed_forward_int8], ids=["kernels", "reference"]
-)
+@EITHER_WAY
 def test_refuses_a_residual(residual, through) -> None:
     assert_refuses(through, "feed_forward_int8", *ROWS, residual, PACKED, False, 7)

@@ -97,6 +97,13 @@ def test_columns_are_those_of_the_padded_batch(through, dtype: torch.dtype, mask
         assert column.is_contiguous()
 
 
+@pytest.mark.parametrize("through", [ops, reference], ids=["kernels", "reference"])
+def test_ids_of_no_texts(through) -> None:
+    ids, row, none = torch.empty(0, 3, dtype=torch.int64), torch.arange(3)[None], torch.empty(0, dtype=torch.int64)
+    for taken in (*through.take_tokens([ids], none), *through.take_tokens([ids, row], none)):
+        assert_equal_bits(taken, none)
+
+
 TOKENS, IDS = torch.tensor([0, 2]), torch.ones(2, 3, dtype=torch.int64)
 BAD = {
     "ids of one dimension": lambda: ops.take_tokens([IDS[0]], TOKENS),
@@ -134,7 +141,7 @@ def test_a_result_that_cannot_be_is_one_line(sizes: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("through", [ops, reference], ids=["kernels", "reference"])
-@pytest.mark.parametrize("place", [3, -4], ids=str)
+@pytest.mark.parametrize("place", [3, -1, -4], ids=str)
 def test_positions_outside_of_the_batch(through, place: int) -> None:
     x, tokens = torch.ones(2, 1), torch.tensor([0, place])
     for step in (

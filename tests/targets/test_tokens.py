@@ -104,3 +104,60 @@ def test_ids_that_nobody_knows_the_type_of_stay() -> None:
     for node in graph.graph.find_nodes(op="placeholder"):
         node.meta.clear()
     assert take_together(graph) == 0
+
+
+def taken_from(*sources: str) -> fx.GraphModule:
+    """→ the sum of what is taken of each: whole ids [B, S], a row of S that stands for all texts, a single one, a row
+    that is sliced to one, and a row made after the first ids are read"""
+    made = fx.Graph()
+    ids, positions, mask = (made.placeholder(name) for name in ("ids", "positions", "mask"))
+    sizes = [made.call_function(aten.sym_size.int, (ids, dim)) for dim in (0, 1)]
+    tokens = made.call_function(
+        operator.getitem, (made.call_function(torch.ops.opswap.pack_tokens.default, (mask,)), 0)
+    )
+
+    def rows(source: str) -> fx.Node:
+        row = made.call_function(aten.slice.Tensor, (positions, 1, 0, 1)) if source == "single" else positions
+        row = made.call_function(aten.mul.Tensor, (positions, 2)) if source == "late" else row
+        row.meta["val"] = torch.zeros(1, 1 if source == "single" else 4, dtype=torch.int64)
+        wide = ids if source == "whole" else made.call_function(aten.expand.default, (row, sizes))
+        flat = made.call_function(aten.reshape.default, (wide, [-1]))
+        return made.call_function(
+            aten.mul.Tensor, (made.call_function(aten.index_select.default, (flat, 0, tokens)), 3)
+        )
+
+    ids.meta["val"] = torch.zeros(3, 4, dtype=torch.int64)
+    total = rows(sources[0])
+    for source in sources[1:]:
+        total = made.call_function(aten.add.Tensor, (total, rows(source)))
+    made.output(total)
+    return fx.GraphModule(nn.Module(), made)
+
+
+TAKEN = {
+    "one after the other": (("whole", "row"), 2),
+    "a row alone": (("row",), 0),
+    "rows alone": (("row", "single"), 0),
+    "a single one for all": (("single", "whole", "row"), 2),
+    "a row made in between": (("whole", "late", "row"), 2),
+    "a row made before": (("late", "whole"), 2),
+}
+
+
+@pytest.mark.parametrize("padding", MASKS)
+@pytest.mark.parametrize("case", TAKEN)
+def test_ids_are_taken_together_where_that_gives_the_same(case: str, padding: str) -> None:
+    sources, taken = TAKEN[case]
+    mask = MASKS[padding]
+    inputs = torch.randint(0, 9, mask.shape), torch.arange(5, 9)[None], mask
+    graph, fewer = taken_from(*sources), taken_from(*sources)
+    assert take_together(fewer) == taken
+    fewer.graph.lint()
+    fewer.recompile()
+    assert_equal_bits(fewer(*inputs), graph(*inputs))
+
+
+def test_rows_that_nobody_reads() -> None:
+    made = graph()
+    next(iter(made.graph.find_nodes(op="output"))).args = ((),)
+    assert unpack_apart(made) == 0

@@ -172,6 +172,12 @@ def test_the_target_decides_and_the_report_says_it():
     assert_same(graphs["customcpu"], graphs["cpu"], given, packed=True, db=42)  # its attention is in bfloat16
 
 
+@pytest.mark.parametrize("fusion", ["lookups", "embeddings"])
+def test_embeddings_that_are_looked_up_one_after_the_other(fusion):
+    whole, parts = (transform(model_of("bert"), Recipe("int", without=out), "customcpu") for out in ((), (fusion,)))
+    assert_same(parts, whole, inputs("bert", mask_of("right")), packed=True, db=60)
+
+
 def test_a_target_without_one_leaves_one_out():
     without = ("packing", "gelu")
     report = report_of(transform(model_of("bert"), Recipe("int", without=without), target="customcpu"))
