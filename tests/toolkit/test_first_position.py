@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 from transformers import AutoModel
 
-from targets._attention import AttentionRows
+from targets._layers import PackedLayers
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.toolkit.fusing import SAME_DB, fused, inputs, mask_of, model_of, unfused
@@ -131,7 +131,7 @@ def test_other_positions_keep_the_padding(read):
 def test_only_real_tokens_and_the_first_position_are_computed(name, padding, rows):
     """Of 4 sequences of 12; the last one on the left is full of tokens."""
     graph, seen = transform(model_of(name), Recipe("int"), "customcpu"), []
-    attention = next(module for module in graph.modules() if isinstance(module, AttentionRows))
-    attention.register_forward_hook(lambda module, args, result: seen.append((args[0].shape[0], args[2] is None)))
+    layers = next(module for module in graph.modules() if isinstance(module, PackedLayers))
+    layers.register_forward_hook(lambda module, args, result: seen.append((args[0].shape[0], args[3] is None)))
     graph(**inputs(name, mask_of(padding)))
     assert seen == [(rows, name == "bert")]
