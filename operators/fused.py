@@ -141,17 +141,17 @@ def _check_add_norm(*args: Any) -> tuple[Tensor, tuple[Any, ...]]:
     return residual, norm
 
 
-def fake_rows(*product: Any) -> Tensor:
+def _fake_rows(*product: Any) -> Tensor:
     whole = Product(*product).check("linear_int8_rows")
     return whole.q.new_empty(whole.size(), dtype=torch.float32)
 
 
-def fake_gelu(*args: Any) -> Rows:
+def _fake_gelu(*args: Any) -> Rows:
     product, _, _ = _check_gelu(*args)
     return empty_rows(product.q, *product.size())
 
 
-def fake_add_norm(*args: Any) -> Normed:
+def _fake_add_norm(*args: Any) -> Normed:
     residual, norm = _check_add_norm(*args)
     m, n = residual.shape
     return torch.empty_like(residual), *empty_rows(residual, m if norm[3] else 0, n)
@@ -178,13 +178,13 @@ NORM = f"Tensor gamma, Tensor beta, float eps, bool quantize, {LEVELS}, {SMOOTH}
 MADE = f"{LEVELS}, bool by_tanh=False"
 ROWS, NORMED = "(Tensor, Tensor, Tensor)", "(Tensor, Tensor, Tensor, Tensor)"
 
-define("linear_int8_rows", f"({PRODUCT}) -> Tensor", linear_int8_rows, fake_rows)
-define("linear_int8_gelu", f"({PRODUCT}, {MADE}) -> {ROWS}", linear_int8_gelu, fake_gelu)
+define("linear_int8_rows", f"({PRODUCT}) -> Tensor", linear_int8_rows, _fake_rows)
+define("linear_int8_gelu", f"({PRODUCT}, {MADE}) -> {ROWS}", linear_int8_gelu, _fake_gelu)
 define(
     "linear_int8_add_norm",
     f"({PRODUCT}, Tensor residual, {NORM}) -> {NORMED}",
     linear_int8_add_norm,
-    fake_add_norm,
+    _fake_add_norm,
 )
 define("gelu_rows", f"(Tensor x, {MADE}) -> {ROWS}", gelu_rows, _fake_gelu_rows)
 define("norm_rows", f"(Tensor x, {NORM}, *, Tensor? residual=None) -> {NORMED}", norm_rows, _fake_norm)

@@ -4,7 +4,7 @@ What a layer hands on is read by the next alone, so that nothing of it has to le
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,33 +17,57 @@ from operators.validate import require
 OP = "layers_int8"
 
 
-def layers_int8(
-    qkv: Tensor,
-    residual: Tensor,
-    starts: Tensor,
-    keep: Tensor | None,
-    heads: int,
-    scale: float,
-    symmetric: bool,
-    fixed_scales: list[float],
-    fixed_zeros: list[int],
-    precise: bool,
-    causal: bool,
-    layers: list[Tensor],
-    quantize: bool,
-    then: int,
-) -> Result:
-    """qkv float32 [T, 3H], residual float32 [T, N] → what the last feed_forward_int8 gives of
+class Call(NamedTuple):
+    """The operator's arguments; qkv float32 [T, 3H], residual float32 [T, N]; fixed_scales and fixed_zeros of each
+    layer, quantize and then of the last; the others as attention_int8 and feed_forward_int8 take them"""
+
+    qkv: Tensor
+    residual: Tensor
+    starts: Tensor
+    keep: Tensor | None
+    heads: int
+    scale: float
+    symmetric: bool
+    fixed_scales: list[float]
+    fixed_zeros: list[int]
+    precise: bool
+    causal: bool
+    layers: list[Tensor]
+    quantize: bool
+    then: int
+
+    def how(self) -> list[tuple[int, float, bool, float, int, bool, bool]]:
+        """→ for each layer what attention_int8 takes from heads on. Raises ValueError for lists of other lengths, and
+        another qkv."""
+        sizes = [len(values) for values in (self.fixed_scales, self.fixed_zeros, self.layers)]
+        require(
+            len(set(sizes)) == 1 and sizes[0] > 0,
+            f"{OP}: there must be a fixed_scale and a fixed_zero for each layer, and a layer",
+            sizes,
+            "pass all of them",
+        )
+        require(
+            self.qkv.dtype == torch.float32 and self.qkv.dim() == 2,
+            f"{OP}: qkv must be float32 with 2 dimensions",
+            f"{self.qkv.dtype} of shape {list(self.qkv.shape)}",
+            "convert or reshape it",
+        )
+        levels = zip(self.fixed_scales, self.fixed_zeros, strict=True)
+        return [(self.heads, self.scale, self.symmetric, *level, self.precise, self.causal) for level in levels]
+
+
+def layers_int8(*args: Any) -> Result:
+    """→ what the last feed_forward_int8 gives of
 
         rows = attention_int8(qkv, starts, keep, heads, scale, symmetric, fixed_scale, fixed_zero, precise, causal)
         residual, ..., qkv = feed_forward_int8(rows, residual, layer, ...)
 
-    for each of layers, fixed_scales and fixed_zeros; quantize and then are the last one's. Raises ValueError."""
-    _check(qkv, (fixed_scales, fixed_zeros, layers))
-    how = [(heads, scale, symmetric, *level, precise, causal) for level in zip(fixed_scales, fixed_zeros, strict=True)]
+    for each layer. args: Call's. Raises ValueError."""
+    call = Call(*args)
+    how, tokens, last = call.how(), (call.starts, call.keep), (call.quantize, call.then)
     parts = attention.attention_int8, feed_forward.feed_forward_int8
     try:
-        return in_turn(qkv, residual, (starts, keep), how, layers, (quantize, then), *parts)
+        return in_turn(call.qkv, call.residual, tokens, how, call.layers, last, *parts)
     except ValueError as error:  # of one of the parts
         raise ValueError(f"{OP}: {str(error).partition(': ')[2]}") from error
 
@@ -76,43 +100,10 @@ def _outputs(layer: Tensor) -> int:
     return weight_sum.numel()
 
 
-def _check(qkv: Tensor, each: Sequence[Sequence[Any]]) -> None:
-    """each: lists of one entry a layer"""
-    sizes = [len(values) for values in each]
-    require(
-        len(set(sizes)) == 1 and sizes[0] > 0,
-        f"{OP}: there must be a fixed_scale and a fixed_zero for each layer, and a layer",
-        sizes,
-        "pass all of them",
-    )
-    require(
-        qkv.dtype == torch.float32 and qkv.dim() == 2,
-        f"{OP}: qkv must be float32 with 2 dimensions",
-        f"{qkv.dtype} of shape {list(qkv.shape)}",
-        "convert or reshape it",
-    )
-
-
-def _fake(
-    qkv: Tensor,
-    residual: Tensor,
-    starts: Tensor,
-    keep: Tensor | None,
-    heads: int,
-    scale: float,
-    symmetric: bool,
-    fixed_scales: list[float],
-    fixed_zeros: list[int],
-    precise: bool,
-    causal: bool,
-    layers: list[Tensor],
-    quantize: bool,
-    then: int,
-) -> Result:
-    _check(qkv, (fixed_scales, fixed_zeros, layers))
-    level = symmetric, fixed_scales[0], fixed_zeros[0], precise, causal
-    rows = attention.fake_attention_int8(qkv, starts, keep, heads, scale, *level)
-    return feed_forward.fake(*rows, residual, layers[-1], quantize, then)
+def _fake(*args: Any) -> Result:
+    call = Call(*args)
+    rows = attention.fake_attention_int8(call.qkv, call.starts, call.keep, *call.how()[0])
+    return feed_forward.fake(*rows, call.residual, call.layers[-1], call.quantize, call.then)
 
 
 define(

@@ -176,19 +176,19 @@ static int choose_shifts(Block *b, int64_t row) {
   return 1;
 }
 
+template <bool CAREFUL, Seen SEEN>
+static void weigh_some(Block *b, int64_t row, int64_t key) {
+  const int64_t v = registers_at(b, key);
+  (v == 4   ? weigh<4, CAREFUL, SEEN>
+   : v == 3 ? weigh<3, CAREFUL, SEEN>
+   : v == 2 ? weigh<2, CAREFUL, SEEN>
+            : weigh<1, CAREFUL, SEEN>)(b, row, key);
+}
+
 template <bool CAREFUL>
 static void weigh_tile(Block *b, int64_t row, int64_t key) {
-  const int64_t v = registers_at(b, key);
   if (b->seen[row] >= key + TILE) // the row that looks at the fewest
     weigh<4, CAREFUL, ALL>(b, row, key);
-  else if (differ(b, row, key))
-    (v == 4   ? weigh<4, CAREFUL, EACH>
-     : v == 3 ? weigh<3, CAREFUL, EACH>
-     : v == 2 ? weigh<2, CAREFUL, EACH>
-              : weigh<1, CAREFUL, EACH>)(b, row, key);
   else
-    (v == 4   ? weigh<4, CAREFUL, SAME>
-     : v == 3 ? weigh<3, CAREFUL, SAME>
-     : v == 2 ? weigh<2, CAREFUL, SAME>
-              : weigh<1, CAREFUL, SAME>)(b, row, key);
+    (differ(b, row, key) ? weigh_some<CAREFUL, EACH> : weigh_some<CAREFUL, SAME>)(b, row, key);
 }
