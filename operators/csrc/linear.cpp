@@ -108,10 +108,12 @@ Row row_of(const Rows &r, int64_t to, const float *x, const Activation &how) {
           out<int32_t>(r.zero_point) + to};
 }
 
-void product(const RowsAt &a, const Linear &w, float *y, const float *near, const Linear *after) {
+void product(const RowsAt &a, const Linear &w, float *y, const float *near, const Linear *after,
+             int64_t stride) {
   const auto gemm = kernels_in_use().gemm;
   Strip whole = whole_product(a, w, y);
   whole.near = near;
+  whole.out_stride = stride ? stride : w.n;
   const int8_t *next = after ? after->packed : nullptr;
   const int64_t panels = ceil_div(w.n, PANEL);
   for_each_task(panels, [&](int64_t p) {

@@ -50,9 +50,9 @@ Strip panel_of(const Strip &strip, int64_t panel);
 
 // y [m, n] = linear(a), panel after panel; where no thread is at work, each takes some of the panels. near
 // [m, n]: what is not in this core's cache yet and used as soon as this: y itself, or what is added to it; or
-// null. after: the weights that come next; or null.
+// null. after: the weights that come next; or null. stride: from a row of y to the next; 0: n.
 void product(const RowsAt &a, const Linear &w, float *y, const float *near = nullptr,
-             const Linear *after = nullptr);
+             const Linear *after = nullptr, int64_t stride = 0);
 
 // Calls what(first, rows) for blocks of m rows, shared by the threads, whose floats fit a core's cache where
 // they are at most `widest` wide. Few rows are one block, for which the threads share each product and each

@@ -29,6 +29,7 @@ struct Call {
 
 struct Result {
   float *y; // [T, H], or null: quantized, to what follows
+  float *floats; // [T, H], or null: used in place of y where no sequence is whole
   uint8_t *q;
   float *scale;
   int32_t *zero_point;
@@ -64,7 +65,7 @@ Call prepare(const char *op, const Tensor &qkv, const Tensor &starts, const std:
              int64_t heads, double scale, bool precise, bool causal) {
   check_attention(op, qkv, starts, keep, heads, scale);
   Call c{
-      attention_in_use(precise), dense(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, causal, {}, {}};
+      attention_in_use(precise), with_dense_rows(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, causal, {}, {}};
   const std::optional<Tensor> mask = dense(keep);
   c.sequences = sequences_of(c, starts_of(op, starts, qkv.size(0)), data<bool>(mask), c.keys);
   return c;
@@ -72,10 +73,10 @@ Call prepare(const char *op, const Tensor &qkv, const Tensor &starts, const std:
 
 Head head_of(const Call &c, const Sequence &s, int64_t head, void *packed) {
   const int bf16 = c.qkv.scalar_type() == ScalarType::BFloat16;
-  const int64_t h = c.heads * c.d, element = bf16 ? 2 : 4;
-  const char *q = data<char>(c.qkv) + (s.first * 3 * h + head * c.d) * element;
+  const int64_t h = c.heads * c.d, stride = c.qkv.stride(0), element = bf16 ? 2 : 4;
+  const char *q = data<char>(c.qkv) + (s.first * stride + head * c.d) * element;
   const char *k = q + h * element, *v = k + h * element;
-  return Head{q, k, v, bf16, bf16, 3 * h, 3 * h, c.d, c.scale, s.keys, s.count, c.causal, 0, packed};
+  return Head{q, k, v, bf16, bf16, stride, stride, c.d, c.scale, s.keys, s.count, c.causal, 0, packed};
 }
 
 // Packs all heads of the sequences that are not whole.
@@ -134,9 +135,12 @@ void quantize(const Result &out, const float *y, int64_t row, int64_t rows, int6
   kernels_in_use().quantize(&first, rows);
 }
 
-void run(Call &c, const Result &out) {
+// -> whether the result is in y or floats, not in bytes
+bool run(Call &c, Result out) {
   const int64_t h = c.heads * c.d;
   const int64_t whole = choose_whole(c.sequences, threads());
+  if (!out.y && !whole)
+    out.y = out.floats;
   const int64_t parts = parts_of_rows(c.sequences, c.heads, threads());
   if (parts > 1)
     pack_first(c, c.sequences);
@@ -155,18 +159,19 @@ void run(Call &c, const Result &out) {
     quantize(out, y, s.first, s.rows, h);
   });
   if (out.y)
-    return;
+    return true;
   const std::vector<Span> spans = spans_of(c.sequences);
   for_each_task(spans.size(), [&](int64_t i) {
     quantize(out, all + spans[i].first * h, spans[i].first, spans[i].rows, h);
   });
+  return false;
 }
 
 Tensor attention(const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep, int64_t heads,
                  double scale, bool precise, bool causal) {
   Call c = prepare("attention", qkv, starts, keep, heads, scale, precise, causal);
   Tensor y = empty({qkv.size(0), c.heads * c.d}, ScalarType::Float);
-  run(c, Result{out<float>(y), nullptr, nullptr, nullptr, {}});
+  run(c, Result{out<float>(y), nullptr, nullptr, nullptr, nullptr, {}});
   return y;
 }
 
@@ -180,19 +185,19 @@ std::tuple<Tensor, Tensor, Tensor> attention_int8(const Tensor &qkv, const Tenso
   Tensor s = empty({rows}, ScalarType::Float), z = empty({rows}, ScalarType::Int);
   attend_to_bytes("attention_int8", qkv, starts, keep,
                   {heads, scale, symmetric, fixed_scale, fixed_zero, precise, causal},
-                  {out<uint8_t>(q), out<float>(s), out<int32_t>(z)});
+                  {out<uint8_t>(q), out<float>(s), out<int32_t>(z), nullptr});
   return {q, s, z};
 }
 
 } // namespace
 
-void attend_to_bytes(const char *op, const Tensor &qkv, const Tensor &starts,
+bool attend_to_bytes(const char *op, const Tensor &qkv, const Tensor &starts,
                      const std::optional<Tensor> &keep, const AttentionGiven &g,
                      const AttentionBytesOut &to) {
   Call c = prepare(op, qkv, starts, keep, g.heads, g.scale, g.precise, g.causal);
   check_depth(op, c.heads * c.d);
   const Activation how = checked_levels(op, g.symmetric, g.fixed_scale, g.fixed_zero);
-  run(c, Result{nullptr, to.q, to.scale, to.zero_point, how});
+  return run(c, Result{nullptr, to.floats, to.q, to.scale, to.zero_point, how});
 }
 
 STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {

@@ -26,12 +26,12 @@ struct Kept {
 };
 
 Kept kept_of(const FeedForward &f, int64_t rows) {
-  const int64_t n = f.first.linear.n, wide = f.wide.linear.n;
-  float *y = static_cast<float *>(scratch(OWN, rows * (4 * n + 8 + n + wide)));
+  const int64_t n = f.first.linear.n, narrow = std::max(n, f.first.linear.k), wide = f.wide.linear.n;
+  float *y = static_cast<float *>(scratch(OWN, rows * (4 * n + 8 + narrow + wide)));
   float *scale = y + rows * n;
   int32_t *zero_point = reinterpret_cast<int32_t *>(scale + rows);
-  uint8_t *narrow = reinterpret_cast<uint8_t *>(zero_point + rows);
-  return {y, scale, zero_point, narrow, narrow + rows * n};
+  uint8_t *bytes = reinterpret_cast<uint8_t *>(zero_point + rows);
+  return {y, scale, zero_point, bytes, bytes + rows * narrow};
 }
 
 Row row_in(const Kept &k, uint8_t *q, float *x, int64_t n, const Activation &how) {
@@ -48,6 +48,19 @@ RowsAt near(const RowsAt &a) {
   return a;
 }
 
+// A block's rows, made here where they are not yet.
+RowsAt rows_read(const Through &t, const Kept &k, int64_t first, int64_t rows) {
+  if (!t.floats)
+    return near(rows_at(t.a, first, rows));
+  const Row all{t.floats + first * t.a.k, t.a.k,   t.how.symmetric, t.how.scale,
+                t.how.zero,               k.narrow, k.scale,         k.zero_point};
+  in_pieces(rows, [&](int64_t i, int64_t count) {
+    const Row some = row_at(&all, i);
+    kernels_in_use().quantize(&some, count);
+  });
+  return made(all, rows);
+}
+
 void run_block(const FeedForward &f, const Through &t, int64_t first, int64_t rows) {
   const int64_t n = f.first.linear.n, wide = f.wide.linear.n;
   float *x = static_cast<float *>(scratch(WIDE, rows * std::max(n, wide) * sizeof(float)));
@@ -55,7 +68,7 @@ void run_block(const FeedForward &f, const Through &t, int64_t first, int64_t ro
   const auto gelu = kernels_in_use().gelu;
 
   const float *residual = t.residual + first * n;
-  product(near(rows_at(t.a, first, rows)), f.first.linear, x, residual, &f.wide.linear);
+  product(rows_read(t, k, first, rows), f.first.linear, x, residual, &f.wide.linear);
   const Row normed = row_in(k, k.narrow, k.y, n, f.first.how);
   in_pieces(rows, [&](int64_t i, int64_t count) {
     const Row to = row_at(&normed, i);
@@ -80,8 +93,8 @@ void run_block(const FeedForward &f, const Through &t, int64_t first, int64_t ro
 
   if (!f.then)
     return;
-  float *z = t.z + first * f.then->n;
-  product(made(last, rows), *f.then, z, z, &f.first.linear);
+  float *z = t.z + first * t.z_stride;
+  product(made(last, rows), *f.then, z, z, &f.first.linear, t.z_stride);
 }
 
 Five feed_forward_int8(const Tensor &q, const Tensor &scale, const Tensor &zero_point, const Tensor &residual,
@@ -95,7 +108,7 @@ Five feed_forward_int8(const Tensor &q, const Tensor &scale, const Tensor &zero_
   const Tensor added = dense(residual), y = empty({a.m, n}, ScalarType::Float);
   const Rows rows = empty_rows(quantize ? a.m : 0, n);
   const Tensor z = empty({then ? a.m : 0, then}, ScalarType::Float);
-  run(f, {a, data<float>(added), out<float>(y), rows, out<float>(z)});
+  run(f, {a, nullptr, {}, data<float>(added), out<float>(y), rows, out<float>(z), then});
   return {y, rows.q, rows.scale, rows.zero_point, z};
 }
 

@@ -15,12 +15,9 @@ using torch::stable::Tensor;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Contiguous, on the CPU. Past the dispatcher, where torch::stable::empty spends most of a small call:
-// operators make up to four of them. Throws one line where there is no room for it.
-inline Tensor empty(const std::vector<int64_t> &sizes, ScalarType type) {
-  std::vector<int64_t> strides(sizes.size());
-  for (int64_t i = static_cast<int64_t>(sizes.size()) - 1, next = 1; i >= 0; i--)
-    strides[i] = next, next *= std::max<int64_t>(1, sizes[i]);
+// On the CPU. Past the dispatcher, where torch::stable::empty spends most of a small call: operators make up to
+// four of them. Throws one line where there is no room for it.
+inline Tensor empty(const std::vector<int64_t> &sizes, const std::vector<int64_t> &strides, ScalarType type) {
   const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   AtenTensorHandle made;
   if (aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(), dtype,
@@ -34,10 +31,23 @@ inline Tensor empty(const std::vector<int64_t> &sizes, ScalarType type) {
   return Tensor(made);
 }
 
+// Contiguous.
+inline Tensor empty(const std::vector<int64_t> &sizes, ScalarType type) {
+  std::vector<int64_t> strides(sizes.size());
+  for (int64_t i = static_cast<int64_t>(sizes.size()) - 1, next = 1; i >= 0; i--)
+    strides[i] = next, next *= std::max<int64_t>(1, sizes[i]);
+  return empty(sizes, strides, type);
+}
+
 inline Tensor dense(const Tensor &t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 inline std::optional<Tensor> dense(const std::optional<Tensor> &t) {
   return t ? std::optional<Tensor>(dense(*t)) : std::nullopt;
+}
+
+// Each row without gaps, whatever lies between rows.
+inline Tensor with_dense_rows(const Tensor &t) {
+  return t.stride(1) == 1 || t.size(1) == 1 ? t : torch::stable::contiguous(t);
 }
 
 template <class T>
