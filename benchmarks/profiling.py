@@ -3,7 +3,7 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import fx
 from benchmarks.files import write
 from benchmarks.peers.base import Batch
 from models.errors import InputError
+from targets._calls import Calls
 from targets._place import PLACED
 from toolkit.inputs import complete
 
@@ -32,20 +33,34 @@ class Event:
 
 
 class _Timer(fx.Interpreter):
-    """Runs a graph node by node and notes an Event for each that computes."""
+    """Runs a graph node by node and notes an Event for each that computes, and for each operator of Calls."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph)
         self.events: list[Event] = []
 
     def run_node(self, n: fx.Node) -> Any:
+        if n.op not in TIMED or _is_calls(self.module, n):
+            return super().run_node(n)
+        return self._time(operator_of(self.module, n), n.name, lambda: super(_Timer, self).run_node(n))
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        module = self.fetch_attr(target)
+        if not isinstance(module, Calls):
+            return super().call_module(target, args, kwargs)
+        inputs, sizes = args
+        return module.each(inputs, sizes, lambda name, call: self._time(f"opswap.{name}", str(target), call))
+
+    def _time(self, operator: str, node: str, call: Callable[[], Any]) -> Any:
         begun = time.perf_counter_ns()
-        result = super().run_node(n)
+        result = call()
         ended = time.perf_counter_ns()
-        if n.op in TIMED:
-            name = operator_of(self.module, n)
-            self.events.append(Event(name, n.name, begun / 1000, (ended - begun) / 1000, _shape(result)))
+        self.events.append(Event(operator, node, begun / 1000, (ended - begun) / 1000, _shape(result)))
         return result
+
+
+def _is_calls(graph: Any, node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(graph.get_submodule(str(node.target)), Calls)
 
 
 def operator_of(graph: Any, node: fx.Node) -> str:
@@ -72,8 +87,9 @@ def require_cpu(graph: fx.GraphModule) -> None:
 
 @torch.inference_mode()
 def profile(graph: fx.GraphModule, batch: Batch, calls: int, warm: int = 2) -> list[list[Event]]:
-    """The events of each of `calls` runs, after `warm` untimed ones. A module is timed as one operator; the
-    interpreter's own few microseconds a node fall between the events. Raises InputError as `require_cpu` does.
+    """The events of each of `calls` runs, after `warm` untimed ones. A module is timed as one operator, but those of
+    Calls are timed each; the interpreter's own few microseconds a node fall between the events. Raises InputError as
+    `require_cpu` does.
     """
     require_cpu(graph)
     _, given = complete(graph, (), dict(batch))

@@ -7,6 +7,7 @@ until `kernels.load()` is called; then the compiled library answers for CPU tens
 from operators import (
     attention,
     attention_cached,
+    calls,
     embedding,
     feed_forward,
     floating,
@@ -28,6 +29,7 @@ __all__ = [
     "attention",
     "attention_cached",
     "attention_kernels",
+    "calls",
     "embedding",
     "feed_forward",
     "float_kernels",

@@ -4,8 +4,9 @@ import torch
 from torch import fx
 
 from operators import float_kernels, kernels
+from targets._calls import in_one_call
 from targets._float import lower_float
-from targets._fused import FeedForward, Layers
+from targets._fused import COUNTED, FeedForward, Layers
 from targets._hardware import cpu_name
 from targets._layers import PackedFeedForward, PackedLayers
 from targets._packed import FUSIONS, MODULES
@@ -15,11 +16,14 @@ from targets.base import Execution, Recipe, Target
 
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
-    """Each module that MODULES names → what it makes of it; nn.Linear → PackedFloatLinear; tokens in few steps."""
+    """Each module that MODULES names → what it makes of it; nn.Linear → PackedFloatLinear; tokens in few steps; calls
+    that follow each other as one, unless the recipe leaves that out."""
     kernels.load()
     swap_modules(graph, {**MODULES, FeedForward: PackedFeedForward, Layers: PackedLayers})
     lower_float(graph, recipe)
     in_few_steps(graph)
+    if kernels.status().compiled and "calls" not in recipe.without:
+        graph.meta.setdefault(COUNTED, {})["calls"] = in_one_call(graph)
 
 
 def execution(precision: str) -> Execution:
@@ -47,7 +51,7 @@ TARGET = Target(
     precisions=("fp", "bf16", "int"),
     lower=lower,
     execution=execution,
-    fusions=frozenset({*FUSIONS, "feed_forward", "layers"}),
+    fusions=frozenset({*FUSIONS, "feed_forward", "layers", "calls"}),
     fused=("fp", "bf16", "int"),
     wide=("bf16",),
     schemes=("dynamic", "static", "weight"),

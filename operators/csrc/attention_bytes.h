@@ -16,8 +16,8 @@ struct AttentionGiven {
   bool precise, causal;
 };
 
-// The T rows that it makes: [T, H], [T] and [T]. floats [T, H], or null: where a sequence's heads are shared by
-// threads, its rows may stay floats, for whoever reads them to quantize.
+// The T rows that it makes: [T, H], [T] and [T]. floats [T, H], or null: where a sequence's heads are shared
+// by threads, its rows may stay floats, for whoever reads them to quantize.
 struct AttentionBytesOut {
   uint8_t *q;
   float *scale;
@@ -25,8 +25,8 @@ struct AttentionBytesOut {
   float *floats;
 };
 
-// Throws one line where the arguments do not fit each other; T and H are qkv's, [T, 3H]. -> whether all rows are
-// in floats, else all are bytes
+// Throws one line where the arguments do not fit each other; T and H are qkv's, [T, 3H]. -> whether all rows
+// are in floats, else all are bytes
 bool attend_to_bytes(const char *op, const Tensor &qkv, const Tensor &starts,
                      const std::optional<Tensor> &keep, const AttentionGiven &given,
                      const AttentionBytesOut &to);

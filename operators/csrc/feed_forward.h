@@ -28,9 +28,9 @@ FeedForward feed_forward_of(const char *op, const Tensor &layer, int64_t k);
 // it has not `then` outputs (0: there is none).
 void check_results(const char *op, const FeedForward &f, bool quantize, int64_t then);
 
-// What one call reads and writes, all with the rows of a: floats [m, k], or null: what these rows are to be made
-// of, by `how`, where they are not made yet; residual and y [m, n], which may be the same;
-// `rows` of y where they are a result; z [m, p] of the linear that reads them, z_stride elements between rows.
+// What one call reads and writes, all with the rows of a: floats [m, k], or null: what these rows are to be
+// made of, by `how`, where they are not made yet; residual and y [m, n], which may be the same; `rows` of y
+// where they are a result; z [m, p] of the linear that reads them, z_stride elements between rows.
 struct Through {
   Rows a;
   const float *floats;

@@ -4,8 +4,7 @@
 #include <tuple>
 #include <vector>
 
-#include <torch/csrc/stable/library.h>
-
+#include "calls.h"
 #include "attention_bytes.h"
 #include "attention_checks.h"
 #include "attention_dispatch.h"
@@ -28,7 +27,7 @@ struct Call {
 };
 
 struct Result {
-  float *y; // [T, H], or null: quantized, to what follows
+  float *y;      // [T, H], or null: quantized, to what follows
   float *floats; // [T, H], or null: used in place of y where no sequence is whole
   uint8_t *q;
   float *scale;
@@ -64,8 +63,14 @@ std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64_t> &at
 Call prepare(const char *op, const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep,
              int64_t heads, double scale, bool precise, bool causal) {
   check_attention(op, qkv, starts, keep, heads, scale);
-  Call c{
-      attention_in_use(precise), with_dense_rows(qkv), heads, qkv.size(1) / (3 * heads), (float)scale, causal, {}, {}};
+  Call c{attention_in_use(precise),
+         with_dense_rows(qkv),
+         heads,
+         qkv.size(1) / (3 * heads),
+         (float)scale,
+         causal,
+         {},
+         {}};
   const std::optional<Tensor> mask = dense(keep);
   c.sequences = sequences_of(c, starts_of(op, starts, qkv.size(0)), data<bool>(mask), c.keys);
   return c;
@@ -201,6 +206,6 @@ bool attend_to_bytes(const char *op, const Tensor &qkv, const Tensor &starts,
 }
 
 STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {
-  m.impl("attention", TORCH_BOX(&attention));
-  m.impl("attention_int8", TORCH_BOX(&attention_int8));
+  serve<&attention>(m, "attention");
+  serve<&attention_int8>(m, "attention_int8");
 }

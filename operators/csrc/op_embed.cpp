@@ -3,8 +3,7 @@
 #include <tuple>
 #include <vector>
 
-#include <torch/csrc/stable/library.h>
-
+#include "calls.h"
 #include "checks.h"
 #include "layer_norm.h"
 #include "linear.h"
@@ -91,4 +90,4 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
 
 } // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { m.impl("embed_norm", TORCH_BOX(&embed_norm)); }
+STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { serve<&embed_norm>(m, "embed_norm"); }

@@ -1,12 +1,11 @@
 // All of a transformer's layer that looks at one token at a time: what follows attention, up to the next one.
 // A block of rows goes through all its linears while it is in a core's cache, and no thread waits for another
 // in between.
+#include "calls.h"
 #include "feed_forward.h"
 
 #include <algorithm>
 #include <tuple>
-
-#include <torch/csrc/stable/library.h>
 
 #include "checks.h"
 #include "dispatch.h"
@@ -52,8 +51,14 @@ RowsAt near(const RowsAt &a) {
 RowsAt rows_read(const Through &t, const Kept &k, int64_t first, int64_t rows) {
   if (!t.floats)
     return near(rows_at(t.a, first, rows));
-  const Row all{t.floats + first * t.a.k, t.a.k,   t.how.symmetric, t.how.scale,
-                t.how.zero,               k.narrow, k.scale,         k.zero_point};
+  const Row all{t.floats + first * t.a.k,
+                t.a.k,
+                t.how.symmetric,
+                t.how.scale,
+                t.how.zero,
+                k.narrow,
+                k.scale,
+                k.zero_point};
   in_pieces(rows, [&](int64_t i, int64_t count) {
     const Row some = row_at(&all, i);
     kernels_in_use().quantize(&some, count);
@@ -125,4 +130,4 @@ void run(const FeedForward &f, const Through &t) {
             [&](int64_t first, int64_t rows) { run_block(f, t, first, rows); });
 }
 
-STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { m.impl("feed_forward_int8", TORCH_BOX(&feed_forward_int8)); }
+STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { serve<&feed_forward_int8>(m, "feed_forward_int8"); }

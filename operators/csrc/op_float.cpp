@@ -4,8 +4,7 @@
 #include <algorithm>
 #include <string>
 
-#include <torch/csrc/stable/library.h>
-
+#include "calls.h"
 #include "checks.h"
 #include "float_dispatch.h"
 #include "pool.h"
@@ -146,6 +145,6 @@ Tensor linear_w8(const Tensor &x, const Tensor &packed, const Tensor &weight_sca
 } // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {
-  m.impl("linear_float", TORCH_BOX(&linear_float));
-  m.impl("linear_w8", TORCH_BOX(&linear_w8));
+  serve<&linear_float>(m, "linear_float");
+  serve<&linear_w8>(m, "linear_w8");
 }

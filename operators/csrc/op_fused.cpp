@@ -3,8 +3,7 @@
 #include <cstring>
 #include <tuple>
 
-#include <torch/csrc/stable/library.h>
-
+#include "calls.h"
 #include "checks.h"
 #include "dispatch.h"
 #include "layer_norm.h"
@@ -116,8 +115,8 @@ Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double 
 } // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {
-  m.impl("linear_int8_gelu", TORCH_BOX(&linear_int8_gelu));
-  m.impl("linear_int8_add_norm", TORCH_BOX(&linear_int8_add_norm));
-  m.impl("gelu_rows", TORCH_BOX(&gelu_rows));
-  m.impl("norm_rows", TORCH_BOX(&norm_rows));
+  serve<&linear_int8_gelu>(m, "linear_int8_gelu");
+  serve<&linear_int8_add_norm>(m, "linear_int8_add_norm");
+  serve<&gelu_rows>(m, "gelu_rows");
+  serve<&norm_rows>(m, "norm_rows");
 }

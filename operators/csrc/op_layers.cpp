@@ -4,8 +4,7 @@
 #include <tuple>
 #include <vector>
 
-#include <torch/csrc/stable/library.h>
-
+#include "calls.h"
 #include "attention_bytes.h"
 #include "checks.h"
 #include "feed_forward.h"
@@ -21,8 +20,8 @@ bool fits(const std::optional<Tensor> &held, int64_t rows, int64_t columns) {
   return held && held->size(0) == rows && held->size(1) == columns;
 }
 
-// For heads of d columns. Their rows are an odd number of heads apart: at a power of two, as the widths of models
-// are, one head's rows would compete for a few lines of the cache.
+// For heads of d columns. Their rows are an odd number of heads apart: at a power of two, as the widths of
+// models are, one head's rows would compete for a few lines of the cache.
 Tensor empty_qkv(int64_t rows, int64_t columns, int64_t d) {
   const int64_t stride = d && columns / d % 2 == 0 ? columns + d : columns;
   return empty({rows, columns}, {stride, 1}, ScalarType::Float);
@@ -49,9 +48,9 @@ Five layers_int8(const Tensor &qkv, const Tensor &residual, const Tensor &starts
     if (!rows || rows->k != h)
       rows = empty_rows(m, h), floats = empty({m, h}, ScalarType::Float);
     const bool late = attend_to_bytes(
-        OP, read, starts, keep,
-        {heads, scale, symmetric, fixed_scales[i], fixed_zeros[i], precise, causal},
-        {out<uint8_t>(rows->q), out<float>(rows->scale), out<int32_t>(rows->zero_point), out<float>(*floats)});
+        OP, read, starts, keep, {heads, scale, symmetric, fixed_scales[i], fixed_zeros[i], precise, causal},
+        {out<uint8_t>(rows->q), out<float>(rows->scale), out<int32_t>(rows->zero_point),
+         out<float>(*floats)});
     const FeedForward f = feed_forward_of(OP, layers[i], h);
     if (last)
       check_results(OP, f, quantize, then);
@@ -68,7 +67,8 @@ Five layers_int8(const Tensor &qkv, const Tensor &residual, const Tensor &starts
       z = empty_qkv(m, p, p / (3 * heads));
     const Rows bytes = last ? empty_rows(quantize ? m : 0, n) : Rows{};
     const Activation how = checked_levels(OP, symmetric, fixed_scales[i], fixed_zeros[i]);
-    run(f, {*rows, late ? data<float>(*floats) : nullptr, how, data<float>(added), out<float>(*y), bytes, out<float>(*z), z->stride(0)});
+    run(f, {*rows, late ? data<float>(*floats) : nullptr, how, data<float>(added), out<float>(*y), bytes,
+            out<float>(*z), z->stride(0)});
     if (last)
       return {*y, bytes.q, bytes.scale, bytes.zero_point, *z};
     added = *y, read = *z;
@@ -77,4 +77,4 @@ Five layers_int8(const Tensor &qkv, const Tensor &residual, const Tensor &starts
 
 } // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { m.impl("layers_int8", TORCH_BOX(&layers_int8)); }
+STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { serve<&layers_int8>(m, "layers_int8"); }

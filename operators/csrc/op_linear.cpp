@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
-#include <torch/csrc/stable/library.h>
-
+#include "calls.h"
 #include "checks.h"
 #include "dispatch.h"
 #include "linear.h"
@@ -101,8 +100,8 @@ Tensor linear_int8_rows(const Tensor &q, const Tensor &scale, const Tensor &zero
 } // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {
-  m.impl("quantize_per_token", TORCH_BOX(&quantize_per_token));
-  m.impl("int8_matmul", TORCH_BOX(&int8_matmul));
-  m.impl("linear_int8", TORCH_BOX(&linear_int8));
-  m.impl("linear_int8_rows", TORCH_BOX(&linear_int8_rows));
+  serve<&quantize_per_token>(m, "quantize_per_token");
+  serve<&int8_matmul>(m, "int8_matmul");
+  serve<&linear_int8>(m, "linear_int8");
+  serve<&linear_int8_rows>(m, "linear_int8_rows");
 }

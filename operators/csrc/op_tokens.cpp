@@ -5,8 +5,7 @@
 #include <tuple>
 #include <vector>
 
-#include <torch/csrc/stable/library.h>
-
+#include "calls.h"
 #include "checks.h"
 #include "tensors.h"
 
@@ -141,8 +140,8 @@ std::vector<Tensor> unpack_columns(const Tensor &x, const Tensor &tokens, int64_
 } // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {
-  m.impl("pack_tokens", TORCH_BOX(&pack_tokens));
-  m.impl("take_tokens", TORCH_BOX(&take_tokens));
-  m.impl("unpack_tokens", TORCH_BOX(&unpack_tokens));
-  m.impl("unpack_columns", TORCH_BOX(&unpack_columns));
+  serve<&pack_tokens>(m, "pack_tokens");
+  serve<&take_tokens>(m, "take_tokens");
+  serve<&unpack_tokens>(m, "unpack_tokens");
+  serve<&unpack_columns>(m, "unpack_columns");
 }

@@ -15,8 +15,8 @@ using torch::stable::Tensor;
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// On the CPU. Past the dispatcher, where torch::stable::empty spends most of a small call: operators make up to
-// four of them. Throws one line where there is no room for it.
+// On the CPU. Past the dispatcher, where torch::stable::empty spends most of a small call: operators make up
+// to four of them. Throws one line where there is no room for it.
 inline Tensor empty(const std::vector<int64_t> &sizes, const std::vector<int64_t> &strides, ScalarType type) {
   const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   AtenTensorHandle made;

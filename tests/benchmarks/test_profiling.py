@@ -16,7 +16,7 @@ from toolkit import Recipe, transform
 
 def test_every_operator_of_the_graph_is_timed() -> None:
     model = build("bert")
-    graph = transform(model, Recipe(precision="int"), "customcpu")
+    graph = transform(model, Recipe(precision="int", without=("calls",)), "customcpu")
     runs = profile(graph, random_batch(model, 2, 8), calls=2, warm=1)
     assert len(runs) == 2 and [event.node for event in runs[0]] == [event.node for event in runs[1]]
     computing = [node for node in graph.graph.nodes if node.op.startswith("call_")]
@@ -28,6 +28,15 @@ def test_every_operator_of_the_graph_is_timed() -> None:
         assert listed[name] == modules.count(name)
     assert sum(row["nodes"] for row in rows) == len(computing)
     assert sum(row["share"] for row in rows) == pytest.approx(1, abs=0.01)
+
+
+def test_operators_that_are_called_as_one_are_timed_each() -> None:
+    model = build("bert")
+    graph = transform(model, Recipe(precision="int"), "customcpu")
+    runs = profile(graph, random_batch(model, 2, 8), calls=2, warm=1)
+    names = [event.operator for event in runs[0]]
+    assert names.index("opswap.embed_norm") < names.index("opswap.layers_int8") and "Calls" not in names
+    assert {event.shape for event in runs[0] if event.operator == "opswap.linear_float"} == {"float32[16, 2]"}
 
 
 def test_a_graph_on_another_device_is_refused() -> None:

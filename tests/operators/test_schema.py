@@ -72,6 +72,10 @@ ARGUMENTS: dict[str, list[tuple]] = {
         (X.bfloat16(), ops.pack_weight_w8(WEIGHT), LAYER.weight_scale, None, "none"),
     ],
     "rounding_error": [(X, True), (X[:0], False), (X, *FIXED)],
+    "calls": [
+        ([X], [7], [], "4\nquantize_per_token 0 0 0.1 $0 -> 1 2 3\ndrop 2\nreturn [1,3]"),
+        ([MASK, TAKEN], [], [MASK], "4\ntake_tokens [0,2] 1 -> [3]\nreturn [3]"),
+    ],
     "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, True, True)],
     "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, *FIXED, True, True)],
     "attention_cached": [

@@ -130,7 +130,7 @@ def test_other_positions_keep_the_padding(read):
                                                  ("bert", "left", 26)])  # fmt: skip
 def test_only_real_tokens_and_the_first_position_are_computed(name, padding, rows):
     """Of 4 sequences of 12; the last one on the left is full of tokens."""
-    graph, seen = transform(model_of(name), Recipe("int"), "customcpu"), []
+    graph, seen = lowered(name, "calls"), []
     layers = next(module for module in graph.modules() if isinstance(module, PackedLayers))
     layers.register_forward_hook(lambda module, args, result: seen.append((args[0].shape[0], args[3] is None)))
     graph(**inputs(name, mask_of(padding)))

@@ -29,7 +29,8 @@ FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("feed_forward", fuse_feed_forward),
     ("layers", fuse_layers),
 )
-NAMES = tuple(name for name, _ in FUSIONS)
+AT_LOWERING = ("calls",)  # a target's own, when all else is done
+NAMES = (*(name for name, _ in FUSIONS), *AT_LOWERING)
 
 # Off by up to 4e-5, which turns many levels where a tensor has one scale: graphs of other quantizers go without.
 APPROXIMATE = frozenset({"gelu"})
