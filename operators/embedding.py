@@ -23,7 +23,7 @@ def embed_norm(
     quantize: bool,
     *ways: Any,
 ) -> Normed:
-    """ids int64 [T], tables float32 [V, N]; gamma and all after it as norm_rows takes them
+    """ids int64 or int32 [T], tables float32 [V, N]; gamma and all after it as norm_rows takes them
     → norm_rows(table1[ids1] + table2[ids2] (+ table3[ids3]))
 
     → y float32 [T, N] and y's rows (of 0 rows without `quantize`); summed from left to right. Raises ValueError,

@@ -177,8 +177,8 @@ def check_starts(op: str, starts: list[int], rows: int) -> None:
 
 
 def check_lookup(op: str, ids: Tensor, table: Tensor, rows: Sequence[int], columns: Sequence[int]) -> None:
-    """ids: int64 [rows]; table: float32 [V, columns]."""
-    _tensor(op, "ids", ids, torch.int64, 1)
+    """ids: int64 or int32 [rows]; table: float32 [V, columns]."""
+    _tensor(op, "ids", ids, torch.int32 if ids.dtype == torch.int32 else torch.int64, 1)
     _tensor(op, "table", table, float32, 2)
     fits = list(ids.shape) == list(rows) and list(table.shape[1:]) == list(columns)
     wanted = f"{op}: ids must be {list(rows)}, and tables have {list(columns)} columns"

@@ -108,7 +108,7 @@ class NormRows(nn.Module):
 
 
 class EmbedNorm(NormRows):
-    """ids int64 [T] for each table → NormRows(the sum of what the tables hold there, from left to right)
+    """ids int64 or int32 [T] for each table → NormRows(the sum of what the tables hold there, from left to right)
 
     tables: two or three, float32 [V, N].
     """

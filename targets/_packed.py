@@ -77,7 +77,7 @@ def norm_of(module: NormRows) -> tuple[Any, ...]:
 
 
 class PackedEmbedNorm(EmbedNorm):
-    """EmbedNorm as opswap::embed_norm: ids int64 [T] for each table → y, or with an activation (y, rows of y)"""
+    """EmbedNorm as opswap::embed_norm: ids int64 or int32 [T] for each → y, or with an activation (y, rows of y)"""
 
     def __init__(self, source: EmbedNorm) -> None:
         super().__init__(source.tables(), source)

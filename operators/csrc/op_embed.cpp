@@ -20,11 +20,12 @@ struct Lookup {
 
 Lookup checked_lookup(const Tensor &ids, const Tensor &table, int64_t rows, int64_t n) {
   const char *const op = "embed_norm";
-  check_vector(op, "ids", ids, ScalarType::Long, rows);
+  const bool narrow = ids.scalar_type() == ScalarType::Int;
+  check_vector(op, "ids", ids, narrow ? ScalarType::Int : ScalarType::Long, rows);
   check_tensor(op, "table", table, ScalarType::Float, 2);
   if (table.size(1) != n)
     fail(op, "tables must have " + std::to_string(n) + " columns", table.size(1), "fix it");
-  Lookup l{dense(ids), dense(table), nullptr, nullptr};
+  Lookup l{dense(narrow ? torch::stable::to(ids, ScalarType::Long) : ids), dense(table), nullptr, nullptr};
   l.id = data<int64_t>(l.ids), l.first = data<float>(l.table);
   const int64_t size = table.size(0);
   for (int64_t i = 0; i < rows; i++)
@@ -60,7 +61,8 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
            int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
            const std::optional<Tensor> &smooth_shift, bool keeps_sum) {
   const char *const op = "embed_norm";
-  check_tensor(op, "ids", ids1, ScalarType::Long, 1);
+  if (ids1.dim() != 1)
+    fail(op, "ids must have 1 dimension", shape_of(ids1), "reshape them");
   check_tensor(op, "gamma", gamma, ScalarType::Float, 1);
   const int64_t m = ids1.size(0), n = gamma.size(0);
   check_depth(op, n);

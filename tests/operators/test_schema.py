@@ -54,7 +54,7 @@ ARGUMENTS: dict[str, list[tuple]] = {
     ],
     "embed_norm": [
         (IDS, TABLE, IDS, TABLE, IDS, TABLE, *NORM, True, True),
-        (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED),
+        (IDS, TABLE, IDS.int(), TABLE, None, None, *NORM, True, *FIXED),
         (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED, *SMOOTH),
     ],
     "pack_tokens": [(MASK,), (MASK.bool(),), (0 * MASK,), (0 * MASK, True)],
