@@ -17,8 +17,32 @@ class Unfit(Exception):
     """What was to be noted down is more than calls of opswap's operators."""
 
 
-class Value:
-    """Stands for a tensor while a run is noted down: opswap's operators take it, and nothing else is known of it."""
+class Unknown:
+    """What is known at the call only. Whoever asks it for more than to be handed on is not noted down."""
+
+    __hash__ = object.__hash__
+
+    def _unfit(self, *_: Any) -> Any:
+        raise Unfit("something is done with it")
+
+    __getattr__ = __getitem__ = __iter__ = __len__ = __bool__ = __int__ = __index__ = __float__ = _unfit
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __abs__ = _unfit
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __matmul__ = __rmatmul__ = _unfit
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __pow__ = __and__ = __or__ = _unfit
+
+
+class Size(Unknown):
+    """Stands for one of the sizes."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"${self.number}"
+
+
+class Value(Unknown):
+    """Stands for a tensor: opswap's operators take it."""
 
     def __init__(self, run: "Run") -> None:
         self.run = run
@@ -28,18 +52,12 @@ class Value:
         first = next(value for value in _flat([args, list((kwargs or {}).values())]) if isinstance(value, Value))
         return first.run.note(function, args, kwargs or {})
 
-    def __getattr__(self, name: str) -> Any:
-        raise Unfit(name)
-
-    def __iter__(self) -> Any:
-        raise Unfit("a tuple of unknown length")
-
 
 class Run:
     """Calls that follow each other, as they are noted down.
 
-    values: of each node, inside and outside, a Value or a tuple of such, or "$0" for a size; lines: operator, arguments
-    and results, with Values; constants: those of tensors.
+    values: of each node, inside and outside, a Value, a tuple of such, Several, or a Size; lines: operator, arguments
+    and results, with Values; inputs, sizes, constants: the nodes and tensors that Values and Sizes stand for.
     """
 
     def __init__(self, graph: fx.GraphModule) -> None:
@@ -47,7 +65,7 @@ class Run:
         self.nodes: list[fx.Node] = []
         self.values: dict[fx.Node, Any] = {}
         self.inputs: dict[Value, fx.Node] = {}
-        self.sizes: list[fx.Node] = []
+        self.sizes: dict[Size, fx.Node] = {}
         self.constants: dict[Value, Tensor] = {}
         self.lines: list[tuple[Any, list[Any], list[Any]]] = []
 
@@ -63,11 +81,12 @@ class Run:
 
     def add(self, node: fx.Node) -> bool:
         """Notes `node` down. → whether it could be"""
-        kept = len(self.lines)
+        kept = len(self.lines), dict(self.values), dict(self.inputs), dict(self.sizes), dict(self.constants)
         try:
             self.values[node] = self._call(node)
         except Unfit:
-            del self.lines[kept:]
+            del self.lines[kept[0] :]
+            _, self.values, self.inputs, self.sizes, self.constants = kept
             return False
         self.nodes.append(node)
         return True
@@ -76,6 +95,8 @@ class Run:
         args: Any = fx.node.map_arg(node.args, self._value)
         kwargs: Any = fx.node.map_arg(node.kwargs, self._value)
         if node.target is operator.getitem:
+            if not isinstance(args[1], int):
+                raise Unfit("a part that is no number")
             return args[0][args[1]]
         if node.op == "call_module":
             return self.graph.get_submodule(str(node.target))(*args, **kwargs)
@@ -86,8 +107,8 @@ class Run:
         if node in self.values:
             return self.values[node]
         if node.target is aten.sym_size.int or isinstance(node.meta.get("val"), int | torch.SymInt):
-            self.sizes.append(node)
-            self.values[node] = f"${len(self.sizes) - 1}"
+            self.values[node] = Size(len(self.sizes))
+            self.sizes[self.values[node]] = node
         elif node.op == "get_attr":
             owner, _, leaf = str(node.target).rpartition(".")
             self.values[node] = self._constant(getattr(self.graph.get_submodule(owner), leaf))
@@ -116,9 +137,7 @@ class Run:
         ]
         given = [self._held(value) for value in given]
         for argument, value in zip(schema.arguments, given, strict=True):
-            stand = [isinstance(each, Value) for each in _flat([value]) if each is not None]
-            if stand and any(stand) != (str(argument.type) in TENSORS):
-                raise Unfit(f"{argument.name} of {schema.name}")
+            _require(str(argument.type), value)
         lists = [str(result.type) == "List[Tensor]" for result in schema.returns]
         results: list[Any] = [Several(self) if several else Value(self) for several in lists]
         self.lines.append((one, given, results))
@@ -130,6 +149,16 @@ class Run:
         return self._constant(value) if isinstance(value, Tensor) else value
 
 
+def _require(kind: str, value: Any) -> None:
+    """Raises Unfit unless tensors, and they alone, stand where `kind` wants them, and sizes where it wants a number."""
+    parts = [one for one in _flat([value]) if one is not None]
+    tensors = [isinstance(one, Value) for one in parts]
+    if parts and (any(tensors) if kind not in TENSORS else not all(tensors)):
+        raise Unfit(kind)
+    if kind != "int" and any(isinstance(one, Size) for one in parts):
+        raise Unfit(kind)
+
+
 class Several:
     """Stands for an operator's result that is a list, as long as what is read of it."""
 
@@ -137,6 +166,8 @@ class Several:
         self.run, self.values = run, list[Value]()
 
     def __getitem__(self, index: int) -> Value:
+        if index < 0:
+            raise Unfit("counted from the end")
         while len(self.values) <= index:
             self.values.append(Value(self.run))
         return self.values[index]
@@ -169,10 +200,11 @@ def text_of(run: Run, first: list[Value], outputs: list[Value]) -> str:
     number = {value: index for index, value in enumerate([*first, *_flat(run.results)])}
     reads = [{one for one in _flat(given) if isinstance(one, Value)} for _, given, _ in run.lines]
     last = {value: line for line, values in enumerate(zip(reads, run.results, strict=True)) for value in _flat(values)}
+    held = {*first, *outputs}
     lines = [str(len(number))]
     for index, (one, given, made) in enumerate(run.lines):
         lines.append(line_of(one, _numbered(given, number), _numbered([_plain(each) for each in made], number)))
-        done = [value for value in last if last[value] == index and value not in first and value not in outputs]
+        done = [value for value in last if last[value] == index and value not in held]
         lines += [" ".join(["drop", *(str(number[value]) for value in done)])] * bool(done)
     return "\n".join([*lines, f"return [{','.join(str(number[value]) for value in outputs)}]"])
 

@@ -6,7 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "calls.h"
+#include <torch/csrc/stable/library.h>
+
 #include "attention_checks.h"
 #include "attention_dispatch.h"
 #include "float.h"
@@ -159,4 +160,4 @@ Tensor attention_cached(const Tensor &qkv, Tensor keys, Tensor values, int64_t p
 
 } // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { serve<&attention_cached>(m, "attention_cached"); }
+STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { m.impl("attention_cached", TORCH_BOX(&attention_cached)); }

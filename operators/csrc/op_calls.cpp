@@ -70,6 +70,8 @@ std::vector<std::string_view> Calls::list() {
   if (all.size() < 2 || all.front() != '[' || all.back() != ']')
     refuse(all);
   all = all.substr(1, all.size() - 2);
+  if (!all.empty() && all.back() == ',')
+    refuse(all);
   std::vector<std::string_view> parts;
   while (!all.empty())
     parts.push_back(cut(all, ','));
@@ -101,7 +103,7 @@ void Calls::take(std::vector<Tensor> &to) {
 
 void Calls::take(int64_t &to) {
   const std::string_view given = word();
-  if (given.front() != '$') {
+  if (given.empty() || given.front() != '$') {
     to = number(given);
     return;
   }
@@ -113,7 +115,12 @@ void Calls::take(int64_t &to) {
 
 void Calls::take(double &to) { to = real(word()); }
 
-void Calls::take(bool &to) { to = number(word()) != 0; }
+void Calls::take(bool &to) {
+  const std::string_view given = word();
+  if (given != "0" && given != "1")
+    refuse(given);
+  to = given == "1";
+}
 
 void Calls::take(std::vector<int64_t> &to) {
   for (std::string_view one : list())
@@ -125,7 +132,11 @@ void Calls::take(std::vector<double> &to) {
     to.push_back(real(one));
 }
 
-void Calls::take(std::string &to) { to = word(); }
+void Calls::take(std::string &to) {
+  to = word();
+  if (to.empty())
+    refuse(to);
+}
 
 void Calls::arrow() {
   const std::string_view found = word();
@@ -152,6 +163,8 @@ std::vector<Tensor> Calls::run() {
   values.resize(count);
   for (;;) {
     here = cut(left, '\n');
+    if (!here.empty() && here.back() == ' ')
+      refuse(here);
     const std::string_view name = word();
     if (name == "return") {
       std::vector<Tensor> results;
@@ -161,6 +174,8 @@ std::vector<Tensor> Calls::run() {
       return results;
     }
     if (name == "drop") {
+      if (here.empty())
+        refuse(name);
       while (!here.empty())
         value(word()) = Tensor();
       continue;

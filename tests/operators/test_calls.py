@@ -4,11 +4,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from operators import calls
+from operators import calls, kernels
 from operators.calls import line_of
 from tests.checks import assert_equal_bits, assert_refuses
 from tests.operators.samples import linear, ops
+from tests.operators.test_schema import ARGUMENTS
 
+kernels.load()
+CPU = torch._C.DispatchKey.CPU
+SERVED = [
+    name
+    for name in ARGUMENTS
+    if name != "calls"
+    and getattr(ops, name).default.has_kernel_for_dispatch_key(CPU)
+    and not getattr(ops, name).default._schema.is_mutable
+]
 MASK = torch.tensor([[1, 1, 0], [1, 0, 1]])
 TABLE = torch.randn(9, 8)
 GAMMA, BETA = torch.rand(8), torch.rand(8)
@@ -60,6 +70,46 @@ def test_lists_and_words_come_as_they_were_written() -> None:
             assert_equal_bits(got, wanted)
 
 
+def noted(name: str, args: tuple) -> tuple[list[Tensor], str, int]:
+    """→ the tensors among args, the text of one call, and how many tensors it gives"""
+    operator = getattr(ops, name).default
+    tensors: list[Tensor] = []
+
+    def number(value):
+        if isinstance(value, list | tuple):
+            return [number(one) for one in value]
+        if not isinstance(value, Tensor):
+            return value
+        tensors.append(value)
+        return len(tensors) - 1
+
+    rest = [argument.default_value for argument in operator._schema.arguments[len(args) :]]
+    given = [number(value) for value in (*args, *rest)]
+    made = operator(*args)
+    sizes = [len(one) if isinstance(one, list) else None for one in (made if isinstance(made, tuple) else (made,))]
+    results, count = [], len(tensors)
+    for size in sizes:
+        results.append(count if size is None else [*range(count, count + size)])
+        count += 1 if size is None else size
+    numbers = ",".join(map(str, range(len(tensors), count)))
+    return tensors, f"{count}\n{line_of(operator, given, results)}\nreturn [{numbers}]", count - len(tensors)
+
+
+@pytest.mark.parametrize("run", [calls.calls, ops.calls], ids=["reference", "kernel"])
+@pytest.mark.parametrize("name", SERVED)
+def test_every_operator_with_a_kernel_can_be_called(name: str, run) -> None:
+    """With all that it takes: numbers, words, lists, what is left out, and what goes by name alone."""
+    for args in ARGUMENTS[name]:
+        tensors, text, count = noted(name, args)
+        made = getattr(ops, name)(*args)
+        parts = made if isinstance(made, tuple) else (made,)
+        flat = [one for part in parts for one in (part if isinstance(part, list) else [part])]
+        got = run(tensors, [], [], text)
+        assert len(got) == len(flat) == count
+        for one, wanted in zip(got, flat, strict=True):
+            assert_equal_bits(one, wanted)
+
+
 def test_an_operator_that_refuses_is_heard() -> None:
     text = "2\nquantize_per_token 0 0 0.0 128 -> 1 1 1\nreturn [1]"
     assert_refuses(ops.calls, "quantize_per_token", [torch.ones(2, 3, dtype=torch.int64)], [], [], text)
@@ -94,6 +144,15 @@ def test_an_operator_that_refuses_is_heard() -> None:
         "4\nquantize_per_token 1 0 0.0 128 -> 1 2 3\nreturn [1]",
         "4\nquantize_per_token 0 0 0.0 128 -> 1 2 4\nreturn [1]",
         "4\nquantize_per_token  0 0 0.0 128 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 2 0.0 128 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 +0.1 128 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 1_28 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 99999999999999999999999 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token ٠ 0 0.0 128 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 128 -> 1 2 3\nreturn [1] ",
+        "4\nquantize_per_token 0 0 0.0 128 -> 1 2 3\nreturn [1,]",
+        "4\nquantize_per_token 0 0 0.0 128 -> 1 2 3\ndrop\nreturn [1]",
+        "4\nattention_cached 0 0 0 0 0 1 0.5 0 -> 1\nreturn [1]",
     ],
 )
 def test_another_text_is_refused_in_one_line(text: str, run) -> None:
