@@ -68,12 +68,13 @@ def batches(tokens: Tensor, steps: int) -> Iterator[Tensor]:
 def trained(tokens: Tensor, steps: int) -> GPT2LMHeadModel:
     """→ a GPT-2 of 4 layers and 256 channels, after `steps` steps of AdamW on a line that falls to 0"""
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=VOCABULARY, n_positions=LENGTH, n_embd=256, n_layer=4, n_head=4)
+    sizes: dict[str, Any] = {"vocab_size": VOCABULARY, "n_positions": LENGTH, "n_embd": 256, "n_layer": 4, "n_head": 4}
+    config = GPT2Config(**sizes, bos_token_id=None, eos_token_id=None)
     model = GPT2LMHeadModel(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), RATE)
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
     for ids in track(batches(tokens, steps), "training", steps):
-        model(input_ids=ids, labels=ids).loss.backward()
+        loss_of(model(input_ids=ids).logits, ids).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -104,8 +105,8 @@ def row(name: str, found: Tensor, wanted: Tensor, ids: Tensor, texts: tuple[Tens
     )
 
 
-def loss_of(logits: Tensor, ids: Tensor) -> float:
-    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).item()
+def loss_of(logits: Tensor, ids: Tensor) -> Tensor:
+    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
 
 
 @click.command(cls=OneLine)
