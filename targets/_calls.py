@@ -57,7 +57,8 @@ class Calls(nn.Module):
 
 
 def _replace(graph: fx.GraphModule, run: Run, outputs: list[fx.Node]) -> None:
-    inputs, constants = ([value for value in held if value in run.read] for held in (run.inputs, run.constants))
+    read = set().union(*run.reads)
+    inputs, constants = ([value for value in held if value in read] for held in (run.inputs, run.constants))
     text = text_of(run, [*inputs, *constants], [run.values[node] for node in outputs])
     name = next(name for name in map("calls_{}".format, range(len(graph.graph.nodes))) if not hasattr(graph, name))
     graph.add_submodule(name, Calls(text, [run.constants[value] for value in constants]).eval())

@@ -75,9 +75,9 @@ class Run:
         return [_flat([_plain(one) for one in made]) for _, _, made in self.lines]
 
     @property
-    def read(self) -> set[Value]:
-        """→ what the lines take"""
-        return {value for _, given, _ in self.lines for value in _flat(given) if isinstance(value, Value)}
+    def reads(self) -> list[set[Value]]:
+        """→ what each line takes"""
+        return [{value for value in _flat(given) if isinstance(value, Value)} for _, given, _ in self.lines]
 
     def add(self, node: fx.Node) -> bool:
         """Notes `node` down. → whether it could be"""
@@ -198,8 +198,8 @@ def _may_call(graph: fx.GraphModule, node: fx.Node, run: Run) -> bool:
 def text_of(run: Run, first: list[Value], outputs: list[Value]) -> str:
     """first: the values that are given; outputs: those that are given back → what opswap::calls does"""
     number = {value: index for index, value in enumerate([*first, *_flat(run.results)])}
-    reads = [{one for one in _flat(given) if isinstance(one, Value)} for _, given, _ in run.lines]
-    last = {value: line for line, values in enumerate(zip(reads, run.results, strict=True)) for value in _flat(values)}
+    lived = enumerate(zip(run.reads, run.results, strict=True))
+    last = {value: line for line, values in lived for value in _flat(values)}
     held = {*first, *outputs}
     lines = [str(len(number))]
     for index, (one, given, made) in enumerate(run.lines):

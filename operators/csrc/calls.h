@@ -38,8 +38,8 @@ public:
 private:
   [[noreturn]] void refuse(std::string_view got) const;
   std::string_view word();
-  int64_t number(std::string_view word) const;
-  double real(std::string_view word) const;
+  template <class Number>
+  Number read(std::string_view word) const;
   Tensor &value(std::string_view word);
   std::vector<std::string_view> list();
 

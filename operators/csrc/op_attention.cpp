@@ -4,11 +4,11 @@
 #include <tuple>
 #include <vector>
 
-#include "calls.h"
 #include "attention_bytes.h"
 #include "attention_checks.h"
 #include "attention_dispatch.h"
 #include "attention_plan.h"
+#include "calls.h"
 #include "dispatch.h"
 #include "pool.h"
 #include "tensors.h"

@@ -41,24 +41,17 @@ std::string_view Calls::word() {
   return cut(here, ' ');
 }
 
-int64_t Calls::number(std::string_view word) const {
-  int64_t n = 0;
+template <class Number>
+Number Calls::read(std::string_view word) const {
+  Number n = 0;
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), n);
   if (error != std::errc() || end != word.data() + word.size())
     refuse(word);
   return n;
 }
 
-double Calls::real(std::string_view word) const {
-  double x = 0;
-  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), x);
-  if (error != std::errc() || end != word.data() + word.size())
-    refuse(word);
-  return x;
-}
-
 Tensor &Calls::value(std::string_view word) {
-  const int64_t at = number(word);
+  const int64_t at = read<int64_t>(word);
   if (at < 0 || at >= static_cast<int64_t>(values.size()))
     refuse(word);
   return values[at];
@@ -104,16 +97,16 @@ void Calls::take(std::vector<Tensor> &to) {
 void Calls::take(int64_t &to) {
   const std::string_view given = word();
   if (given.empty() || given.front() != '$') {
-    to = number(given);
+    to = read<int64_t>(given);
     return;
   }
-  const int64_t at = number(given.substr(1));
+  const int64_t at = read<int64_t>(given.substr(1));
   if (at < 0 || at >= static_cast<int64_t>(sizes.size()))
     refuse(given);
   to = sizes[at];
 }
 
-void Calls::take(double &to) { to = real(word()); }
+void Calls::take(double &to) { to = read<double>(word()); }
 
 void Calls::take(bool &to) {
   const std::string_view given = word();
@@ -124,12 +117,12 @@ void Calls::take(bool &to) {
 
 void Calls::take(std::vector<int64_t> &to) {
   for (std::string_view one : list())
-    to.push_back(number(one));
+    to.push_back(read<int64_t>(one));
 }
 
 void Calls::take(std::vector<double> &to) {
   for (std::string_view one : list())
-    to.push_back(real(one));
+    to.push_back(read<double>(one));
 }
 
 void Calls::take(std::string &to) {
@@ -157,7 +150,7 @@ void Calls::put(const std::vector<Tensor> &results) {
 
 std::vector<Tensor> Calls::run() {
   const std::string_view most = cut(left, '\n');
-  const int64_t count = number(most);
+  const int64_t count = read<int64_t>(most);
   if (count < static_cast<int64_t>(values.size()) || count >= MOST_VALUES)
     refuse(most);
   values.resize(count);

@@ -1,12 +1,12 @@
 // All of a transformer's layer that looks at one token at a time: what follows attention, up to the next one.
 // A block of rows goes through all its linears while it is in a core's cache, and no thread waits for another
 // in between.
-#include "calls.h"
 #include "feed_forward.h"
 
 #include <algorithm>
 #include <tuple>
 
+#include "calls.h"
 #include "checks.h"
 #include "dispatch.h"
 #include "pool.h"
@@ -33,7 +33,7 @@ Kept kept_of(const FeedForward &f, int64_t rows) {
   return {y, scale, zero_point, bytes, bytes + rows * narrow};
 }
 
-Row row_in(const Kept &k, uint8_t *q, float *x, int64_t n, const Activation &how) {
+Row row_in(const Kept &k, uint8_t *q, const float *x, int64_t n, const Activation &how) {
   return {x, n, how.symmetric, how.scale, how.zero, q, k.scale, k.zero_point};
 }
 
@@ -51,14 +51,7 @@ RowsAt near(const RowsAt &a) {
 RowsAt rows_read(const Through &t, const Kept &k, int64_t first, int64_t rows) {
   if (!t.floats)
     return near(rows_at(t.a, first, rows));
-  const Row all{t.floats + first * t.a.k,
-                t.a.k,
-                t.how.symmetric,
-                t.how.scale,
-                t.how.zero,
-                k.narrow,
-                k.scale,
-                k.zero_point};
+  const Row all = row_in(k, k.narrow, t.floats + first * t.a.k, t.a.k, t.how);
   in_pieces(rows, [&](int64_t i, int64_t count) {
     const Row some = row_at(&all, i);
     kernels_in_use().quantize(&some, count);

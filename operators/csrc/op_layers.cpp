@@ -4,8 +4,8 @@
 #include <tuple>
 #include <vector>
 
-#include "calls.h"
 #include "attention_bytes.h"
+#include "calls.h"
 #include "checks.h"
 #include "feed_forward.h"
 
