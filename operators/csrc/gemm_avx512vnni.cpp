@@ -6,10 +6,7 @@
 #include "rows_avx512.h"
 #include "sums_avx512vnni.h"
 
-enum {
-  FEW = 18,  // rows up to which the weights may come from memory more slowly than they are multiplied
-  CHUNK = 32 // groups that stay in the L1 cache until all of these rows have had them
-};
+enum { FEW = 18 }; // rows up to which the weights may come from memory more slowly than they are multiplied
 
 static inline __mmask16 columns_in(int64_t left) {
   return left >= LANES ? 0xffff : (__mmask16)((1u << left) - 1);
@@ -69,7 +66,7 @@ static inline void store_whole(const __m512i (&c)[ROWS][VECTORS], const Strip *s
   }
 }
 
-template <int ROWS, Fetch FETCH>
+template <int ROWS, int FETCH>
 static void whole_tile(const Strip *s, int64_t row) {
   __m512i c[ROWS][VECTORS];
   start<ROWS>(c, s, row);
@@ -81,7 +78,7 @@ static void whole_tile(const Strip *s, int64_t row) {
 }
 
 // Adds to sums in memory.
-template <int ROWS, Fetch FETCH>
+template <int ROWS, int FETCH>
 static void part(const Strip *s, int64_t row, int64_t from, int64_t to, int32_t (*sums)[PANEL]) {
   __m512i c[ROWS][VECTORS];
   UNROLL
@@ -97,15 +94,19 @@ static void part(const Strip *s, int64_t row, int64_t from, int64_t to, int32_t 
     _mm512_storeu_si512(sums[i] + j * LANES, c[i][j]);
 }
 
+typedef void (*Part)(const Strip *, int64_t row, int64_t from, int64_t to, int32_t (*)[PANEL]);
+
+#define OF_ROWS(fetch)                                                                                       \
+  {nullptr, part<1, fetch>, part<2, fetch>, part<3, fetch>, part<4, fetch>, part<5, fetch>, part<6, fetch>}
+
+// By the number of tiles, the tile, and its rows: the tiles of a chunk ask for the next one's lines together,
+// so that memory is at work all of the time.
+static const Part PARTS_OF[FEW / MOST_ROWS][FEW / MOST_ROWS][MOST_ROWS + 1] = {
+    {OF_ROWS(OWN)}, {OF_ROWS(0b0011), OF_ROWS(0b1100)}, {OF_ROWS(0b0001), OF_ROWS(0b0010), OF_ROWS(0b1100)}};
+
 // Up to FEW rows, in tiles as equal as can be; any number of columns, sums as well as y, with or without
-// bias. The weights of a chunk of groups are read once, for all rows: reading goes on while they are
-// multiplied, since a CPU looks further ahead than one chunk.
+// bias. The weights of a chunk of groups are read once, for all rows.
 static void few(const Strip *s, int64_t row, int rows) {
-  static void (*const first[])(const Strip *, int64_t, int64_t, int64_t, int32_t (*)[PANEL]) = {
-      nullptr, part<1, OWN>, part<2, OWN>, part<3, OWN>, part<4, OWN>, part<5, OWN>, part<6, OWN>};
-  static void (*const later[])(const Strip *, int64_t, int64_t, int64_t, int32_t (*)[PANEL]) = {
-      nullptr,          part<1, NOTHING>, part<2, NOTHING>, part<3, NOTHING>,
-      part<4, NOTHING>, part<5, NOTHING>, part<6, NOTHING>};
   const int tiles = (rows + MOST_ROWS - 1) / MOST_ROWS;
   const int64_t groups = groups_of(s), chunk = tiles == 1 ? groups : CHUNK;
   int32_t sums[FEW][PANEL];
@@ -114,7 +115,7 @@ static void few(const Strip *s, int64_t row, int rows) {
     const int64_t to = groups - from < chunk ? groups : from + chunk;
     for (int t = 0, at = 0, next; t < tiles; t++, at = next) {
       next = rows * (t + 1) / tiles;
-      (t ? later : first)[next - at](s, row + at, from, to, sums + at);
+      PARTS_OF[tiles - 1][t][next - at](s, row + at, from, to, sums + at);
     }
   }
   store(s, row, rows, sums);

@@ -14,6 +14,7 @@ enum {
   VECTORS = PANEL / LANES,
   MOST_ROWS = 6,
   AHEAD = 8192, // bytes ahead of their use that weights are asked for
+  CHUNK = 64,   // groups that stay in the L1 cache until all of few rows have had them
   LINE = 64,    // bytes of a cache line, a quarter of a group
   QUARTERS = PANEL * GROUP / LINE
 };
@@ -40,24 +41,25 @@ static inline void add_group(__m512i (&c)[ROWS][VECTORS], const int8_t *w, const
   }
 }
 
-// What a loop over groups asks for besides: nothing; its own weights, which come from memory, a good way
-// ahead; or a quarter of the panel that comes next, for the L2 cache, from where the loads themselves are
-// fast enough.
-enum Fetch { NOTHING, OWN, NEXT };
+// What a loop over groups asks for besides: nothing; some of the four lines of its own weights, bit by bit,
+// which come from memory, a good way ahead; or a quarter of the panel that comes next, for the L2 cache, from
+// where the loads themselves are fast enough.
+enum { NOTHING = 0, OWN = (1 << QUARTERS) - 1, NEXT = OWN + 1 };
 
-template <Fetch FETCH>
-static inline void fetch(const int8_t *w,
-                         const int8_t *next) { // of one group; beyond the end it does nothing
-  if (FETCH == OWN)
-    UNROLL
-  for (int j = 0; j < VECTORS; j++)
-    _mm_prefetch((const char *)w + AHEAD + j * LINE, _MM_HINT_T0);
+// Of one group; beyond the end it does nothing.
+template <int FETCH>
+static inline void fetch(const int8_t *w, const int8_t *next) {
+  const int ahead = FETCH == OWN ? AHEAD : CHUNK * PANEL * GROUP;
+  UNROLL
+  for (int j = 0; j < QUARTERS; j++)
+    if (FETCH >> j & 1)
+      _mm_prefetch((const char *)w + ahead + j * LINE, _MM_HINT_T0);
   if (FETCH == NEXT)
     _mm_prefetch((const char *)next, _MM_HINT_T1);
 }
 
 // Groups from .. to.
-template <int ROWS, Fetch FETCH>
+template <int ROWS, int FETCH>
 static inline void add_groups(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row, int64_t from,
                               int64_t to, const int8_t *next = nullptr) {
   const int64_t all = s->k / GROUP, whole = to < all ? to : all;
@@ -80,7 +82,7 @@ static inline int64_t groups_of(const Strip *s) { return (s->k + GROUP - 1) / GR
 
 // The first groups, at most one for each register of sums, and with each a line of `near`: a store to memory
 // that another core had last waits for it, and stores wait for each other. Returns the number of groups.
-template <int ROWS, Fetch FETCH>
+template <int ROWS, int FETCH>
 static inline int64_t add_first_groups(__m512i (&c)[ROWS][VECTORS], const Strip *s, int64_t row,
                                        const int8_t *next) {
   const float *near = s->near + row * s->out_stride;
