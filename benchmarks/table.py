@@ -66,9 +66,13 @@ def operators(result: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def markdown(result: dict[str, Any]) -> str:
     """The whole result, as a Markdown document."""
-    parts = [f"### {title(result)}", _table(COLUMNS, rows(result)), "\n".join(f"- {note}" for note in notes(result))]
+    parts = [
+        f"### {title(result)}",
+        in_markdown(COLUMNS, rows(result)),
+        "\n".join(f"- {note}" for note in notes(result)),
+    ]
     if "operators" in result:
-        parts.append(_table(OPERATORS, operators(result)))
+        parts.append(in_markdown(OPERATORS, operators(result)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -88,6 +92,6 @@ def _aligned(columns: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(line) for line in cells)
 
 
-def _table(columns: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def in_markdown(columns: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *body]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
