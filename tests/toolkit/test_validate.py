@@ -1,10 +1,12 @@
 """Comparing what two sides gave: exactness, limits, other inputs, files that travel."""
 
+import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from toolkit import UsageError
@@ -12,7 +14,11 @@ from toolkit.validate import LIMITS, Limits, Measured, Recorder, compare, digest
 from toolkit.validate.compare import limits_for
 from toolkit.validate.memory import bytes_of
 
-ABOUT = {"task": "ask", "model": "m", "data": "d", "rows": 2, "tokens": 5, "max_length": 384}
+ABOUT = {
+    "task": "ask", "model": "m", "data": "d", "rows": 2, "tokens": 5, "max_length": 384, "precision": "fp",
+    "scheme": "dynamic", "swapped": 0, "kept": [], "latency_ms": {"median": 1.5}, "memory": {"weights_mb": 2},
+    "target": {"requested": "cpu", "executed": "cpu", "native": True, "device": "d", "isa": "i", "reason": None},
+}  # fmt: skip
 
 
 def measured(name: str = "cpu:fp", values: tuple[float, ...] = (3.0, -4.0), **other: object) -> Measured:
@@ -98,16 +104,36 @@ def test_a_file_is_what_was_measured(tmp_path) -> None:
 
 @pytest.mark.parametrize("kind, said", [
     ("missing", "no file at"), ("text", "is not safetensors"), ("other", "holds no measured outputs"),
-    ("damaged", "is damaged"),
+    ("damaged", "is damaged"), ("folder", "is a folder"),
 ])  # fmt: skip
 def test_other_files_are_refused(tmp_path, kind: str, said: str) -> None:
     path = tmp_path / "file.safetensors"
     if kind == "text":
         path.write_text("not a checkpoint")
+    elif kind == "folder":
+        path.mkdir()
     elif kind != "missing":
         marks = {"format": "opswap-validate", "version": "1"} if kind == "damaged" else {}
         save_file({"logits": torch.ones(1)}, path, marks)
     with pytest.raises(UsageError, match=f"{said}.*give a file that validate --save wrote"):
+        read(path)
+
+
+@pytest.mark.parametrize("key, value, said", [
+    ("precision", "int4", "precision 'int4', wanted one of fp,"), ("about", "{}", "about.model is None"),
+    ("about", "[]", r"about is \[\]"), ("answers", "[]", r"answers is \[\]"), ("answers", '{"a": 1}', "answers.a is 1"),
+    ("about", json.dumps({**ABOUT, "target": {"executed": "cpu"}}), "about.target.native is None"),
+])  # fmt: skip
+def test_a_file_that_was_changed_is_refused(tmp_path, key: str, value: str, said: str) -> None:
+    path = tmp_path / "file.safetensors"
+    save(measured(), path)
+    with safe_open(path, framework="pt") as file:
+        marks = file.metadata()
+    save_file({"logits": torch.ones(1)}, path, {**marks, key: value})
+    with pytest.raises(UsageError, match=f"is damaged .{said}.*give a file that validate --save wrote"):
+        read(path)
+    save_file({"logits": torch.ones(1, dtype=torch.int8)}, path, marks)
+    with pytest.raises(UsageError, match="logits holds no floats"):
         read(path)
 
 
