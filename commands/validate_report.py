@@ -7,7 +7,7 @@ from rich.table import Table
 from toolkit.validate import Measured, Pair, page
 
 PAIR = ("target", "SQNR", "cosine", "largest difference", "equal answers", "wanted", "")
-SIDE = ("side", "runs as", "native", "swapped / kept", "ms a row", "weights", "peak memory")
+SIDE = ("side", "runs as", "native", "swapped / kept", "ms a row", "weights", "run adds")
 
 
 def as_json(measured: list[Measured], found: list[Pair]) -> dict[str, Any]:
@@ -70,7 +70,8 @@ def _side_rows(result: dict[str, Any]) -> list[list[str]]:
         rows.append([
             side["name"], f"{target['executed']} ({target['isa']})", "yes" if target["native"] else "no",
             f"{side['swapped']} / {len(side['kept'])}",
-            _ms(side["latency_ms"]), _mb(memory["weights_mb"]), _mb(memory["peak_rss_mb"]),
+            _ms(side["latency_ms"]), _mb(memory["weights_mb"]),
+            _mb(memory.get("run_adds_mb")),  # a file of an earlier version has none
         ])  # fmt: skip
     return rows
 

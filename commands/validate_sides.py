@@ -19,7 +19,7 @@ from models.numbers import NotNumbers
 from models.tasks import Task
 from toolkit.quantizers import NATIVE
 from toolkit.recipe import PRECISIONS
-from toolkit.validate import Measured, Recorder, peak_memory
+from toolkit.validate import Measured, Recorder, added_memory
 from toolkit.validate.memory import bytes_of
 
 
@@ -77,10 +77,11 @@ def require_possible(options: Options, sides: list[Side]) -> None:
 
 def measure(options: Options, side: Side, inputs: Inputs, batch_size: int, passes: int) -> Measured:
     """Builds the side's graph and runs all rows through it: once to warm up, then `passes` times. The first of these
-    is what is compared; a side that gives no numbers is neither timed nor run again, and says why."""
+    is what is compared; a side that gives no numbers is neither timed nor run again, and says why. Memory is what the
+    timed passes add to what the process held before them: neither the weights nor what other sides left is in it."""
     ready, weights = build(options_for(options, side), side, inputs.task)
     held = {"weights_mb": round(weights / 1e6, 1)}
-    about = {**ready.header, **inputs.about, "latency_ms": None, "memory": {**held, "peak_rss_mb": None}}
+    about = {**ready.header, **inputs.about, "latency_ms": None, "memory": {**held, "run_adds_mb": None}}
     try:
         inputs.answers(Recorder(ready.graph), batch_size)
     except NotNumbers as error:
@@ -88,7 +89,7 @@ def measure(options: Options, side: Side, inputs: Inputs, batch_size: int, passe
     gc.collect()
     give_back_memory()
     recorder = Recorder(ready.graph)
-    with peak_memory() as memory:
+    with added_memory() as memory:
         answers = inputs.answers(recorder, batch_size)
         outputs, times = recorder.outputs(), recorder.times
         for _ in range(passes - 1):

@@ -9,8 +9,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from models.memory import give_back_memory
 from toolkit import UsageError
-from toolkit.validate import LIMITS, Limits, Measured, Recorder, compare, digest, page, peak_memory, read, save
+from toolkit.validate import LIMITS, Limits, Measured, Recorder, added_memory, compare, digest, page, read, save
 from toolkit.validate.compare import limits_for
 from toolkit.validate.memory import bytes_of
 
@@ -172,15 +173,19 @@ def test_bytes_count_a_shared_weight_once() -> None:
     assert bytes_of(model) == 66
 
 
-def test_peak_memory_sees_what_was_freed_again() -> None:
-    with peak_memory() as small:
-        torch.ones(1)
-    with peak_memory() as large:
+def test_memory_is_what_a_block_adds_freed_again_or_not_and_nothing_of_before() -> None:
+    with added_memory() as freed:
         torch.ones(64 << 20).sum()  # 268 MB
-    if small["peak_rss_mb"] is None:
-        assert large["peak_rss_mb"] is None
+    give_back_memory()
+    with added_memory() as kept:
+        there = torch.ones(64 << 20)
+    with added_memory() as none:
+        there[:9].sum()
+    found = [one["run_adds_mb"] for one in (freed, kept, none)]
+    if found[0] is None:
+        assert found == [None] * 3
     else:
-        assert large["peak_rss_mb"] - small["peak_rss_mb"] > 100
+        assert min(found[:2]) > 200 and 0 <= found[2] < 50
 
 
 def test_page_needs_nothing_else_and_escapes() -> None:

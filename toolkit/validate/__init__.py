@@ -3,7 +3,7 @@
 from toolkit.validate.compare import LIMITS, Limits, Pair, compare
 from toolkit.validate.file import read, save
 from toolkit.validate.measure import Measured, Recorder, digest
-from toolkit.validate.memory import peak_memory
+from toolkit.validate.memory import added_memory
 from toolkit.validate.page import page
 
 __all__ = [
@@ -12,10 +12,10 @@ __all__ = [
     "Measured",
     "Pair",
     "Recorder",
+    "added_memory",
     "compare",
     "digest",
     "page",
-    "peak_memory",
     "read",
     "save",
 ]

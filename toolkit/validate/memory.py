@@ -1,4 +1,4 @@
-"""How much memory a graph holds, and the most that the process held while it ran."""
+"""How much memory a graph holds, and how much more the process needs while it runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +18,14 @@ def bytes_of(model: nn.Module) -> int:
 
 
 @contextmanager
-def peak_memory() -> Iterator[dict[str, float | None]]:
-    """→ {"peak_rss_mb"} once the block is left: the most that the whole process held inside it, MB of 10⁶ bytes;
-    None where the system does not say"""
-    found: dict[str, float | None] = {"peak_rss_mb": None}
-    can = _reset()
+def added_memory() -> Iterator[dict[str, float | None]]:
+    """→ {"run_adds_mb"} once the block is left: the most that the process held inside it, above what it held before,
+    MB of 10⁶ bytes; None where the system does not say. What others left, and what is loaded once, is in both."""
+    found: dict[str, float | None] = {"run_adds_mb": None}
+    before = _peak() if _reset() else None
     yield found
-    if can:
-        found["peak_rss_mb"] = _peak()
+    if before is not None:
+        found["run_adds_mb"] = round((_peak() or before) - before, 1)
 
 
 def _reset() -> bool:
@@ -42,5 +42,5 @@ def _reset() -> bool:
 def _peak() -> float | None:
     for line in STATUS.read_text().splitlines():
         if line.startswith("VmHWM:"):
-            return round(int(line.split()[1]) * 1024 / 1e6, 1)
+            return int(line.split()[1]) * 1024 / 1e6
     return None
