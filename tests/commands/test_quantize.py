@@ -59,6 +59,15 @@ def test_quantize_overwrites_nothing_else(cli: Cli, tiny: str) -> None:
     assert not Path("never").exists()
 
 
+def test_a_place_that_cannot_be_written_is_said_at_once(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "result", Path("/proc/x/y"), tmp_path / ("long" * 80)):
+        # that no model of this name is there would be said first if it were looked for before
+        told = cli("--model", str(tmp_path / "no model"), "quantize", "--output", str(place))
+        told.fails_in_one_line(1, str(place.parent), "can't be written", "give another folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_target_that_could_not_load_it(cli: Cli, tiny: str, tmp_path: Path) -> None:
     asked = ("quantize", "--output", str(tmp_path / "saved"))
     cli("--model", tiny, "--target", "hpu", *asked).fails_in_one_line(2, "hpu has no precision 'int'", "fp8")

@@ -25,7 +25,6 @@ def replace(place: Path, write: Callable[[Path], None]) -> None:
     Everything is on the disk before it is moved. What `write` raises is raised, and `place` is as it was.
     """
     place = place.resolve()  # a link stays, what it leads to is replaced
-    place.parent.mkdir(parents=True, exist_ok=True)
     recover(place)
     for left in _beside(place, "saving"):
         _remove_unless_locked(left)
@@ -39,6 +38,12 @@ def replace(place: Path, write: Callable[[Path], None]) -> None:
         step("written")
         _move(new, place)
     _sync(place.parent)
+
+
+def require_writable(place: Path) -> None:
+    """Raises CheckpointError for a place that `replace` could not write to, before anything has spent its time."""
+    with _locked_folder(place.resolve()):
+        pass
 
 
 def recover(place: Path) -> bool:
@@ -96,9 +101,11 @@ def exchange(first: Path, second: Path) -> bool:
 
 @contextmanager
 def _locked_folder(place: Path) -> Iterator[Path]:
-    """A new folder beside `place`, locked while this process lives; removed in the end if it still lies there."""
+    """A new folder beside `place` (what both lie in is made if need be), locked while this process lives; removed in
+    the end if it still lies there."""
     new = place.with_name(f".{place.name}.saving-{os.getpid()}")
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
         lock = _locked(new)
     except OSError as error:
         raise CheckpointError(f"{place.parent} can't be written to ({error.strerror}): give another folder") from error

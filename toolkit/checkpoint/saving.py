@@ -79,7 +79,9 @@ def save(graph: fx.GraphModule, model: nn.Module, recipe: Recipe, place: Path,
 
 
 def require_free(place: Path) -> None:
-    """Raises CheckpointError unless `place` is new, empty, or a checkpoint of ours with nothing else in it."""
+    """Raises CheckpointError unless `place` is new, empty, or a checkpoint of ours with nothing else in it, and can be
+    written."""
+    folder.require_writable(place)
     if not place.exists():
         return
     if not place.is_dir():
