@@ -6,6 +6,7 @@ from typing import Any
 
 from click import UsageError
 
+import targets
 from commands.cache import WITHOUT, cached_or_not
 from commands.common import Options, err
 from commands.recipe import HOW_INT
@@ -13,6 +14,7 @@ from models import InputError, load
 from models.loading import load_tokenizer
 from models.places import folder_of, resolve
 from models.tasks import ASK, ENCODE, Task, task_of
+from targets.base import Target
 from toolkit import Recipe, checkpoint
 from toolkit.adopt import adopted
 from toolkit.cache import past_of
@@ -57,11 +59,16 @@ def load_float(name: str, task: Task = ASK) -> tuple[Any, Any]:
 def saved_recipe(options: Options, model: Any) -> Recipe | None:
     """→ what a quantized `model` was quantized with, None for a float one.
 
-    Raises click.UsageError for an option that was given and says otherwise.
+    Raises targets.UsageError for a target that has no such precision, click.UsageError for an option that was given
+    and says otherwise.
     """
     saved = checkpoint.recipe_of(model)
     if saved is None:
         return None
+    target = targets.get(options.target)
+    if saved.precision not in target.precisions:
+        lacks = f"{options.model} is quantized, and target {target.name} has no precision {saved.precision!r}"
+        raise targets.UsageError(f"{lacks}; {what_instead(target)}")
     for name in ("recipe", *HOW_INT):
         if name in options.given:
             raise UsageError(f"{options.model} is quantized already, by a recipe of its own: leave --{name} out")
@@ -70,6 +77,12 @@ def saved_recipe(options: Options, model: Any) -> Recipe | None:
         if name in options.given and was != wanted:
             raise UsageError(f"{options.model} was quantized with --{name} {was}, not {wanted}: leave --{name} out")
     return replace(saved, without=options.without) if "without" in options.given else saved
+
+
+def what_instead(target: Target) -> str:
+    """→ what to do on a target that has not the precision of quantized folders"""
+    has, best = ", ".join(target.precisions), target.precisions[0]
+    return f"it has {has}, made of float weights as they are loaded: run the float model there with --precision {best}"
 
 
 def is_quantized(name: str) -> bool:

@@ -13,6 +13,7 @@ from commands.cache import cached_or_not
 from commands.common import Options, err, out, print_json
 from commands.doctor import not_run
 from commands.graph import fit, header_of, use_threads
+from commands.models import what_instead
 from commands.recipe import recipe_of, require_sense, require_task
 from commands.tuning import read_questions
 from models import InputError, load
@@ -89,7 +90,7 @@ def for_target(name: str, recipe: Recipe) -> Target:
     """→ the target that is to load the folder. Raises UsageError for one that could not, here or anywhere."""
     target = targets.get(name)
     if recipe.precision not in target.precisions:
-        has = target.instead.get(recipe.precision) or f"it has {', '.join(target.precisions)}"
-        raise UsageError(f"target {name} has no precision {recipe.precision!r}, which quantize saves; {has}")
+        raise UsageError(f"target {name} has no precision {recipe.precision!r}, which quantize saves; "
+                         f"{what_instead(target)}")  # fmt: skip
     targets.require_schemes(target, recipe.schemes())
     return target

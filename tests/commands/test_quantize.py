@@ -70,5 +70,10 @@ def test_a_place_that_cannot_be_written_is_said_at_once(cli: Cli, tmp_path: Path
 
 def test_a_target_that_could_not_load_it(cli: Cli, tiny: str, tmp_path: Path) -> None:
     asked = ("quantize", "--output", str(tmp_path / "saved"))
-    cli("--model", tiny, "--target", "hpu", *asked).fails_in_one_line(2, "hpu has no precision 'int'", "fp8")
+    said = ("hpu has no precision 'int'", "run the float model there with --precision fp8")
+    cli("--model", tiny, "--target", "hpu", *asked).fails_in_one_line(2, *said)
+    assert cli("--model", tiny, *asked).code == 0
+    for given in ((), ("--precision", "fp8"), ("--precision", "int")):
+        ask = cli("--model", asked[-1], "--target", "hpu", *given, "ask", "--question", "who?")
+        ask.fails_in_one_line(2, "is quantized", *said)
     cli("--model", tiny, "--target", "gpu", *asked).fails_in_one_line(2, "unknown target 'gpu'")
