@@ -117,9 +117,9 @@ def read_data(options: Options, tokenizer: PreTrainedTokenizerFast, config: Any)
     return read_calibration(options.calibration, tokenizer, options.samples, longest_row(tokenizer, config))
 
 
-def before_lowering(options: Options, task: Task) -> Captured:
+def before_lowering(options: Options, task: Task, loaded: tuple[Any, Any] | None = None) -> Captured:
     """The first half of `prepare`, for what is written to a file."""
-    model, tokenizer, recipe, questions = _begin(options, None, task)
+    model, tokenizer, recipe, questions = _begin(options, loaded, task)
     if recipe.precision != "int":
         return Captured(captured(model, recipe.precision), recipe, tokenizer, model.config, None)
     made, data = fit(

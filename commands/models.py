@@ -49,11 +49,18 @@ def load_any(name: str, task: Task = ASK, cache: bool = False) -> tuple[Any, Any
 
 def load_float(name: str, task: Task = ASK) -> tuple[Any, Any]:
     """→ the float model and its tokenizer; of a quantized one the model that its weights stand for"""
-    place = Path(folder_of(name))
-    has_weights = (place / "model.safetensors").exists() or any(place.glob("model-*.safetensors"))
-    if _kind(name) is None or not has_weights:  # of a graph that is no model of transformers' any more: load says so
+    if not is_quantized(name) or not has_float(name):  # of a quantized one that has none load says so
         return load(name, task=task)
-    return load(name, state=checkpoint.read(place).state, task=task)
+    return load(name, state=checkpoint.read(Path(folder_of(name))).state, task=task)
+
+
+def has_float(name: str) -> bool:
+    """Whether `load_float` finds weights: of a quantized graph that is no model of transformers' any more there are
+    none. Raises CheckpointError and InputError."""
+    if not is_quantized(name):
+        return True
+    place = Path(folder_of(name))
+    return (place / "model.safetensors").exists() or any(place.glob("model-*.safetensors"))
 
 
 def saved_recipe(options: Options, model: Any) -> Recipe | None:

@@ -8,26 +8,29 @@ import click
 
 from benchmarks.files import require_places, write
 from commands.common import GATE_MISSED, Options, err, out, print_json, print_wide, refuse, written
-from commands.models import load_float
+from commands.models import has_float, is_quantized
 from commands.texts import window_options
 from commands.validate_inputs import Inputs, read_inputs
 from commands.validate_report import as_json, html, lines, table
 from commands.validate_sides import Side, measure, parse, require_possible
 from models import InputError
+from models.loading import load_config
 from models.tasks import TASKS
 from toolkit.validate import Measured, Pair, compare, read, save
 from toolkit.validate.compare import limits_for, require_same_inputs
 
-REFERENCE = "cpu:fp"
+REFERENCE, WITHOUT_FLOAT = "cpu:fp", "cpu:int"
 
 
 @click.command("validate")
 @click.option("--pair", "pairs", multiple=True, metavar="TARGET:PRECISION",
               help="Compare this one with the reference; repeatable; cpu@DEVICE for another device of PyTorch's, onnx "
-              "or onnx@PROVIDER for ONNX Runtime on the file.  [default: --target and --precision]")  # fmt: skip
-@click.option("--targets", "listed", metavar="T,T", help="Several targets, each at --precision.")
-@click.option("--reference", default=REFERENCE, show_default=True, metavar="TARGET:PRECISION or FILE",
-              help="What the others are compared with; or a file that --save wrote, on any machine.")  # fmt: skip
+              "or onnx@PROVIDER for ONNX Runtime on the file. Without :PRECISION it has --precision, or int if "
+              "the model is quantized.  [default: --target]")  # fmt: skip
+@click.option("--targets", "listed", metavar="T,T", help="Several targets, as after --pair.")
+@click.option("--reference", metavar="TARGET:PRECISION or FILE",
+              help="What the others are compared with; or a file that --save wrote, on any machine.  "
+              f"[default: {REFERENCE}; {WITHOUT_FLOAT} of a quantized folder without float weights]")  # fmt: skip
 @click.option("--task", default="ask", show_default=True, type=click.Choice(list(TASKS)), help="What the model is for.")
 @click.option(
     "--data", help="SQuAD file; for other tasks than ask also text, one a line.  [default: the built-in story]"
@@ -43,26 +46,27 @@ REFERENCE = "cpu:fp"
               help="Write what the first --pair gave (without one: the reference) as safetensors.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="Write the report as one HTML page.")
 @click.pass_obj
-def command(options: Options, pairs: tuple[str, ...], listed: str | None, reference: str, task: str, data: str | None,
-            limit: int | None, batch_size: int, max_length: int | None, stride: int | None, iterations: int,
-            min_sqnr: float | None, min_cosine: float | None, min_equal: float | None, saved: Path | None,
-            output: Path | None) -> None:  # fmt: skip
+def command(options: Options, pairs: tuple[str, ...], listed: str | None, reference: str | None, task: str,
+            data: str | None, limit: int | None, batch_size: int, max_length: int | None, stride: int | None,
+            iterations: int, min_sqnr: float | None, min_cosine: float | None, min_equal: float | None,
+            saved: Path | None, output: Path | None) -> None:  # fmt: skip
     """The same inputs on several targets: SQNR, cosine, largest difference and equal answers against the reference,
     latency and memory of each; exit code 3 where one is not near enough."""
     if task != "ask":
         refuse(written(), ("stride",), "is for the windows of --task ask")
+    require_places(saved, output)
+    reference, reason = (reference, None) if reference else usual_reference(options.model)
     file = _file_named(reference)
-    first = None if file else parse(reference, "fp")
-    sides = [side for side in _sides(options, pairs, listed) if side != first]
+    first = parse(REFERENCE if file else reference, "fp")
+    sides = [side for side in _sides(options, pairs, listed) if file or side != first]
     if not sides and not saved:
         raise click.UsageError(f"nothing to compare {reference} with: give --pair TARGET:PRECISION, or --save FILE")
-    require_places(saved, output)
-    require_possible(options, [*([first] if first else []), *sides])
+    require_possible(options, sides if file else [first, *sides])
     known = read(file) if file else None
     inputs = _inputs(options, task, data, limit, max_length, stride)
     if known:
         require_same_inputs(known, replace(known, name="this run", digest=inputs.digest(), about=inputs.about))
-    base = known or measure(options, first or Side("cpu", "fp"), inputs, batch_size, iterations)
+    base = known or measure(options, first, inputs, batch_size, iterations)
     if base.wrong:
         raise InputError(f"{base.name}: {base.wrong}")
     chosen = {
@@ -78,16 +82,25 @@ def command(options: Options, pairs: tuple[str, ...], listed: str | None, refere
         measured.append(one if saved and len(measured) == 1 else replace(one, outputs={}))
     if saved:
         _save(measured[1] if sides else base, saved)
-    result = as_json(measured, found)
+    result = as_json(measured, found, reason)
     if output:
         write(output, html(result))
     _show(options, result, measured, found)
 
 
+def usual_reference(model: str) -> tuple[str, str | None]:
+    """→ the side that others are compared with, and why it is not float's, None where it is"""
+    if has_float(model):
+        return REFERENCE, None
+    return WITHOUT_FLOAT, (f"{model} holds no float weights: the reference is {WITHOUT_FLOAT}; --reference FILE "
+                           "compares with what validate --save wrote of the float model")  # fmt: skip
+
+
 def _sides(options: Options, pairs: tuple[str, ...], listed: str | None) -> list[Side]:
-    named = [parse(text.strip(), options.precision) for text in (listed or "").split(",") if text.strip()]
-    sides = [parse(text, options.precision) for text in pairs] + named
-    return list(dict.fromkeys(sides)) or [parse(options.target, options.precision)]
+    decided = "precision" not in options.given and is_quantized(options.model)
+    usual = "int" if decided else options.precision
+    texts = [*pairs, *(text.strip() for text in (listed or "").split(",") if text.strip())]
+    return list(dict.fromkeys(parse(text, usual) for text in texts)) or [parse(options.target, usual)]
 
 
 def _file_named(reference: str) -> Path | None:
@@ -99,8 +112,8 @@ def _file_named(reference: str) -> Path | None:
 
 def _inputs(options: Options, task: str, data: str | None, limit: int | None, max_length: int | None,
             stride: int | None) -> Inputs:  # fmt: skip
-    model, tokenizer = load_float(options.model, TASKS[task])
-    return read_inputs(TASKS[task], tokenizer, model.config, options.model, data, limit, max_length, stride)
+    config, tokenizer = load_config(options.model)
+    return read_inputs(TASKS[task], tokenizer, config, options.model, data, limit, max_length, stride)
 
 
 def _save(measured: Measured, path: Path) -> None:

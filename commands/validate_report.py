@@ -10,8 +10,9 @@ PAIR = ("target", "SQNR", "cosine", "largest difference", "equal answers", "want
 SIDE = ("side", "runs as", "native", "swapped / kept", "ms a row", "weights", "run adds")
 
 
-def as_json(measured: list[Measured], found: list[Pair]) -> dict[str, Any]:
-    """→ the fields of every command, of the last side; "inputs"; "sides", the reference first; "pairs" """
+def as_json(measured: list[Measured], found: list[Pair], reason: str | None) -> dict[str, Any]:
+    """reason: why the reference is what nobody asked for. → the fields of every command, of the last side; "inputs";
+    "reference"; "sides", the reference first; "pairs" """
     sides = [{"name": one.name, **one.about} for one in measured]
     about = sides[-1]
     header = {key: about[key] for key in ("model", "target", "precision", "scheme", "swapped", "kept")}
@@ -20,6 +21,7 @@ def as_json(measured: list[Measured], found: list[Pair]) -> dict[str, Any]:
     return {
         **header,
         "inputs": {**inputs, "digest": measured[0].digest},
+        "reference": {"name": measured[0].name, "reason": reason},
         "sides": [{key: value for key, value in side.items() if key not in shared} for side in sides],
         "pairs": [pair.as_json() for pair in found],
         "passed": all(pair.passed for pair in found),
@@ -46,6 +48,7 @@ def lines(result: dict[str, Any]) -> list[str]:
     said = [
         f"{result['model']}, task {about['task']}: {about['rows']} rows, {about['tokens']} tokens of {about['data']}"
     ]
+    said += [result["reference"]["reason"]] if result["reference"]["reason"] else []
     said += [f"{side['name']}: {side['target']['reason']}" for side in result["sides"] if side["target"]["reason"]]
     for pair in result["pairs"]:
         said += [f"{pair['target']}: {why}" for why in pair["failed"] if pair["sqnr_db"] is None]

@@ -101,6 +101,20 @@ def load(
     return model.eval(), tokenizer
 
 
+def load_config(name: str) -> tuple[Any, PreTrainedTokenizerFast]:
+    """transformers' configuration of a model and its tokenizer, float or quantized; no weight is read. Raises
+    InputError."""
+    source = folder_of(name)
+    check_folder(source)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except REFUSALS as error:
+        raise InputError(f"the config of {name} can't be read ({_one_line(error)}): copy it again") from error
+    if not hasattr(config, "vocab_size"):
+        raise InputError(f"the config of {name} has no vocab_size: give a model of texts")
+    return config, load_tokenizer(name, config.vocab_size)
+
+
 def load_tokenizer(name: str, embedded: int) -> PreTrainedTokenizerFast:
     """The tokenizer of a model that has `embedded` tokens. Raises InputError."""
     try:
