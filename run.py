@@ -4,7 +4,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -137,9 +137,21 @@ def main(
         context.invoke(command if sys.stdin.isatty() else demonstrate)
 
 
+def require_utf8(arguments: Iterable[str]) -> None:
+    """Raises click.UsageError for an argument of other bytes: Python keeps those as halves of surrogate pairs, which
+    neither a tokenizer nor a report takes."""
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError as error:
+            byte = f"character {error.start} is the byte {ord(argument[error.start]) & 0xFF:#04x}"
+            raise click.UsageError(f"the argument {argument!r} is not UTF-8 ({byte}): convert it to UTF-8") from error
+
+
 def entry() -> None:
     """Runs the command line; every known error is one line on standard error and its exit code."""
     try:
+        require_utf8(sys.argv[1:])
         sys.exit(main(standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()

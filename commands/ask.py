@@ -14,6 +14,7 @@ from commands.prompt import converse
 from commands.story import QUESTIONS, STORY
 from commands.texts import STDIN, lines_of, standard_input, window_options
 from models import InputError
+from models.outside import require_characters
 from models.question_answering.examples import Example, read_text
 from models.question_answering.predict import predict
 from models.question_answering.spans import Answer
@@ -104,6 +105,7 @@ def answer(ready: Ready, context: str, question: str, how: How) -> dict[str, Any
     """One question's JSON: text and score (probability) of the best span, its place, time, other candidates."""
     if not question.strip():
         raise InputError("the question is empty: give one with at least a word")
+    require_characters(question, "the question")  # what is typed at a prompt may be any bytes
     begun = time.perf_counter()
     example = Example("0", "", context, question, ())
     length = longest_row(ready.tokenizer, ready.config, how.max_length)
@@ -139,6 +141,7 @@ def read_passage(given: str, max_words: int = MAX_WORDS) -> str:
     text, source = given, "the passage"
     if _names_file(given):
         text, source = read_text(given), given
+    require_characters(text, source)
     words = len(text.split())
     if words == 0:
         raise InputError(f"{source} is empty: give a passage with at least a sentence")

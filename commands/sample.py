@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from models import InputError
+from models.outside import parse_json
 from models.question_answering.examples import Example, read_text
 from models.question_answering.features import Window, collate, make_windows
 from models.question_answering.metrics import evaluate
@@ -78,7 +79,7 @@ def places_of(total: int, count: int) -> list[int]:
 def read_reference(path: str, examples: Sequence[Example]) -> dict[str, str]:
     """→ question id → answer, of a file that `eval --predictions` wrote. Raises InputError where one is missing."""
     try:
-        texts = json.loads(read_text(path))
+        texts = parse_json(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON (line {error.lineno}): give what eval --predictions wrote") from error
     missing = [e.id for e in examples if not (isinstance(texts, dict) and isinstance(texts.get(e.id), str))]

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import InputError
+from models.outside import parse_json
 from models.tasks import ENCODE, Task
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
@@ -23,7 +24,7 @@ def check_folder(source: str) -> None:
         raise InputError(f"{source} holds no config.json: give a folder that save_pretrained wrote")
     for path in sorted(folder.glob("*.json")):
         try:
-            json.loads(path.read_text("utf-8"))
+            parse_json(path.read_text("utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path} is not JSON ({error}): copy the checkpoint again") from error
     # transformers would make a tokenizer that knows five tokens, without a word.

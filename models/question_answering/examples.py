@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
+from models.outside import parse_json, require_characters
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def read_examples(path: str | Path, limit: int | None = None) -> list[Example]:
         examples = _parse(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON (line {error.lineno}: {error.msg}): give a SQuAD file") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path} is not laid out as SQuAD ({type(error).__name__}: {error}): "
             "wanted data[].paragraphs[].qas[] or one question a line"
@@ -67,7 +70,7 @@ def read_examples(path: str | Path, limit: int | None = None) -> list[Example]:
 
 def _parse(text: str) -> list[Example]:
     try:
-        document = json.loads(text)
+        document = parse_json(text)
     except json.JSONDecodeError as error:
         if error.msg != "Extra data":  # which is what a second object is
             raise
@@ -87,7 +90,7 @@ def _rows(text: str) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield json.loads(line)
+                yield parse_json(line)
             except json.JSONDecodeError as error:
                 raise json.JSONDecodeError(error.msg, "\n" * (number - 1) + line, number - 1 + error.pos) from error
 
@@ -101,4 +104,8 @@ def _example(question: dict[str, Any], context: str, title: str | None) -> Examp
         rows = zip(answers["text"], answers["answer_start"], strict=True)
         answers = [{"text": text, "answer_start": start} for text, start in rows]
     found = tuple((str(answer["text"]), int(answer["answer_start"])) for answer in answers)
-    return Example(str(question["id"]), title or "", context, question["question"], found)
+    example = Example(str(question["id"]), title or "", context, question["question"], found)
+    for name, text in (("id", example.id), ("title", example.title), ("context", context),
+                       ("question", example.question), *(("answer", text) for text, _ in found)):  # fmt: skip
+        require_characters(text, f"the {name} of question {example.id!r}")
+    return example

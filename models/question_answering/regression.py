@@ -1,6 +1,7 @@
 """Two evaluations of the same questions against each other: how far F1 fell, how surely, and on which questions."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.errors import InputError
+from models.outside import parse_json, require_characters
 from models.question_answering.examples import Example, read_text
 from models.question_answering.metrics import normalize, scores
 
@@ -18,13 +20,13 @@ SAME = 1e-6  # F1 points: what summing in another order may change
 
 @dataclass(frozen=True)
 class Baseline:
-    """A saved report of eval. path: where it lies; f1 in points; data, total: the file's name and how many questions,
-    None where the report doesn't say; answers: question id → text, None in a report without them."""
+    """A saved report of eval. path: where it lies; f1 in points; data: the file's name, None where the report doesn't
+    say; total: how many questions; answers: question id → text, None in a report without them."""
 
     path: str
     f1: float
     data: str | None
-    total: int | None
+    total: int
     answers: dict[str, str] | None
 
 
@@ -67,19 +69,20 @@ class Regression:
 def read_baseline(path: str) -> Baseline:
     """A report as `--json eval` printed it. Raises InputError for any other file."""
     try:
-        report = json.loads(read_text(path))
-        f1, answers = float(report["f1"]), report.get("answers")
-        total = None if report.get("total") is None else int(report["total"])
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+        report = parse_json(read_text(path))
+        f1, total, answers = report["f1"], report["total"], report.get("answers")
+        if type(f1) not in (int, float) or type(total) is not int or not math.isfinite(f1):
+            raise TypeError(f"f1 is {f1!r}, total is {total!r}")
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is no report of eval (wanted the numbers 'f1' and 'total'): save one with --json eval"
         ) from error
     whole = answers is None or (isinstance(answers, dict) and all(isinstance(text, str) for text in answers.values()))
     if not whole:
         raise InputError(f"the 'answers' in {path} are no texts by question: save the report again with --json eval")
-    return Baseline(path, f1, report.get("data"), total, answers)
+    for id, text in (answers or {}).items():
+        require_characters(text, f"{path}: the answer to {id!r}")
+    return Baseline(path, float(f1), report.get("data"), total, answers)
 
 
 def require_same_questions(baseline: Baseline, data: str, examples: Sequence[Example]) -> None:
@@ -103,7 +106,7 @@ def require_same_questions(baseline: Baseline, data: str, examples: Sequence[Exa
                 f"answers are others, or the report was changed; {advice}"
             )
         return
-    if baseline.total not in (None, len(examples)) or baseline.data not in (None, data):
+    if baseline.total != len(examples) or baseline.data not in (None, data):
         raise InputError(
             f"{baseline.path} is of {baseline.total} questions of {baseline.data}, "
             f"this is {len(examples)} of {data}: {advice}"

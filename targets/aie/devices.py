@@ -124,7 +124,7 @@ def load(name: str) -> Device:
         raise UsageError(f"unknown device {name!r}; choose one of: {known}; or give a YAML or JSON file of your own")
     try:
         read = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(read, dict):
         raise UsageError(f"{name} must hold keys and values of a device; got {type(read).__name__}")

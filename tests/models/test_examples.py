@@ -109,6 +109,29 @@ BROKEN = {
     ),
     "context is null": (lines([ROWS[0] | {"context": None}]).encode(), "context is NoneType"),
     "question is a number": (lines([ROWS[0] | {"question": 3}]).encode(), "question is int"),
+    "nested too deeply": (b"[" * 200_000, "nested too deeply"),
+    "the second row nested too deeply": (lines(ROWS[:1]).encode() + b"[" * 200_000, "line 2: nested too deeply"),
+    "a number too long": (b"9" * 5000, "not JSON"),
+    "a place without end": (
+        lines(ROWS[:1]).replace('"answer_start": 0', '"answer_start": 1e999').encode(),
+        "not laid out as SQuAD",
+    ),
+    "half a surrogate pair in the context": (
+        json.dumps(ROWS[0] | {"context": "a \ud800"}).encode(),
+        r"the context of question '1' holds '\ud800' at character 2",
+    ),
+    "half a surrogate pair in the question": (
+        json.dumps(ROWS[1] | {"question": "\udfffwho?"}).encode(),
+        "the question of question '2'",
+    ),
+    "half a surrogate pair in an answer": (
+        json.dumps(ROWS[0] | {"answers": [{"text": "\ud800", "answer_start": 0}]}).encode(),
+        "the answer of question '1'",
+    ),
+    "half a surrogate pair in the id": (
+        json.dumps(ROWS[0] | {"id": "\ud800"}).encode(),
+        r"the id of question '\ud800'",
+    ),
     "lists of two lengths": (
         lines([ROWS[0] | {"answers": {"text": ["x"], "answer_start": []}}]).encode(),
         "not laid out as SQuAD",

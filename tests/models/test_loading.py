@@ -134,6 +134,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no config": (rename("config.json", "settings.json"), "no config.json"),
     "config cut": (content("config.json", b'{"model_type": '), "config.json is not JSON"),
     "config empty": (content("config.json", b""), "config.json is not JSON"),
+    "config nested too deeply": (content("config.json", b"[" * 200_000), "config.json is not JSON"),
     "config not UTF-8": (content("config.json", b"\xff\xfe"), "config.json is not JSON"),
     "config a list": (content("config.json", b"[]"), "Unrecognized model"),
     "config without a type": (config(model_type=None), "can't be loaded"),

@@ -38,6 +38,7 @@ def test_what_a_device_writes_is_read_back(device, tmp_path):
     "text, line",
     [
         ("[1, 2", "is no YAML"),
+        ("[" * 5000, "is no YAML"),
         ("- 1", "must hold keys and values of a device; got list"),
         ("base: npu9", "base must be one of: xdna, xdna2; got 'npu9'"),
         ("colums: 8", "unknown key 'colums'; known are: base, name"),
