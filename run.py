@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from commands.common import FAILED, NOT_NATIVE, USAGE, Options, written
+from commands.common import FAILED, NOT_NATIVE, USAGE, Options, finite, written
 
 COMMANDS = {
     "ask": "Answer questions on a passage, interactively or one-shot.",
@@ -77,7 +77,7 @@ def settle_threads(options: Mapping[str, Any], command: str | None) -> None:
 )
 @click.option("--ranges", default=None, help="For static: minmax, percentile, mse or entropy.  [default: percentile]")
 @click.option(
-    "--percentile", default=None, type=float, help="For --ranges percentile: 99.9 to 99.9999.  [default: 99.999]"
+    "--percentile", type=float, callback=finite, help="For --ranges percentile: 99.9 to 99.9999.  [default: 99.999]"
 )
 @click.option("--model", default="minilm-squad", help="A folder, a Hugging Face name, or the embedded minilm-squad.")
 @click.option(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from commands.common import Options, out, print_json, print_passage, refuse, written
+from commands.common import Options, a_number, out, print_json, print_passage, refuse, written
 from commands.graph import Ready, prepare
 from commands.prompt import converse
 from commands.story import QUESTIONS, STORY
@@ -43,6 +43,7 @@ class How:
     "threshold",
     default=0.0,
     show_default=True,
+    callback=a_number,
     help="Say 'no answer' where its logit beats the best span's by more than this; higher answers more.",
 )
 @click.option("--candidates", default=5, show_default=True, type=click.IntRange(1, 20), help="How many in the JSON.")

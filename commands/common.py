@@ -1,6 +1,7 @@
 """What every command shares: the options before the command's name, consoles, JSON, exit codes."""
 
 import json
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,21 @@ def refuse(given: Collection[str], names: Iterable[str], why: str) -> None:
         raise click.UsageError(f"--{wrong.replace('_', '-')} {why}: leave it out")
 
 
+def finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    """The callback of every option that is a float: NaN lies in every range, as it compares with nothing, and a limit
+    that is infinite is none. Raises click.BadParameter."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no finite number.", context, option)
+    return value
+
+
+def a_number(context: click.Context, option: click.Parameter, value: float) -> float:
+    """As `finite`, of an option that may be infinite."""
+    if math.isnan(value):
+        raise click.BadParameter(f"{value} is no number.", context, option)
+    return value
+
+
 def print_passage(passage: str) -> None:
     """A passage between empty lines, broken between words where a terminal's line ends."""
     out.print(f"\n{passage}\n", soft_wrap=not out.is_terminal)
@@ -77,7 +93,20 @@ def print_wide(*parts: RenderableType) -> None:
 
 def print_json(result: dict[str, Any]) -> None:
     """One JSON object on standard output, the only thing there under --json."""
-    click.echo(json.dumps(result, ensure_ascii=False, indent=2))
+    click.echo(json_text(result))
+
+
+def json_text(result: dict[str, Any]) -> str:
+    """→ JSON, which has neither NaN nor infinity: null stands for them"""
+    return json.dumps(_without_nan(result), ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def progress_bar(*columns: str) -> Progress:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from benchmarks.files import require_places, write
-from commands.common import GATE_MISSED, Options, err, out, print_json, progress_bar, refuse, written
+from commands.common import GATE_MISSED, Options, a_number, err, finite, out, print_json, progress_bar, refuse, written
 from commands.graph import prepare
 from commands.texts import window_options
 from models.question_answering.examples import Example, read_examples
@@ -34,11 +34,12 @@ from models.texts import longest_row
     "threshold",
     default=0.0,
     show_default=True,
+    callback=a_number,
     help="v2.0 only: 'no answer' where its logit beats the best span's by more than this.",
 )
 @click.option("--predictions", type=click.Path(path_type=Path), help="Write question id → answer as JSON.")
 @click.option("--baseline", help="A saved --json report to compare with.")
-@click.option("--max-drop", type=click.FloatRange(0),
+@click.option("--max-drop", type=click.FloatRange(0), callback=finite,
               help="F1 points under --baseline that are still accepted; more is exit code 3.")  # fmt: skip
 @click.option("--summary", is_flag=True, help="Leave the answers out of the JSON; a baseline to pair with needs them.")
 @click.pass_obj

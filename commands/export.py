@@ -7,7 +7,7 @@ from typing import Any
 import click
 from torch import fx
 
-from commands.common import GATE_MISSED, Options, err, out, print_json, refuse, written
+from commands.common import GATE_MISSED, Options, err, finite, out, print_json, refuse, written
 from commands.graph import before_lowering, describe, header_of
 from commands.models import is_quantized
 from commands.recipe import recipe_of
@@ -37,7 +37,8 @@ REFERENCE = "cpu"  # stock kernels: float32 wherever the graph is not in 8 bits
               "one a line.  [default: the built-in story]")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), help="With --data: the first N questions or texts only.")
 @click.option("--provider", default=CPU, show_default=True, help="Who checks an ONNX file: a provider of ONNX Runtime.")
-@click.option("--min-equal", type=click.FloatRange(0, 100), help="Percent of equal answers that passes; up to 1 it is "
+@click.option("--min-equal", type=click.FloatRange(0, 100), callback=finite,
+              help="Percent of equal answers that passes; up to 1 it is "
               f"a share.  [default: {100 * LEAST_EQUAL:g}, in 8 bits {100 * LEAST_EQUAL_INT8:g}]")  # fmt: skip
 @click.option("--task", default=ASK.name, show_default=True, type=click.Choice(sorted(TASKS)),
               help="What the model is loaded for: the file's outputs are this command's.")  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from commands.calibrate import calibrate_trained
-from commands.common import Options, err, out, print_json, progress_bar, refuse, written
+from commands.common import Options, err, finite, out, print_json, progress_bar, refuse, written
 from commands.graph import use_threads
 from commands.recipe import HOW_INT
 from commands.texts import window_options
@@ -51,13 +51,14 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
 )
 @click.option("--epochs", default=3, show_default=True, type=click.IntRange(1))
 @click.option("--max-steps", type=click.IntRange(1), help="End after so many steps, and the schedule with them.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True),
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), callback=finite,
               help=f"[default: {RATE}, with --qat {QAT_RATE}]")  # fmt: skip
 @click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Over all processes.")
-@click.option("--warmup", default=0.1, show_default=True, type=click.FloatRange(0, 1), help="Share of all steps.")
-@click.option("--dropout", default=0.1, show_default=True, type=click.FloatRange(0, 1, max_open=True),
+@click.option("--warmup", default=0.1, show_default=True, type=click.FloatRange(0, 1), callback=finite,
+              help="Share of all steps.")  # fmt: skip
+@click.option("--dropout", default=0.1, show_default=True, type=click.FloatRange(0, 1, max_open=True), callback=finite,
               help="Rate, rounded to a multiple of 1/128; none with --qat.")  # fmt: skip
-@click.option("--average", default=0.0, show_default=True, type=click.FloatRange(0, 1),
+@click.option("--average", default=0.0, show_default=True, type=click.FloatRange(0, 1), callback=finite,
               help="Share of the steps, the last ones: the result is the mean of the weights over them, taken every "
               f"{EVERY} steps; 0 for the last weights.")  # fmt: skip
 @click.option(
@@ -65,6 +66,7 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
     default=0.1,
     show_default=True,
     type=click.FloatRange(0, 1),
+    callback=finite,
     help="Questions on a wrong passage of their article, as a share: they teach 'no answer'.",
 )
 @window_options
@@ -74,9 +76,9 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
               help="With --qat: how rows of activations are rounded.")  # fmt: skip
 @click.option("--distill", is_flag=True, help="With --qat: the float base teaches.")
 @click.option("--distill-weight", default=Distillation.weight, show_default=True, type=click.FloatRange(0, 1),
-              help="The teacher's share of the loss; the rest is the answers'.")  # fmt: skip
+              callback=finite, help="The teacher's share of the loss; the rest is the answers'.")  # fmt: skip
 @click.option("--temperature", default=Distillation.temperature, show_default=True,
-              type=click.FloatRange(0, min_open=True),
+              type=click.FloatRange(0, min_open=True), callback=finite,
               help="What the logits are divided by for the teacher's share.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("--bf16/--no-bf16", default=None, help="Default: where the CPU has AVX512-BF16 or AMX.")

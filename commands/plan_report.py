@@ -1,12 +1,12 @@
 """What `plan` predicted, as JSON and as tables."""
 
-import json
 from collections.abc import Iterable, Iterator
 from os.path import commonprefix
 from typing import Any
 
 from rich.table import Table
 
+from commands.common import json_text
 from targets.aie import devices, measured, old_example, plan
 from targets.aie.cycles import Cost
 from targets.aie.devices import Device
@@ -85,7 +85,7 @@ def errors() -> dict[str, Any]:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    return json.dumps(result, ensure_ascii=False, indent=2) + "\n"
+    return json_text(result) + "\n"
 
 
 def parts(result: dict[str, Any]) -> Iterator[Table | str]:

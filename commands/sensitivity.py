@@ -1,6 +1,5 @@
 """`sensitivity`: what each linear costs in accuracy in 8 bits, and a recipe that keeps the worst in float."""
 
-import json
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import click
 
 from benchmarks.files import in_place, named, require_places, write
-from commands.common import GATE_MISSED, Options, err, out, print_json, print_wide, progress_bar
+from commands.common import GATE_MISSED, Options, err, finite, json_text, out, print_json, print_wide, progress_bar
 from commands.graph import describe, read_data, require_target, use_threads
 from commands.recipe import int_recipe, require_sense
 from commands.sample import Sample, read_reference, spread
@@ -35,8 +34,10 @@ ENDINGS = ("yaml", "json", "png", "html")  # of what --output writes
 @click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="Questions to try recipes on.")
 @click.option("--each", default=64, show_default=True, type=click.IntRange(0),
               help="Questions that every single linear is tried on, of those; 0 for none.")  # fmt: skip
-@click.option("--max-drop", default=0.1, show_default=True, help="F1 points under float that are accepted.")
-@click.option("--min-equal", type=click.FloatRange(0, 100), help="Percent of the answers that must be float's.")
+@click.option("--max-drop", default=0.1, show_default=True, callback=finite,
+              help="F1 points under float that are accepted.")  # fmt: skip
+@click.option("--min-equal", type=click.FloatRange(0, 100), callback=finite,
+              help="Percent of the answers that must be float's.")  # fmt: skip
 @click.option("--keep-as", default="bf16", show_default=True, type=click.Choice(tuple(KEEP_AS)),
               help="What a linear that is repaired becomes; int16: two terms of 8 bits for each number.")  # fmt: skip
 @click.option("--reference", help="Float's answers, as eval --precision fp --predictions wrote them, to save time.")
@@ -142,7 +143,7 @@ def save(result: dict[str, Any], recipe: Recipe, output: Path) -> None:
     text, picture = dump(recipe, lines), plot.draw(result)
     as_yaml, as_text, drawn, as_page = named(output, *ENDINGS)
     write(as_yaml, text)
-    write(as_text, json.dumps(result, ensure_ascii=False, indent=2) + "\n")
+    write(as_text, json_text(result) + "\n")
     in_place(drawn, lambda beside: beside.write_bytes(picture))
     write(as_page, page.page(result, lines, text, picture))
 
