@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from benchmarks.files import require_places, write
-from commands.common import GATE_MISSED, Options, err, out, print_json, print_wide, refuse, written
+from commands.common import GATE_MISSED, Options, err, finite, out, print_json, print_wide, refuse, written
 from commands.models import has_float, is_quantized
 from commands.texts import window_options
 from commands.validate_inputs import Inputs, read_inputs
@@ -39,9 +39,12 @@ REFERENCE, WITHOUT_FLOAT = "cpu:fp", "cpu:int"
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
 @window_options
 @click.option("--iterations", default=1, show_default=True, type=click.IntRange(1), help="Timed passes over the rows.")
-@click.option("--min-sqnr", type=float, help="dB.  [default: by precision: fp 80, fp16 45, bf16 35, int 20, fp8 18]")
-@click.option("--min-cosine", type=click.FloatRange(-1, 1), help="[default: by precision, 0.999999 to 0.98]")
-@click.option("--min-equal", type=click.FloatRange(0, 100), help="Percent of equal answers.  [default: 99 to 80]")
+@click.option("--min-sqnr", type=float, callback=finite,
+              help="dB.  [default: by precision: fp 80, fp16 45, bf16 35, int 20, fp8 18]")  # fmt: skip
+@click.option("--min-cosine", type=click.FloatRange(-1, 1), callback=finite,
+              help="[default: by precision, 0.999999 to 0.98]")  # fmt: skip
+@click.option("--min-equal", type=click.FloatRange(0, 100), callback=finite,
+              help="Percent of equal answers.  [default: 99 to 80]")  # fmt: skip
 @click.option("--save", "saved", type=click.Path(path_type=Path),
               help="Write what the first --pair gave (without one: the reference) as safetensors.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="Write the report as one HTML page.")
