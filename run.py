@@ -29,6 +29,7 @@ COMMANDS = {
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # where a file was to be written
+MOST_THREADS = 4 * (os.cpu_count() or 1)  # more than that only wait for each other, and use up the memory
 SPINS = 1000  # looks of an idle thread of OpenMP's at its work, a few microseconds, before it sleeps
 PLACED = (None, "ask", "classify", "encode", "eval", "generate", "tag")  # the commands that --device is for
 
@@ -96,7 +97,8 @@ def settle_threads(options: Mapping[str, Any], command: str | None) -> None:
     "--device", metavar="NAME", help="Where --target cpu computes: cuda (ROCm too), xpu, mps.  [default: cpu]"
 )
 @click.option("--strict", is_flag=True, help="Fail (exit code 4) rather than emulate or fall back.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: PyTorch's own choice]")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS),
+              help="CPU threads.  [default: PyTorch's own choice]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output and nothing else.")
 @click.pass_context
 def main(

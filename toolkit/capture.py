@@ -16,7 +16,7 @@ from toolkit.share import aliases
 
 
 class CaptureError(RuntimeError):
-    """The model could not be captured as one graph."""
+    """The model could not be captured as one graph, or not for want of memory."""
 
 
 def capture(model: nn.Module, dtype: torch.dtype = torch.float32) -> fx.GraphModule:
@@ -38,6 +38,9 @@ def capture(model: nn.Module, dtype: torch.dtype = torch.float32) -> fx.GraphMod
     try:
         with torch.no_grad():
             program = export(private, (), kwargs, dynamic_shapes=free, strict=False)
+    except MemoryError as error:  # which says nothing about the model
+        wanted = f"{type(model).__name__} could not be captured"
+        raise CaptureError(f"{wanted}: memory ran out; free some, or compute on fewer threads") from error
     except Exception as error:  # whatever the model's own code raises is the reason
         reason = str(error).strip().splitlines() or [type(error).__name__]
         wanted = f"{type(model).__name__} cannot be captured as one graph"

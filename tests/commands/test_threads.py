@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.cli import Cli
+
 # says what the environment is when torch is first looked for
 PROGRAM = """
 import json, os, sys
@@ -48,3 +50,14 @@ def test_before_torch(arguments: list[str], threads: str | None, spins: str | No
 def test_what_a_person_set_stays(name: str, spins: str | None) -> None:
     found = seen("--target", "customcpu", "eval", **{name: spins or "active"})
     assert found["GOMP_SPINCOUNT"] == spins
+
+
+@pytest.mark.parametrize("threads", ["0", "99999", str(4 * (os.cpu_count() or 1) + 1)])
+def test_more_threads_than_the_machine_has_a_use_for(cli: Cli, threads: str) -> None:
+    refused = cli("--threads", threads, "doctor")
+    assert refused.code == 2 and f"{threads} is not in the range 1<=x<={4 * (os.cpu_count() or 1)}." in refused.err
+
+
+def test_more_threads_than_cores(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which is set again after the test
+    assert cli("--threads", str((os.cpu_count() or 1) + 1), "doctor").code == 0

@@ -197,3 +197,13 @@ def test_short_models_are_captured():
     ids = torch.ones(3, 4, dtype=torch.int64)
     with torch.no_grad():
         assert torch.equal(capture(model)(input_ids=ids)[0], model(input_ids=ids, attention_mask=ids)[0])
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_model(monkeypatch):
+    def starved(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(sys.modules["toolkit.capture"], "export", starved)
+    with pytest.raises(CaptureError, match="memory ran out; free some, or compute on fewer threads") as caught:
+        capture(tiny.build("bert"))
+    assert "torch.export has to accept" not in str(caught.value)
