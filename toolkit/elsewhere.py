@@ -15,6 +15,8 @@ from toolkit.recipe import KEEP, Recipe
 from toolkit.report import ELSEWHERE, QUANTIZER, keep, kept_names
 
 NUMBER = re.compile(r"_\d+$")
+# how this project rounds; what is asked of them, their defaults left out, changes nothing elsewhere
+SETTINGS = ("symmetric", "clip", "ranges", "percentile", "smooth", "compensate", "correct_bias")
 UNKNOWN = "elsewhere"  # who quantized a graph that came quantized
 
 
@@ -96,9 +98,7 @@ def as_there(recipe: Recipe, graph: fx.GraphModule) -> Recipe:
 
 def _require_no_settings(recipe: Recipe, who: str) -> None:
     """Raises UsageError if the recipe says how to quantize, to a quantizer or graph that goes by itself."""
-    asked = {"symmetric": recipe.symmetric, "clip": recipe.clip, "ranges": recipe.ranges != Recipe.ranges}
-    asked["percentile"] = recipe.percentile != Recipe.percentile
-    odd = next((setting for setting, chosen in asked.items() if chosen), None)
+    odd = next((setting for setting in SETTINGS if getattr(recipe, setting) != getattr(Recipe, setting)), None)
     if odd:
         raise UsageError(f"{who} goes by settings of its own; got {odd} {getattr(recipe, odd)!r}; leave that out")
     for rule in recipe.rules:

@@ -64,8 +64,22 @@ def test_a_recipe_may_say_what_is_so_already(recipe: Recipe) -> None:
         (Recipe("int", scheme="static"), "stays dynamic, 8 bits; got static, 8 and 8 bits; leave those out"),
         (Recipe("int", activation_bits=16), "stays dynamic, 8 bits; got dynamic, 16 and 8 bits"),
         (Recipe("int", symmetric=True), "goes by settings of its own; got symmetric True; leave that out"),
+        (Recipe("int", smooth=False), "goes by settings of its own; got smooth False; leave that out"),
+        (Recipe("int", compensate=False), "goes by settings of its own; got compensate False; leave that out"),
     ],
-    ids=["keep", "rule", "bf16", "rule's scheme", "int for float", "no such linear", "scheme", "bits", "symmetric"],
+    ids=[
+        "keep",
+        "rule",
+        "bf16",
+        "rule's scheme",
+        "int for float",
+        "no such linear",
+        "scheme",
+        "bits",
+        "symmetric",
+        "smooth",
+        "compensate",
+    ],
 )
 def test_what_a_recipe_says_against_the_graph_is_refused(recipe: Recipe, line: str) -> None:
     with pytest.raises(UsageError, match=line) as refused:

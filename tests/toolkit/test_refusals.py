@@ -85,8 +85,11 @@ def test_a_weight_that_is_not_finite_is_named():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"symmetric": True}, {"clip": True}, {"ranges": "mse"}, {"percentile": 99.99}], ids=str
-)
+    "setting",
+    [{"symmetric": True}, {"clip": True}, {"ranges": "mse"}, {"percentile": 99.99}, {"smooth": False},
+     {"compensate": False}, {"correct_bias": False}],
+    ids=str,
+)  # fmt: skip
 def test_another_quantizer_has_settings_of_its_own(setting, monkeypatch):
     monkeypatch.setattr("toolkit.quantizers.version", lambda package: "1")
     with pytest.raises(UsageError, match=f"goes by settings of its own; got {next(iter(setting))} "):
