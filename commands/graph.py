@@ -154,9 +154,17 @@ def describe(header: dict[str, Any]) -> str:
     """One line: the model, what was asked for, what runs, how many linears were swapped and kept."""
     target = header["target"]
     how = "native" if target["native"] else f"not native: {target['reason']}"
-    scheme = f" {header['scheme']}" if header["precision"] == "int" else ""
+    scheme = f" {_schemes(header)}" if header["precision"] == "int" else ""
     scheme += f" by {header['quantizer']}" if header["quantizer"] != NATIVE else ""
     return (
         f"{header['model']} on {target['requested']} {header['precision']}{scheme}: runs as {target['executed']} "
         f"({target['isa']}, {how}); {header['swapped']} linears swapped, {len(header['kept'])} kept in float"
     )
+
+
+def _schemes(header: dict[str, Any]) -> str:
+    """→ the scheme of all that was swapped, or how many linears have each"""
+    counts = header["schemes"]
+    if len(counts) < 2:
+        return str(header["scheme"])
+    return f"mixed ({', '.join(f'{count} {scheme}' for scheme, count in counts.items())})"

@@ -22,6 +22,7 @@ from targets.base import Execution, Target, UsageError
 from toolkit import Recipe, checkpoint
 from toolkit.cache import past_of
 from toolkit.pipeline import quantized
+from toolkit.quantize import schemes_of
 from toolkit.quantizers import NATIVE
 from toolkit.report import attach, extra_terms
 
@@ -68,7 +69,7 @@ def command(options: Options, output: Path, task: str) -> None:
         raise InputError(f"{output} can't be written ({error.strerror or error}): give another folder") from error
     if saved.portable:
         err.print(f"only OpSwap can read {output}: {saved.portable}")
-    attach(graph, recipe, target, NOTHING, saved.layers - extra_terms(graph), {})
+    attach(graph, recipe, target, NOTHING, saved.layers - len(extra_terms(graph)), {}, schemes_of(graph))
     result: dict[str, Any] = {
         **header_of(options, graph, data),
         "target": not_run(options.target),

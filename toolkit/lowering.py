@@ -13,7 +13,7 @@ from toolkit.fuse.wide import widen_rows
 from toolkit.last_token import keep_last_token
 from toolkit.lower import lower
 from toolkit.native import go_native
-from toolkit.quantize import keep_at_fp8, keep_float, linears_of, quantize
+from toolkit.quantize import keep_at_fp8, keep_float, linears_of, quantize, schemes_of
 from toolkit.recipe import Recipe
 from toolkit.report import ELSEWHERE, attach, extra_terms
 from toolkit.rewrite import fuse, run
@@ -39,7 +39,9 @@ def lowered(
         recipe = as_there(recipe, graph)
     if recipe.precision == "fp8" and recipe.precision in chosen.quantized:
         quantize(graph, recipe)
-    swapped = sum(isinstance(module, QuantizedLinear | WeightLinear) for module in graph.modules()) - extra_terms(graph)
+    rounded = sum(isinstance(module, QuantizedLinear | WeightLinear) for module in graph.modules())
+    swapped = rounded - len(extra_terms(graph))
+    schemes = schemes_of(graph) if recipe.precision == "int" else {}  # now: a target's own modules don't say
     if recipe.precision == "int" and execution.native and chosen.native is not None:
         outside = None
         if native:
@@ -47,7 +49,7 @@ def lowered(
         else:
             execution = chosen.native.instead("its device was not asked for")
         if outside is not None:
-            attach(outside, recipe, chosen, execution, swapped, {})
+            attach(outside, recipe, chosen, execution, swapped, {}, schemes)
             return outside
     floats = set(linears_of(graph))  # now: fusing gives linears other names
     fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision in chosen.fused else {}
@@ -64,6 +66,6 @@ def lowered(
     if recipe.precision not in chosen.quantized:
         left = keep_float(graph, f"{chosen.name} has no operator of its own for it at precision {recipe.precision}")
         swapped = len(floats - left)
-    attach(graph, recipe, chosen, execution, swapped, fused)
+    attach(graph, recipe, chosen, execution, swapped, fused, schemes)
     bind(graph)
     return graph

@@ -15,8 +15,8 @@ from targets._linear import Activation, QuantizedLinear
 from targets._swap import outermost
 from targets._weight import WeightLinear
 from toolkit.fuse.matching import MERGED
-from toolkit.recipe import Layer, Recipe
-from toolkit.report import keep, kept_names
+from toolkit.recipe import SCHEMES, Layer, Recipe
+from toolkit.report import extra_terms, keep, kept_names
 
 __all__ = [
     "QuantizedLinear",
@@ -27,6 +27,7 @@ __all__ = [
     "quantize",
     "quantized_of",
     "scheme_of",
+    "schemes_of",
 ]
 
 WEIGHT = "weight"  # the scheme that leaves activations in float
@@ -46,11 +47,18 @@ def quantized_of(graph: fx.GraphModule) -> dict[str, Any]:
 
 def scheme_of(layers: Iterable[Any]) -> str:
     """layers: as quantized_of gives them → the scheme of most of them"""
-    schemes = [WEIGHT if isinstance(layer, WeightLinear) else _by_range(layer) for layer in layers]
-    return Counter(schemes).most_common(1)[0][0]
+    return Counter(map(_scheme, layers)).most_common(1)[0][0]
 
 
-def _by_range(layer: QuantizedLinear) -> str:
+def schemes_of(graph: fx.GraphModule) -> dict[str, int]:
+    """→ how many of the linears in 8 bits have each scheme; those that are second terms don't count"""
+    found = Counter(_scheme(layer) for name, layer in quantized_of(graph).items() if name not in extra_terms(graph))
+    return {scheme: found[scheme] for scheme in SCHEMES if found[scheme]}
+
+
+def _scheme(layer: Any) -> str:
+    if isinstance(layer, WeightLinear):
+        return WEIGHT
     return "dynamic" if layer.activation.scale is None else "static"
 
 

@@ -19,17 +19,19 @@ ELSEWHERE = "opswap_elsewhere"  # another quantizer made the graph
 
 @dataclass(frozen=True)
 class Report:
-    """target: requested, executed, native, device, isa, reason. swapped: linears swapped, by unique name. kept:
-    {"name", "precision", "why"} of each linear that stays in float, as "fp", "bf16" or "fp16"; swapped + len(kept) is
-    the number of linears. fused: how often each fusion was applied. calibration: how static ranges were found, or what
-    was stored with the model and used; None where there is neither. equalized: for each step of toolkit/equalize that
-    was asked for, on how many linears it was done, or why not. quantizer: who quantized, with the version of another's
-    package. terms: the linears of 16 bits, and the names of those that their second terms became; these don't count as
-    swapped."""
+    """target: requested, executed, native, device, isa, reason. scheme: that of all linears that were swapped, or
+    where they have several, the recipe's for those that no rule is for; schemes: how many have each, at int. swapped:
+    linears swapped, by unique name. kept: {"name", "precision", "why"} of each linear that stays in float, as "fp",
+    "bf16" or "fp16"; swapped + len(kept) is the number of linears. fused: how often each fusion was applied.
+    calibration: how static ranges were found, or what was stored with the model and used; None where there is
+    neither. equalized: for each step of toolkit/equalize that was asked for, on how many linears it was done, or why
+    not. quantizer: who quantized, with the version of another's package. terms: the linears of 16 bits, and the names
+    of those that their second terms became; these don't count as swapped."""
 
     target: dict[str, object]
     precision: str
     scheme: str
+    schemes: dict[str, int]
     swapped: int
     kept: tuple[dict[str, str], ...]
     fused: dict[str, int]
@@ -54,9 +56,9 @@ def kept_names(graph: fx.GraphModule) -> tuple[str, ...]:
     return tuple(graph.meta.get(KEPT, {}))
 
 
-def extra_terms(graph: fx.GraphModule) -> int:
-    """→ how many linears of the graph are second terms of others"""
-    return sum(len(names) for names in graph.meta.get(TERMS, {}).values())
+def extra_terms(graph: fx.GraphModule) -> set[str]:
+    """→ the linears of the graph that are second terms of others"""
+    return {name for names in graph.meta.get(TERMS, {}).values() for name in names}
 
 
 def attach(
@@ -66,8 +68,9 @@ def attach(
     execution: Execution,
     swapped: int,
     fused: dict[str, int],
+    schemes: dict[str, int],
 ) -> Report:
-    """Makes the report from what the stages noted on the graph, and puts it there."""
+    """schemes: as Report has it. Makes the report from what the stages noted on the graph, and puts it there."""
     whole = {} if recipe.precision in ("int", "fp8") else {"precision": recipe.precision}  # 8 bits keep float32
     kept = tuple({**entry, **whole} for _, entry in sorted(graph.meta.pop(KEPT, {}).items()))
     described: dict[str, object] = {"requested": target.name, **asdict(execution)}
@@ -75,8 +78,9 @@ def attach(
     quantizer = graph.meta.pop(QUANTIZER, recipe.quantizer)
     terms = graph.meta.pop(TERMS, {})
     counts = fused | {name: fused.get(name, 0) + count for name, count in graph.meta.pop(COUNTED, {}).items()}
+    scheme = next(iter(schemes)) if len(schemes) == 1 else recipe.scheme
     report = Report(
-        described, recipe.precision, recipe.scheme, swapped, kept, counts, found, equalized, quantizer, terms
+        described, recipe.precision, scheme, schemes, swapped, kept, counts, found, equalized, quantizer, terms
     )
     graph.meta[KEY] = report
     return report

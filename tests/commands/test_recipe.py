@@ -123,3 +123,13 @@ def test_no_checkpoint_of_another_quantizers_dynamic_ranges(cli, no_model, monke
     monkeypatch.setattr("toolkit.quantizers.version", lambda package: "1")
     result = cli("--quantizer", "torchao", *COMMANDS["quantize"])
     assert result.code == 2 and "give --scheme static" in result.err, result.err
+
+
+def test_the_line_says_the_schemes_that_there_are(cli, tmp_path) -> None:
+    path = tmp_path / "weight.yaml"
+    for match, said, scheme in (("*", "int weight: runs", "weight"),
+                                ("*.query", "int mixed (30 dynamic, 6 weight): runs", "dynamic")):  # fmt: skip
+        path.write_text(f'rules: [{{match: qa_outputs, precision: fp}}, {{match: "{match}", scheme: weight}}]')
+        result = cli("--target", "customcpu", "--recipe", str(path), "--json", *PASSAGE)
+        assert said in result.err and result.json["scheme"] == scheme
+        assert sum(result.json["schemes"].values()) == result.json["swapped"]

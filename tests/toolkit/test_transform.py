@@ -213,9 +213,8 @@ def test_keep_patterns(keep, kept):
 
 def test_report_as_json():
     report = report_of(model_and_graph("bert", "aie")[1]).as_json()
-    keys = {"target", "precision", "scheme", "swapped", "kept", "fused", "calibration", "equalized", "quantizer"} | {
-        "terms"
-    }
+    keys = {"target", "precision", "scheme", "swapped", "kept", "fused", "calibration", "equalized", "quantizer"}
+    keys |= {"terms", "schemes"}
     assert report.keys() == keys
     assert list(report["target"]) == ["requested", "executed", "native", "device", "isa", "reason"]
     assert report["target"]["requested"] == "aie" and report["target"]["executed"] == "aie-emulated"

@@ -121,3 +121,23 @@ def test_a_saved_folder_is_loaded_to_the_bit(mixed: bool, tmp_path: Path) -> Non
         (place / own).unlink()
     foreign = adopted(model, checkpoint.read(place).layers)
     assert_equal_bits(logits(transform(foreign), DATA[0]), logits(transform(model, recipe), DATA[0]))
+
+
+@pytest.mark.parametrize("target", ["cpu", "customcpu"])
+@pytest.mark.parametrize(
+    ("rules", "scheme", "schemes"),
+    [
+        ((Rule("*", scheme="weight"),), "weight", {"weight": 12}),
+        ((Rule("*.query", scheme="weight"),), "dynamic", {"dynamic": 10, "weight": 2}),
+        ((Rule("*.query", activation_bits=16),), "dynamic", {"dynamic": 12}),
+        ((Rule("*", "fp"),), "dynamic", {}),
+    ],
+    ids=["all by a rule", "some by a rule", "second terms", "none"],
+)
+def test_the_report_says_the_schemes_that_there_are(target, rules, scheme, schemes):
+    report = report_of(transform(tiny.build("bert"), Recipe("int", rules=rules), target))
+    assert (report.scheme, report.schemes) == (scheme, schemes) and sum(schemes.values()) == report.swapped
+
+
+def test_no_precision_but_int_has_schemes():
+    assert report_of(transform(tiny.build("bert"), Recipe())).schemes == {}
