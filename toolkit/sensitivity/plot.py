@@ -47,16 +47,18 @@ def _bars(axes: Any, layers: list[dict[str, Any]], kept: set[str]) -> None:
 
 def _curve(axes: Any, repair: dict[str, Any], questions: int) -> None:
     tried = sorted(repair["tried"], key=lambda one: one["share"])
-    axes.scatter([100 * one["share"] for one in tried], [one["equal"] for one in tried], color=INT, s=22)
-    axes.scatter([100 * repair["share"]], [repair["equal"]], color=KEPT, s=60)
+    axes.scatter([100 * one["share"] for one in tried], [one["equal"] for one in tried], color=INT, s=22, clip_on=False)
+    axes.scatter([100 * repair["share"]], [repair["equal"]], color=KEPT, s=60, clip_on=False)
     for one in tried:
         at = (100 * one["share"], one["equal"])
         axes.annotate(f"{one['drop']:+.2f}", at, fontsize=7, color=EDGE, xytext=(4, 4), textcoords="offset points")
     lowest = min(one["equal"] for one in tried)
     most = max(100 * one["share"] for one in tried)
     axes.set_xlim(-0.05 * max(most, 10), 1.15 * max(most, 10))  # no axis of a single point
-    axes.set_ylim(lowest - 0.15 * (100 - lowest) - 0.1, 100 + 0.08 * (100 - lowest) + 0.1)
-    axes.set_title(f"What was measured on {questions} questions; F1 drop beside it", fontsize=9, loc="left")
+    axes.set_ylim(lowest - 0.15 * max(100 - lowest, 1), 100)  # nor of none where all answers are equal
+    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_title(f"What was measured on {questions} questions; F1 drop beside it", fontsize=9, loc="left", pad=14)
     axes.set_xlabel("% of the multiply-adds of the linears kept in float to repair", fontsize=8)
     axes.set_ylabel("% of the answers equal to float's", fontsize=8)
     _plain(axes)
