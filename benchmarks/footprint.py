@@ -23,14 +23,13 @@ from benchmarks.one_line import OneLine
 from benchmarks.peers.base import Batch
 from benchmarks.table import in_markdown
 from models.errors import InputError
-from models.memory import give_back_memory
 from toolkit import Recipe, checkpoint, transform
 from toolkit.pipeline import quantized
-from toolkit.validate.memory import bytes_of, peak_memory
+from toolkit.validate.memory import added_memory, bytes_of
 
 FLOAT, INT8 = "float", "int8"  # the folders
 INT = Recipe(precision="int")
-COLUMNS = ("", "weights MB", "process MB at most", "of these before the model", "seconds until it can be called")
+COLUMNS = ("", "weights MB", "memory MB, made and called", "seconds until it can be called")
 
 
 def pytorch(folder: Path) -> nn.Module:
@@ -62,21 +61,20 @@ def write_folders(shape: str, place: Path) -> Batch:
 
 
 def measure(way: str, folder: Path, batch: Batch, threads: int) -> dict[str, float]:
-    """In a process of its own. → MB of 10⁶ bytes, and seconds from the files to a graph that can be called; the process
-    is at its most while the model is made or called once. Raises InputError where the system does not say."""
+    """In a process of its own. → MB of 10⁶ bytes, and seconds from the files to a graph that can be called; memory: the
+    most that the process holds, above what it held before, while the model is made and called once. Raises InputError
+    where the system does not say."""
     torch.set_num_threads(threads)
     targets.require_runnable(targets.get("customcpu"), "int", strict=False)  # its kernels, built where they are not yet
-    with peak_memory() as before:
-        give_back_memory()
-    with peak_memory() as most, torch.inference_mode():
+    with added_memory() as added, torch.inference_mode():
         begun = time.perf_counter()
         model = WAYS[way](folder)
         seconds = time.perf_counter() - begun
         model(**batch)
-    if before["peak_rss_mb"] is None or most["peak_rss_mb"] is None:
+    memory = added["run_adds_mb"]
+    if memory is None:
         raise InputError("this system does not say how much memory a process held: Linux does")
-    found = {"weights": bytes_of(model) / 1e6, "most": most["peak_rss_mb"], "before": before["peak_rss_mb"]}
-    return {**found, "seconds": seconds}
+    return {"weights": bytes_of(model) / 1e6, "memory": memory, "seconds": seconds}
 
 
 def alone(way: str, folder: Path, batch: Batch, threads: int) -> dict[str, float]:
@@ -87,7 +85,7 @@ def alone(way: str, folder: Path, batch: Batch, threads: int) -> dict[str, float
 def row_of(way: str, runs: list[dict[str, float]]) -> tuple[str, ...]:
     """Medians."""
     found: Mapping[str, float] = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-    sizes = (f"{found[name]:.0f}" for name in ("weights", "most", "before"))
+    sizes = (f"{found[name]:.0f}" for name in ("weights", "memory"))
     return (way, *sizes, f"{found['seconds']:.2f}")
 
 
