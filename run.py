@@ -29,7 +29,7 @@ COMMANDS = {
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # where a file was to be written
-MOST_THREADS = 4 * (os.cpu_count() or 1)  # more than that only wait for each other, and use up the memory
+MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))  # more only wait for each other, and use up the memory
 SPINS = 1000  # looks of an idle thread of OpenMP's at its work, a few microseconds, before it sleeps
 PLACED = (None, "ask", "classify", "encode", "eval", "generate", "tag")  # the commands that --device is for
 

@@ -5,7 +5,8 @@ A cache of keys and values stays on the device, and the next call takes it from 
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,13 +18,20 @@ CACHE = "past_key_values"  # the field of the model's output
 PLACED = "opswap_placed"  # in a graph's meta: the device that its calls run on, where it was placed on one
 
 
+@contextmanager
+def quiet_copies() -> Iterator[None]:
+    """Copying how a graph is called asks torch for something that it calls outdated, and warns of itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
+        yield
+
+
 def place(graph: fx.GraphModule, device: torch.device, wrap: Callable[[fx.GraphModule], Run] | None = None) -> None:
     """Makes every call of `graph` run on `device`, in place; wrap: what compiles or records the part that runs there.
 
     The graph's modules move to the device; the model that it was captured from stays where it is.
     """
-    with warnings.catch_warnings():  # copying how the graph is called asks torch for something that it calls outdated
-        warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
+    with quiet_copies():
         moved = fx.GraphModule(graph, copy.deepcopy(graph.graph), class_name=type(graph).__name__).eval()
     move(moved, device)
     run = wrap(moved) if wrap else moved

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, export
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
+from targets._place import quiet_copies
 from targets.base import UsageError
 from toolkit.cache import require_same
 from toolkit.inputs import Inputs, example, guard, inputs_of
@@ -63,7 +64,9 @@ def from_export(graph: fx.GraphModule) -> fx.GraphModule:
     names = tuple(str(node.target) for node in graph.graph.find_nodes(op="placeholder"))
     if "input_ids" not in names:
         raise UsageError(f"a graph with the input input_ids was wanted; its inputs are {', '.join(names) or 'none'}")
-    adopted = fx.GraphModule(copy.deepcopy(graph, aliases(graph)), copy.deepcopy(graph.graph), class_name="GraphModule")
+    with quiet_copies():
+        private, nodes = copy.deepcopy(graph, aliases(graph)), copy.deepcopy(graph.graph)
+    adopted = fx.GraphModule(private, nodes, class_name="GraphModule")
     guard(adopted, Inputs(names, (), None))
     return adopted.eval()
 

@@ -20,13 +20,13 @@ SAME = 1e-6  # F1 points: what summing in another order may change
 
 @dataclass(frozen=True)
 class Baseline:
-    """A saved report of eval. path: where it lies; f1 in points; data: the file's name, None where the report doesn't
-    say; total: how many questions; answers: question id → text, None in a report without them."""
+    """A saved report of eval. path: where it lies; f1 in points; data, total: the file's name and how many questions,
+    None where the report doesn't say; answers: question id → text, None in a report without them."""
 
     path: str
     f1: float
     data: str | None
-    total: int
+    total: int | None
     answers: dict[str, str] | None
 
 
@@ -70,12 +70,12 @@ def read_baseline(path: str) -> Baseline:
     """A report as `--json eval` printed it. Raises InputError for any other file."""
     try:
         report = parse_json(read_text(path))
-        f1, total, answers = report["f1"], report["total"], report.get("answers")
-        if type(f1) not in (int, float) or type(total) is not int or not math.isfinite(f1):
+        f1, total, answers = report["f1"], report.get("total"), report.get("answers")
+        if type(f1) not in (int, float) or not math.isfinite(f1) or type(total) not in (int, type(None)):
             raise TypeError(f"f1 is {f1!r}, total is {total!r}")
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path} is no report of eval (wanted the numbers 'f1' and 'total'): save one with --json eval"
+            f"{path} is no report of eval (wanted the number 'f1', 'total' a whole one): save one with --json eval"
         ) from error
     whole = answers is None or (isinstance(answers, dict) and all(isinstance(text, str) for text in answers.values()))
     if not whole:
@@ -106,7 +106,7 @@ def require_same_questions(baseline: Baseline, data: str, examples: Sequence[Exa
                 f"answers are others, or the report was changed; {advice}"
             )
         return
-    if baseline.total != len(examples) or baseline.data not in (None, data):
+    if baseline.total not in (None, len(examples)) or baseline.data not in (None, data):
         raise InputError(
             f"{baseline.path} is of {baseline.total} questions of {baseline.data}, "
             f"this is {len(examples)} of {data}: {advice}"

@@ -52,10 +52,11 @@ def test_what_a_person_set_stays(name: str, spins: str | None) -> None:
     assert found["GOMP_SPINCOUNT"] == spins
 
 
-@pytest.mark.parametrize("threads", ["0", "99999", str(4 * (os.cpu_count() or 1) + 1)])
-def test_more_threads_than_the_machine_has_a_use_for(cli: Cli, threads: str) -> None:
+@pytest.mark.parametrize("threads", ["0", "99999"])
+def test_more_threads_than_any_machine_has_a_use_for(cli: Cli, threads: str) -> None:
     refused = cli("--threads", threads, "doctor")
-    assert refused.code == 2 and f"{threads} is not in the range 1<=x<={4 * (os.cpu_count() or 1)}." in refused.err
+    most = max(256, 4 * (os.cpu_count() or 1))
+    assert refused.code == 2 and f"{threads} is not in the range 1<=x<={most}." in refused.err
 
 
 def test_more_threads_than_cores(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,3 +103,11 @@ def test_what_the_graph_has_in_float_is_not_approximate() -> None:
     assert_sqnr(have(**given)[0][real], want(**given)[0][real], 100.0)
     assert not report_of(have).fused.get("gelu")
     assert report_of(transform(model, MIXED, "customcpu")).fused["gelu"] == 2
+
+
+def test_copies_warn_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    """torch's own, of what it does itself when it copies how a graph is called."""
+    made = came(DYNAMIC)
+    recwarn.clear()
+    transform(made, Recipe("int"), "customcpu")
+    assert not [one for one in recwarn if issubclass(one.category, FutureWarning)]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from targets._place import quiet_copies
 from targets.base import UsageError
 from toolkit.inputs import KEY, complete, example, guard
 
@@ -51,7 +52,7 @@ def quantize_with(
     batches = [example(graph, inputs)] if how.dynamic or data is None else data
     if inputs.past:  # packages call the graph without the check of its inputs, which adds the empty cache
         batches = [complete(graph, (), dict(batch))[1] for batch in batches]
-    with torch.no_grad():
+    with torch.no_grad(), quiet_copies():
         made: fx.GraphModule = module.quantize(graph, how, batches, accuracy)
     return callable_as(made, graph, inputs)
 

@@ -2,13 +2,13 @@
 
 import copy
 import glob
-import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx
 
+from targets._place import quiet_copies
 from targets.base import UsageError
 from toolkit.calibrate import Batches, require_data
 from toolkit.integers import Prepared, prepare, round_all
@@ -88,8 +88,7 @@ class Variants:
 
 def copied(graph: fx.GraphModule) -> fx.GraphModule:
     """→ a copy over the same memory, that a target may move to its device"""
-    with warnings.catch_warnings():  # copying how the graph is called asks torch for something that it calls outdated
-        warnings.filterwarnings("ignore", category=FutureWarning, module="copyreg")
+    with quiet_copies():
         return copy.deepcopy(graph, aliases(graph))
 
 
