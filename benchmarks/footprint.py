@@ -21,7 +21,7 @@ import targets
 from benchmarks.inputs import SHAPES, random_batch, random_model
 from benchmarks.one_line import OneLine
 from benchmarks.peers.base import Batch
-from benchmarks.table import in_markdown
+from benchmarks.table import in_markdown, in_threads
 from models.errors import InputError
 from toolkit import Recipe, checkpoint, transform
 from toolkit.pipeline import quantized
@@ -99,7 +99,7 @@ def main(shape: str, threads: int, repeat: int) -> None:
         folder = Path(place)
         batch = write_folders(shape, folder)
         turns = [{way: alone(way, folder, batch, threads) for way in WAYS} for _ in range(repeat)]
-    click.echo(f"{shape}, batch 1, {batch['input_ids'].shape[1]} tokens, {threads} threads\n")
+    click.echo(f"{shape}, batch 1, {batch['input_ids'].shape[1]} tokens, {in_threads(threads)}\n")
     click.echo(in_markdown(COLUMNS, [row_of(way, [turn[way] for turn in turns]) for way in WAYS]))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.measure import PAUSE
 from benchmarks.one_line import OneLine
 from benchmarks.report import PEAK
-from benchmarks.table import in_markdown
+from benchmarks.table import in_markdown, in_threads
 from models.memory import keep_freed_memory
 from operators import kernels, peak
 from operators.reference import pack_weight
@@ -103,7 +103,7 @@ def streamed(rows: int, many: Sequence[Weights], rounds: int) -> dict[str, float
 
 
 def shares_table(shapes: Iterable[str], threads: Sequence[int], rounds: int, calls: int) -> str:
-    columns = ["M, K, N"] + [f"{name}, {_threads(count)}" for count in threads for name in ("bytes in", "floats in")]
+    columns = ["M, K, N"] + [f"{name}, {in_threads(count)}" for count in threads for name in ("bytes in", "floats in")]
     body = []
     for shape in shapes:
         m, k, n = (int(size) for size in shape.split("x"))
@@ -126,12 +126,8 @@ def streamed_table(threads: Sequence[int], rounds: int, megabytes: int) -> str:
         for count in threads:
             torch.set_num_threads(count)
             found = streamed(rows, many, rounds)
-            body.append([f"{rows}, {_threads(count)}", *(f"{rate:.1f}" for rate in found.values())])
+            body.append([f"{rows}, {in_threads(count)}", *(f"{rate:.1f}" for rate in found.values())])
     return in_markdown(["M", *found], body)
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' * (count > 1)}"
 
 
 def _shape(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:

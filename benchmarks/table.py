@@ -9,10 +9,15 @@ OPERATORS = ("operator", "nodes", "ms", "share")
 
 def title(result: dict[str, Any]) -> str:
     """Model, shape or data, threads; in one line."""
-    what = f"{result['model']}, batch {result['batch_size']}"
+    what, threads = f"{result['model']}, batch {result['batch_size']}", in_threads(result["threads"])
     if "data" in result:
-        return f"{what}, {result['data']['windows']} windows of {result['data']['file']}, {result['threads']} threads"
-    return f"{what}, {result['sequence_length']} tokens, {result['threads']} threads"
+        return f"{what}, {result['data']['windows']} windows of {result['data']['file']}, {threads}"
+    return f"{what}, {result['sequence_length']} tokens, {threads}"
+
+
+def in_threads(count: int) -> str:
+    """A number of threads, in words."""
+    return f"{count} thread{'s' * (count > 1)}"
 
 
 def engines(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -53,7 +58,7 @@ def notes(result: dict[str, Any]) -> list[str]:
 
 def _peak(peak: dict[str, Any], threads: int) -> str:
     parts = [f"{kind} {entry['tops']:.2f} ({entry['isa']})" for kind, entry in peak.items()]
-    return f"Measured peak on {threads} threads, 10¹² operations a second: {', '.join(parts)}"
+    return f"Measured peak on {in_threads(threads)}, 10¹² operations a second: {', '.join(parts)}"
 
 
 def operators(result: dict[str, Any]) -> list[tuple[str, ...]]:

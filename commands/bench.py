@@ -37,7 +37,8 @@ ENDINGS = ("json", "md", "png")  # of what --output writes
 @click.option("--peers", "with_peers", is_flag=True, help="The same work in every other engine that is installed.")
 @click.option("--peer", "patterns", multiple=True,
               help="Only the peers of this name, a shell pattern (openvino*); repeatable.")  # fmt: skip
-@click.option("--profile", "with_profile", is_flag=True, help="Time by operator of our graph.")
+@click.option("--profile", "with_profile", is_flag=True, help="Time by operator of our graph, of one batch; each "
+              "fused one is a row: --without layers and feed_forward show what they hold.")  # fmt: skip
 @click.option("--trace", type=click.Path(path_type=Path), help="--profile's calls as a file for chrome://tracing.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write PATH.json, PATH.md and PATH.png (a plot).")
 @click.pass_obj

@@ -9,9 +9,10 @@ from torch import fx
 from transformers import PreTrainedTokenizerFast
 
 from commands.cache import cached_or_not, runs_cached
-from commands.common import Options, err, progress_bar
+from commands.common import Options, err
 from commands.device import require_device, to_device
 from commands.models import is_quantized, load_any, saved_recipe
+from commands.passes import shown
 from commands.recipe import recipe_of, require_sense, require_task
 from commands.tuning import accuracy_on, read_questions
 from models.calibration import CalibrationData, read_calibration
@@ -100,13 +101,13 @@ def fit(
     options: Options, questions: list[Example] | None, recipe: Recipe, tokenizer: PreTrainedTokenizerFast,
     config: Any, make: Callable[..., fx.GraphModule],
 ) -> tuple[fx.GraphModule, dict[str, Any] | None]:  # fmt: skip
-    """questions: those of --autotune. Calls `make` with the data, folder, progress and accuracy that `transform` and
-    `quantized` take, and shows the progress. → what it made, and which file was calibrated on, None without one"""
+    """questions: those of --autotune. Calls `make` with the data, folder and accuracy that `transform` and
+    `quantized` take, and shows the passes over the data. → what it made, and which file was calibrated on, None
+    without one"""
     data = read_data(options, tokenizer, config)
-    with progress_bar() as bar:
-        task = bar.add_task("calibrating", total=len(data) if data else None, visible=recipe.is_static())
-        graph = make(data=data, folder=cache_folder(), progress=lambda done: bar.update(task, completed=done),
-                     accuracy=accuracy_on(questions, tokenizer, longest_row(tokenizer, config)))  # fmt: skip
+    with shown(data) as passes:
+        accuracy = accuracy_on(questions, tokenizer, longest_row(tokenizer, config))
+        graph = make(data=passes, folder=cache_folder(), accuracy=accuracy)
     return graph, {"file": data.file, "samples": data.samples} if data else None
 
 

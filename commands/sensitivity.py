@@ -10,6 +10,7 @@ import click
 from benchmarks.files import in_place, named, require_places, write
 from commands.common import GATE_MISSED, Options, err, finite, json_text, out, print_json, print_wide, progress_bar
 from commands.graph import describe, read_data, require_target, use_threads
+from commands.passes import shown
 from commands.recipe import int_recipe, require_sense
 from commands.sample import Sample, read_reference, spread
 from commands.sensitivity_report import as_json, summary, table
@@ -74,7 +75,8 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
     model, tokenizer = load(options.model)
     sample = Sample.of(tokenizer, examples, batch_size, longest_row(tokenizer, model.config, max_length), stride)
     calibration = read_data(options, tokenizer, model.config)
-    variants = Variants.of(captured(model, recipe.precision), recipe, options.target, keep_as, calibration)
+    with shown(calibration) as passes:
+        variants = Variants.of(captured(model, recipe.precision), recipe, options.target, keep_as, passes)
     header = {"model": options.model, **report_of(variants.whole()).as_json()}
     err.print(describe(header))
     goal = Goal(max_drop, min_equal)

@@ -34,7 +34,7 @@ def select(patterns: Sequence[str]) -> tuple[Engine, ...]:
     known = engines()
     for pattern in patterns:
         if not any(_fits(engine, pattern) for engine in known):
-            names = ", ".join(engine.name for engine in known)
+            names = "; ".join(engine.name for engine in known)  # some hold commas
             raise InputError(f"no peer is called {pattern!r}; there are: {names}")
     return tuple(engine for engine in known if not patterns or any(_fits(engine, p) for p in patterns))
 

@@ -32,8 +32,6 @@ class Rule:
 
 # What runs here: a token's own scale, and one for each output channel.
 ACTIVATION, WEIGHT = Rule(by_row=True), Rule(by_row=True)
-# Neural Compressor's default, maxabs_hw: calibrated, one scale a tensor, room for what calibration did not see.
-CALIBRATED_ACTIVATION, CALIBRATED_WEIGHT = Rule(False, "hw", 0.25), Rule(False, "hw", 0.5)
 
 
 def scale_of(x: Tensor, chip: Chip, rule: Rule) -> Tensor:

@@ -26,7 +26,7 @@ def test_each_way_is_measured(small):
     fp, made, loaded = found.values()
     assert loaded["weights"] <= made["weights"] < fp["weights"]
     for one in found.values():
-        assert one["seconds"] > 0 and one["before"] > 0 and one["weights"] < one["most"]
+        assert one["seconds"] > 0 and one["memory"] >= 0
 
 
 def test_both_ways_to_8_bits_give_the_same(small):

@@ -67,7 +67,7 @@ def test_the_table_has_a_row_an_engine_fastest_first_and_names_who_is_missing() 
     assert rows[3].startswith("| peer \\| one (") and "2.00×" in rows[3]
     assert "- Left out: gone: not installed" in lines
     text = table.text(result()).splitlines()
-    assert text[0] == "tiny, batch 4, 8 tokens, 1 threads" and len({len(line) for line in text[2:5]}) == 1
+    assert text[0] == "tiny, batch 4, 8 tokens, 1 thread" and len({len(line) for line in text[2:5]}) == 1
 
 
 def test_the_plot_is_a_picture_with_a_panel_a_result(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from operators.e4m3 import CHIPS, decode
 from operators.gaudi import MAX_K
 from targets.hpu import card
 from targets.hpu.linear import Gaudi, GaudiLinear
-from targets.hpu.scales import CALIBRATED_ACTIVATION, CALIBRATED_WEIGHT, Rule, aligned, scale_of
+from targets.hpu.scales import Rule, aligned, scale_of
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
 from toolkit import NotNative, Recipe, UsageError, report_of, transform
@@ -47,11 +47,6 @@ def test_scale_rules(chip, maxabs: float, rounding: str, backoff: float, expecte
 def test_hardware_scales_are_those_of_the_exponent_biases() -> None:
     wanted = torch.tensor([2.0**-9, 2.0**-8, 2.0**-7, 0.0625, 0.07, 1.0, 15.9, 16.0])
     assert aligned(wanted, G2).tolist() == [2**-8, 2**-8, 2**-4, 2**-4, 1, 1, 16, 16]
-
-
-def test_calibrated_rules_are_neural_compressors_default() -> None:
-    assert (CALIBRATED_ACTIVATION.rounding, CALIBRATED_ACTIVATION.backoff) == ("hw", 0.25)
-    assert (CALIBRATED_WEIGHT.rounding, CALIBRATED_WEIGHT.backoff) == ("hw", 0.5)
 
 
 def test_rows_of_zeros_and_rows_that_are_not_finite() -> None:
