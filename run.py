@@ -4,12 +4,12 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from commands.common import FAILED, NOT_NATIVE, USAGE, Options, finite, written
+from commands.common import FAILED, NOT_NATIVE, USAGE, Options, finite, require_utf8, written
 
 COMMANDS = {
     "ask": "Answer questions on a passage, interactively or one-shot.",
@@ -137,17 +137,6 @@ def main(
         from commands.ask import command, demonstrate
 
         context.invoke(command if sys.stdin.isatty() else demonstrate)
-
-
-def require_utf8(arguments: Iterable[str]) -> None:
-    """Raises click.UsageError for an argument of other bytes: Python keeps those as halves of surrogate pairs, which
-    neither a tokenizer nor a report takes."""
-    for argument in arguments:
-        try:
-            argument.encode("utf-8")
-        except UnicodeEncodeError as error:
-            byte = f"character {error.start} is the byte {ord(argument[error.start]) & 0xFF:#04x}"
-            raise click.UsageError(f"the argument {argument!r} is not UTF-8 ({byte}): convert it to UTF-8") from error
 
 
 def entry() -> None:

@@ -79,6 +79,17 @@ def a_number(context: click.Context, option: click.Parameter, value: float) -> f
     return value
 
 
+def require_utf8(arguments: Iterable[str]) -> None:
+    """Raises click.UsageError for an argument of other bytes: Python keeps those as halves of surrogate pairs, which
+    neither a tokenizer nor a report takes."""
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError as error:
+            byte = f"character {error.start} is the byte {ord(argument[error.start]) & 0xFF:#04x}"
+            raise click.UsageError(f"the argument {argument!r} is not UTF-8 ({byte}): convert it to UTF-8") from error
+
+
 def print_passage(passage: str) -> None:
     """A passage between empty lines, broken between words where a terminal's line ends."""
     out.print(f"\n{passage}\n", soft_wrap=not out.is_terminal)
