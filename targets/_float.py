@@ -9,6 +9,7 @@ from operators import kernels
 from operators.floating import GELUS
 from targets._bf16 import Bf16Linear
 from targets._fused import COUNTED
+from targets._pages import let_go
 from targets._weight import WeightLinear
 from targets.base import Recipe
 
@@ -29,6 +30,7 @@ class PackedFloatLinear(nn.Module):
         self.in_features, self.out_features, self.activation = source.in_features, source.out_features, "none"
         weight = source.weight.detach()
         self.register_buffer("packed", torch.ops.opswap.pack_weight_float(weight, weight.dtype == torch.bfloat16))
+        let_go(weight)
         self.register_buffer("bias", None if source.bias is None else source.bias.detach().to(torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,6 +52,7 @@ class PackedWeightLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features, self.activation = source.in_features, source.out_features, "none"
         self.register_buffer("packed", torch.ops.opswap.pack_weight_w8(source.weight))
+        let_go(source.weight)
         self.register_buffer("scale", source.scale)
         self.register_buffer("bias", source.bias)
 

@@ -46,7 +46,8 @@ class PackedFeedForward(nn.Module):
 
 
 class PackedLayers(nn.Module):
-    """Layers as opswap::layers_int8: qkv [T, 3H], residual [T, N], starts, keep → what its last FeedForward gives"""
+    """Layers as opswap::layers_int8: qkv [T, 3H], residual [T, N], starts, keep → what its last FeedForward gives; it
+    is used up"""
 
     def __init__(self, source: Layers) -> None:
         super().__init__()
@@ -54,7 +55,9 @@ class PackedLayers(nn.Module):
         heads, scale, symmetric, _, _, precise, causal = settings[0]
         fixed_scales, fixed_zeros = [each[3] for each in settings], [each[4] for each in settings]
         self.how: tuple[Any, ...] = (heads, scale, symmetric, fixed_scales, fixed_zeros, precise, causal)
-        self.parts = nn.ModuleList(PackedFeedForward(part) for part in source.feed_forwards)  # type: ignore[arg-type]
+        self.parts = nn.ModuleList()
+        while source.feed_forwards:  # each is dropped as it is packed: weights are not held twice
+            self.parts.append(PackedFeedForward(source.feed_forwards.pop(0)))  # type: ignore[arg-type]
 
     def forward(self, qkv: Tensor, residual: Tensor, starts: Tensor, keep: Tensor | None) -> Made:
         last: Any = self.parts[-1]

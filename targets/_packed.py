@@ -14,6 +14,7 @@ from targets._attention import Attention, AttentionRows, CachedAttention
 from targets._cached import PackedCachedAttention
 from targets._fused import EmbedNorm, NormRows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import QuantizedLinear, Rows, TargetLinear
+from targets._pages import let_go
 
 
 class PackedLinear(TargetLinear):
@@ -24,6 +25,7 @@ class PackedLinear(TargetLinear):
     def __init__(self, source: QuantizedLinear) -> None:
         super().__init__(source)
         self.register_buffer("packed", torch.ops.opswap.pack_weight(source.weight))
+        let_go(source.weight)
 
     @property
     def weights(self) -> tuple[Tensor | None, ...]:

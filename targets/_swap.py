@@ -13,10 +13,14 @@ def swap_modules(graph: fx.GraphModule, makers: Mapping[type[nn.Module], Callabl
 
     What lies inside a fused module is that module's own business and is not swapped by itself. → how many
     """
-    found = [(name, module) for name, module in outermost(graph) if type(module) in makers]
-    for name, module in found:
-        graph.set_submodule(name, makers[type(module)](module).eval())
+    found = [name for name, module in outermost(graph) if type(module) in makers]
+    for name in found:  # by name: nothing holds a module, with its weights, once another has its place
+        graph.set_submodule(name, _made(graph.get_submodule(name), makers))
     return len(found)
+
+
+def _made(module: nn.Module, makers: Mapping[type[nn.Module], Callable[[Any], nn.Module]]) -> nn.Module:
+    return makers[type(module)](module).eval()
 
 
 def outermost(graph: fx.GraphModule) -> list[tuple[str, nn.Module]]:

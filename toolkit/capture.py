@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, export
 from torch.fx.experimental.symbolic_shapes import is_concrete_int
 
+from targets._pages import let_go
 from targets._place import quiet_copies
 from targets.base import UsageError
 from toolkit.cache import require_same
@@ -76,6 +77,8 @@ def _prepare(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
     def shared(tensor: Tensor) -> Tensor:
         plain = tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach()
+        if plain.dtype != tensor.dtype:
+            let_go(tensor)
         return nn.Parameter(plain, requires_grad=False) if isinstance(tensor, nn.Parameter) else plain
 
     # what is not saved with a model (positions, rotary frequencies) is copied as it is, at its own precision
@@ -96,6 +99,7 @@ def replace_conv1d(model: nn.Module) -> int:
         inside, out = weight.shape
         linear = nn.Linear(inside, out, bias=module.bias is not None, device="meta")
         linear.weight = nn.Parameter(weight.detach().t().contiguous(), requires_grad=False)
+        let_go(weight)
         if module.bias is not None:
             linear.bias = cast(nn.Parameter, module.bias)
         model.set_submodule(name, linear)

@@ -12,6 +12,7 @@ from targets._bf16 import Bf16Linear
 from targets._fp8 import Fp8Linear
 from targets._fused import RowsLinear
 from targets._linear import Activation, QuantizedLinear
+from targets._pages import let_go
 from targets._swap import outermost
 from targets._weight import WeightLinear
 from toolkit.fuse.matching import MERGED
@@ -85,12 +86,14 @@ def quantize(graph: fx.GraphModule, recipe: Recipe, activations: Mapping[str, Ac
             keep(graph, name, why, "bf16" if layer.precision == "bf16" else "fp")
             if layer.precision == "bf16":
                 graph.set_submodule(name, Bf16Linear(linear).eval())
+                let_go(linear.weight)
             continue
         try:
             quantized = _quantized(linear, layer, found.get(name, Activation(layer.symmetric)))
         except WeightError as error:
             raise WeightError(f"linear {name} cannot be quantized: {error}") from error
         graph.set_submodule(name, quantized.eval())
+        let_go(linear.weight)
         swapped += 1
     return swapped
 

@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from operators import weight_sum
 from targets._linear import QuantizedLinear
+from targets._pages import let_go
 from targets._weight import WeightLinear
 from toolkit.equalize.clip import clip
 from toolkit.equalize.correct import correction
@@ -86,6 +87,7 @@ def refine(graph: fx.GraphModule, equalized: Equalized, recipe: Recipe) -> dict[
             equalized.shifts[name] = shift
             module.bias = shift if module.bias is None else module.bias + shift
             done["correct_bias"] += 1
+        let_go(equalized.linears[name].weight)
     applied, without = dict(equalized.applied), not equalized.moments and not equalized.stored.linears
     for step, count in done.items():
         if getattr(recipe, step):

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from targets._pages import let_go
 from toolkit.in_place import replacing
 from toolkit.recipe import Layer, Recipe
 from toolkit.tensor_file import save
@@ -69,6 +70,7 @@ def key_of(linear: nn.Linear) -> str:
     for tensor in (linear.weight, linear.bias):
         if tensor is not None and tensor.numel():
             total.update(tensor.detach().float().cpu().contiguous().numpy().data)
+            let_go(tensor)
     return total.hexdigest()[:32]
 
 
