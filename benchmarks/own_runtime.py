@@ -15,7 +15,7 @@ from torch._inductor import config as inductor
 from benchmarks.one_line import OneLine
 from models import load
 from models.calibration import read_calibration
-from models.question_answering.examples import read_examples
+from models.question_answering.examples import read_examples, read_text
 from models.question_answering.predict import answer_texts, predict
 from toolkit import Recipe, transform
 from toolkit.calibrate import require_data
@@ -23,6 +23,7 @@ from toolkit.elsewhere import require_possible
 from toolkit.pipeline import made_elsewhere
 from toolkit.quantizers import NAMES, NATIVE
 from toolkit.raising import LINEAR
+from toolkit.recipe_file import parse
 from toolkit.share import same_nodes
 
 TARGETS = ("cpu", "customcpu", "aie")
@@ -81,38 +82,48 @@ def in_bytes() -> bool:
     return bool(counters["inductor"]["qlinear_weight_prepack_matcher_count"])
 
 
+def recipe_of(quantizer: str, scheme: str | None, file: str | None) -> Recipe:
+    """→ the file's recipe, where there is one, with this quantizer, and the scheme if it is given"""
+    given = {"quantizer": quantizer, **({"scheme": scheme} if scheme else {})}
+    return parse("{}", "", {"scheme": "static", **given}) if file is None else parse(read_text(file), file, given)
+
+
 @click.command(cls=OneLine)
 @click.option("--quantizer", required=True, type=click.Choice([name for name in NAMES if name != NATIVE]))
-@click.option("--scheme", default="static", show_default=True, type=click.Choice(["static", "dynamic"]))
+@click.option("--scheme", type=click.Choice(["static", "dynamic"]), help="[default: the recipe's, or static]")
 @click.option("--calibration", metavar="FILE", help="For static: SQuAD file or text to calibrate with.")
+@click.option("--recipe", "kept", metavar="FILE", help="Which linears stay in float: YAML, as run.py takes it.")
 @click.option("--samples", type=click.IntRange(1), help=f"Questions of it.  [default: {SAMPLES}]")
 @click.option("--data", required=True, metavar="FILE", help="SQuAD file whose questions are asked.")
 @click.option("--limit", type=click.IntRange(1), help="Its first N questions only.")
 @click.option("--compiled", is_flag=True, help="Compare with the compiled graph too; compiling takes minutes.")
 def main(
     quantizer: str,
-    scheme: str,
+    scheme: str | None,
     calibration: str | None,
+    kept: str | None,
     samples: int | None,
     data: str,
     limit: int | None,
     compiled: bool,
 ) -> None:
     """Answers of another quantizer's graph of the embedded model, on our targets and run by itself: how many equal."""
-    recipe = Recipe("int", scheme=scheme, quantizer=quantizer)
+    recipe = recipe_of(quantizer, scheme, kept)
     require_data(recipe, calibration)
-    if scheme == "dynamic" and (calibration or samples):
+    if recipe.scheme == "dynamic" and (calibration or samples):
         name = "calibration" if calibration else "samples"
         raise click.UsageError(f"--{name} is for --scheme static: leave it out")
     require_possible(recipe, None)
     examples = read_examples(data, limit)
     model, tokenizer = load()
-    given = None if calibration is None else read_calibration(calibration, tokenizer, samples or SAMPLES)
-    graph = made_elsewhere(model, recipe, given)
+    batches = None if calibration is None else read_calibration(calibration, tokenizer, samples or SAMPLES)
+    graph = made_elsewhere(model, recipe, batches)
     found = equal_answers(graph, lambda made: answer_texts(examples, predict(made, tokenizer, examples)), compiled)
     for runtime, others in found.items():
         how = f", linears in {'8 bits' if in_bytes() else 'float'}" if runtime == COMPILED else ", node by node"
-        click.echo(f"{quantizer} {scheme}: answers of {len(examples)} that equal those of the graph {runtime}{how}")
+        click.echo(
+            f"{quantizer} {recipe.scheme}: answers of {len(examples)} that equal those of the graph {runtime}{how}"
+        )
         for name, equal in others.items():
             click.echo(f"  {name:<27} {equal}")
 

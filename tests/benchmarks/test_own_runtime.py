@@ -46,3 +46,17 @@ def test_data_to_calibrate_with_is_for_static_ranges(read: list) -> None:
 def test_what_it_lacks_or_would_pass_over_is_said(read: list, given: list[str], code: int, said: str) -> None:
     refused = CliRunner().invoke(own_runtime.main, [*GIVEN, *given])
     assert refused.exit_code == code and said in refused.output and not read
+
+
+@pytest.mark.parametrize(
+    ("given", "scheme"),
+    [([], "static"), (["--recipe"], "dynamic"), (["--recipe", "--scheme", "static"], "static")],
+    ids=["none", "the recipe's", "the option's"],
+)
+def test_a_recipe_says_what_stays_in_float_and_options_win(given: list[str], scheme: str, tmp_path: Path) -> None:
+    place = tmp_path / "kept.yaml"
+    place.write_text("scheme: dynamic\nkeep: ['*.output.dense']\n")
+    chosen, file = "static" if "--scheme" in given else None, str(place) if given else None
+    recipe = own_runtime.recipe_of("torchao", chosen, file)
+    assert (recipe.precision, recipe.scheme, recipe.quantizer) == ("int", scheme, "torchao")
+    assert (recipe.layer("encoder.output.dense").precision == "fp") == bool(given)
