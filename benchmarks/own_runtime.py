@@ -84,8 +84,9 @@ def in_bytes() -> bool:
 
 def recipe_of(quantizer: str, scheme: str | None, file: str | None) -> Recipe:
     """→ the file's recipe, where there is one, with this quantizer, and the scheme if it is given"""
-    given = {"quantizer": quantizer, **({"scheme": scheme} if scheme else {})}
-    return parse("{}", "", {"scheme": "static", **given}) if file is None else parse(read_text(file), file, given)
+    if file is None:
+        return Recipe("int", scheme=scheme or "static", quantizer=quantizer)
+    return parse(read_text(file), file, {"quantizer": quantizer, **({"scheme": scheme} if scheme else {})})
 
 
 @click.command(cls=OneLine)
@@ -121,9 +122,8 @@ def main(
     found = equal_answers(graph, lambda made: answer_texts(examples, predict(made, tokenizer, examples)), compiled)
     for runtime, others in found.items():
         how = f", linears in {'8 bits' if in_bytes() else 'float'}" if runtime == COMPILED else ", node by node"
-        click.echo(
-            f"{quantizer} {recipe.scheme}: answers of {len(examples)} that equal those of the graph {runtime}{how}"
-        )
+        who = f"{quantizer} {recipe.scheme}"
+        click.echo(f"{who}: answers of {len(examples)} that equal those of the graph {runtime}{how}")
         for name, equal in others.items():
             click.echo(f"  {name:<27} {equal}")
 
