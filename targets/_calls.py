@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from operators.calls import By, run_each, steps_of
-from targets._run import Run, Value, runs_of, text_of
+from targets._placeholders import Value
+from targets._run import Run, runs_of, text_of
 
 
 def in_one_call(graph: fx.GraphModule) -> int:

@@ -7,50 +7,11 @@ import torch
 from torch import Tensor, fx
 
 from operators.calls import line_of
+from targets._placeholders import Several, Size, Unfit, Value, flat
 
 aten = torch.ops.aten
 CPU = torch._C.DispatchKey.CPU
 TENSORS = ("Tensor", "Optional[Tensor]", "List[Tensor]")
-
-
-class Unfit(Exception):
-    """What was to be noted down is more than calls of opswap's operators."""
-
-
-class Unknown:
-    """What is known at the call only. Whoever asks it for more than to be handed on is not noted down."""
-
-    __hash__ = object.__hash__
-
-    def _unfit(self, *_: Any) -> Any:
-        raise Unfit("something is done with it")
-
-    __getattr__ = __getitem__ = __iter__ = __len__ = __bool__ = __int__ = __index__ = __float__ = _unfit
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __abs__ = _unfit
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __matmul__ = __rmatmul__ = _unfit
-    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __pow__ = __and__ = __or__ = _unfit
-
-
-class Size(Unknown):
-    """Stands for one of the sizes."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __str__(self) -> str:
-        return f"${self.number}"
-
-
-class Value(Unknown):
-    """Stands for a tensor: opswap's operators take it."""
-
-    def __init__(self, run: "Run") -> None:
-        self.run = run
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        first = next(value for value in _flat([args, list((kwargs or {}).values())]) if isinstance(value, Value))
-        return first.run.note(function, args, kwargs or {})
 
 
 class Run:
@@ -72,12 +33,12 @@ class Run:
     @property
     def results(self) -> list[list[Value]]:
         """→ of each line, those of its operator's results that are tensors by themselves, or read of a list"""
-        return [_flat([_plain(one) for one in made]) for _, _, made in self.lines]
+        return [flat([_plain(one) for one in made]) for _, _, made in self.lines]
 
     @property
     def reads(self) -> list[set[Value]]:
         """→ what each line takes"""
-        return [{value for value in _flat(given) if isinstance(value, Value)} for _, given, _ in self.lines]
+        return [{value for value in flat(given) if isinstance(value, Value)} for _, given, _ in self.lines]
 
     def add(self, node: fx.Node) -> bool:
         """Notes `node` down. → whether it could be"""
@@ -151,26 +112,12 @@ class Run:
 
 def _require(kind: str, value: Any) -> None:
     """Raises Unfit unless tensors, and they alone, stand where `kind` wants them, and sizes where it wants a number."""
-    parts = [one for one in _flat([value]) if one is not None]
+    parts = [one for one in flat([value]) if one is not None]
     tensors = [isinstance(one, Value) for one in parts]
     if parts and (any(tensors) if kind not in TENSORS else not all(tensors)):
         raise Unfit(kind)
     if kind != "int" and any(isinstance(one, Size) for one in parts):
         raise Unfit(kind)
-
-
-class Several:
-    """Stands for an operator's result that is a list, as long as what is read of it."""
-
-    def __init__(self, run: Run) -> None:
-        self.run, self.values = run, list[Value]()
-
-    def __getitem__(self, index: int) -> Value:
-        if index < 0:
-            raise Unfit("counted from the end")
-        while len(self.values) <= index:
-            self.values.append(Value(self.run))
-        return self.values[index]
 
 
 def runs_of(graph: fx.GraphModule) -> list[Run]:
@@ -197,9 +144,9 @@ def _may_call(graph: fx.GraphModule, node: fx.Node, run: Run) -> bool:
 
 def text_of(run: Run, first: list[Value], outputs: list[Value]) -> str:
     """first: the values that are given; outputs: those that are given back → what opswap::calls does"""
-    number = {value: index for index, value in enumerate([*first, *_flat(run.results)])}
+    number = {value: index for index, value in enumerate([*first, *flat(run.results)])}
     lived = enumerate(zip(run.reads, run.results, strict=True))
-    last = {value: line for line, values in lived for value in _flat(values)}
+    last = {value: line for line, values in lived for value in flat(values)}
     held = {*first, *outputs}
     lines = [str(len(number))]
     for index, (one, given, made) in enumerate(run.lines):
@@ -217,7 +164,3 @@ def _numbered(values: Any, number: dict[Value, int]) -> Any:
     if isinstance(values, list):
         return [_numbered(value, number) for value in values]
     return number[values] if isinstance(values, Value) else values
-
-
-def _flat(values: Any) -> list[Any]:
-    return [one for value in values for one in _flat(value)] if isinstance(values, list | tuple | set) else [values]

@@ -188,44 +188,6 @@ def test_shared_layers_are_swapped_once_and_called_often():
     assert len(set(calls)) == LINEARS["albert"] and len(calls) == 2 + 2 * 6
 
 
-KEYS_AND_QUERIES = [f"bert.encoder.layer.{i}.attention.self.{n}" for i in "01" for n in ("key", "query")]
-
-
-@pytest.mark.parametrize(
-    "keep, kept",
-    [
-        ((), []),
-        (("*.layer.1.output.dense",), ["bert.encoder.layer.1.output.dense"]),
-        (("*.self.[kq]*", "qa_outputs"), [*KEYS_AND_QUERIES, "qa_outputs"]),
-        (("*",), None),
-    ],
-    ids=["none", "one", "several", "all"],
-)
-def test_keep_patterns(keep, kept):
-    graph = transform(tiny.build("bert"), Recipe("int", keep=keep))
-    report = report_of(graph)
-    names = [entry["name"] for entry in report.kept]
-    assert len(names) == LINEARS["bert"] if kept is None else names == kept
-    assert report.swapped == LINEARS["bert"] - len(names)
-    assert all("the recipe keeps" in entry["why"] for entry in report.kept)
-    assert all(type(graph.get_submodule(name)) is torch.nn.Linear for name in names)
-
-
-def test_report_as_json():
-    report = report_of(model_and_graph("bert", "aie")[1]).as_json()
-    keys = {"target", "precision", "scheme", "swapped", "kept", "fused", "calibration", "equalized", "quantizer"}
-    keys |= {"terms", "schemes"}
-    assert report.keys() == keys
-    assert list(report["target"]) == ["requested", "executed", "native", "device", "isa", "reason"]
-    assert report["target"]["requested"] == "aie" and report["target"]["executed"] == "aie-emulated"
-    assert report["target"]["native"] is False and "emulated" in report["target"]["reason"]
-    assert report["scheme"] == "dynamic" and report["calibration"] is None
-    static = report_of(model_and_graph("bert", "aie", **SCHEMES["static"])[1]).as_json()
-    calibration = {"ranges": "percentile", "percentile": 99.999, "symmetric": False, "batches": 2, "tokens": 220}
-    assert static["scheme"] == "static" and static["calibration"] == calibration
-    assert report["kept"] == [{"name": "qa_outputs", "precision": "fp", "why": "the recipe keeps 'qa_outputs'"}]
-
-
 def test_a_target_must_not_leave_anything_behind(monkeypatch):
     forgetful = targets.Target("cpu", ("int",), lambda graph, recipe: None, targets.get("cpu").execution)
     monkeypatch.setattr("targets.cpu.TARGET", forgetful)
