@@ -4,6 +4,7 @@ The order is decided in pipeline.py, and the runner there cleans up after each.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,9 +25,9 @@ def untie_heads(gm: fx.GraphModule) -> int:
     bits cost a trained GPT-2's logits 2 dB more than the integers of the weight alone, and its loss nothing. A weight
     with other users, or whose modules are not known by name, is left to raise_linear.
     """
-    untied = 0
+    untied, users = 0, _other_users(gm)
     for path, nodes in _sites(gm).items():
-        head, table = _head_and_table(gm, path, nodes)
+        head, table = _head_and_table(nodes, users(path))
         if path is None or head is None or table is None or _why_not_one(gm, head, path, nodes):
             continue
         for read in gm.graph.find_nodes(op="get_attr", target=path):
@@ -43,10 +44,10 @@ def raise_linear(gm: fx.GraphModule) -> int:
     anything else (a tied embedding), is computed in the graph, or comes with different biases stays, and is
     noted as kept.
     """
-    raised = 0
+    raised, users = 0, _other_users(gm)
     for path, nodes in _sites(gm).items():
         name = (path or "").removesuffix(".weight")
-        why = _shared(gm, path) or _why_not_one(gm, name, path, nodes)
+        why = _shared(users(path)) or _why_not_one(gm, name, path, nodes)
         if why:
             for node in nodes:
                 keep(gm, module_name(node, path), why)
@@ -92,23 +93,23 @@ def _read(gm: fx.GraphModule, path: str) -> Any:
     return getattr(gm.get_submodule(owner), leaf)
 
 
-def _other_users(gm: fx.GraphModule, path: str) -> list[fx.Node]:
-    """→ what uses the weight at `path`, under any of its names, as anything but the weight of a linear"""
-    pointer, others = _read(gm, path).data_ptr(), list[fx.Node]()
+def _other_users(gm: fx.GraphModule) -> Callable[[str | None], list[fx.Node]]:
+    """→ of a path: what uses the weight there, under any of its names, as anything but the weight of a linear"""
+    others: dict[int, list[fx.Node]] = defaultdict(list)
     for read in gm.graph.find_nodes(op="get_attr"):
         value = _read(gm, read.target)
-        if isinstance(value, Tensor) and value.data_ptr() == pointer:
-            others += [user for user in read.users if not _is_weight_only(user, read)]
-    return others
+        if isinstance(value, Tensor):
+            others[value.data_ptr()] += [user for user in read.users if not _is_weight_only(user, read)]
+    return lambda path: others.get(_read(gm, path).data_ptr(), []) if path else []
 
 
 def _is_weight_only(user: fx.Node, read: fx.Node) -> bool:
     return user.target is LINEAR and [argument is read for argument in user.args[:2]] == [False, True]
 
 
-def _head_and_table(gm: fx.GraphModule, path: str | None, nodes: list[fx.Node]) -> tuple[str | None, str | None]:
-    """→ the names of the one nn.Linear and the one nn.Embedding that alone have the weight at `path`, else None"""
-    others = _other_users(gm, path) if path else []
+def _head_and_table(nodes: list[fx.Node], others: list[fx.Node]) -> tuple[str | None, str | None]:
+    """nodes: the linears of a weight; others: what else uses it → the names of the one nn.Linear and the one
+    nn.Embedding that alone have it, else None"""
     heads, tables = ({_called_from(node) for node in ones} for ones in (nodes, others))
     tied = all(user.target is EMBEDDING for user in others) and len(heads) == len(tables) == 1 and heads != tables
     return (heads.pop(), tables.pop()) if tied else (None, None)
@@ -131,9 +132,9 @@ def _bias(node: fx.Node) -> Any:
     return node.args[2] if len(node.args) > 2 else None
 
 
-def _shared(gm: fx.GraphModule, path: str | None) -> str | None:
-    others = sorted({str(user.target) for user in _other_users(gm, path)}) if path else []
-    return f"its weight is shared with {', '.join(others)}" if others else None
+def _shared(others: list[fx.Node]) -> str | None:
+    names = sorted({str(user.target) for user in others})
+    return f"its weight is shared with {', '.join(names)}" if names else None
 
 
 def _why_not_one(gm: fx.GraphModule, name: str, path: str | None, nodes: list[fx.Node]) -> str | None:

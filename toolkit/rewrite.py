@@ -12,13 +12,16 @@ log = logging.getLogger(__name__)
 
 
 def run(graph: fx.GraphModule, order: Sequence[Pass]) -> list[int]:
-    """Runs the passes in order; after each that rewrote something it cleans, lints and recompiles. → their counts"""
+    """Runs the passes in order; after each that rewrote something it cleans and lints, and at the end it recompiles.
+    → their counts"""
     counts = []
     for rewrite in order:
         counts.append(rewrite(graph))
         log.debug("%s: %d", getattr(rewrite, "__name__", rewrite), counts[-1])
         if counts[-1]:
-            clean(graph)
+            _tidy(graph)
+    if any(counts):  # once: no pass calls the graph, and its code takes longer to make than most passes
+        graph.recompile()
     return counts
 
 
@@ -30,7 +33,11 @@ def fuse(graph: fx.GraphModule, names: Collection[str]) -> dict[str, int]:
 
 def clean(graph: fx.GraphModule) -> None:
     """Removes nodes and submodules that nothing uses; checks the graph; makes its code anew."""
+    _tidy(graph)
+    graph.recompile()
+
+
+def _tidy(graph: fx.GraphModule) -> None:
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.graph.lint()
-    graph.recompile()
