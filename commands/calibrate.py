@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 import targets
-from commands.common import Options, err, out, print_json, progress_bar, refuse
+from commands.common import Options, err, out, print_json, refuse
 from commands.doctor import not_run
 from commands.graph import use_threads
-from commands.passes import Passes
+from commands.passes import shown
 from commands.recipe import recipe_of, require_sense
 from models import InputError, load
 from models.calibration import CalibrationData, from_questions, read_calibration
@@ -81,8 +81,8 @@ def checked(options: Options) -> tuple[Recipe, str]:
 
 def leave_rounding(model: Any, recipe: Recipe, data: CalibrationData, folder: Path) -> tuple[Path, int]:
     """model: float, whose files `folder` holds → the file, and of how many linears. Raises InputError."""
-    with progress_bar() as bar:
-        stored = find_rounding(captured(model, recipe.precision), recipe, Passes(data, bar), said_of(data))
+    with shown(data) as passes:
+        stored = find_rounding(captured(model, recipe.precision), recipe, about=said_of(data), **passes)
     if not stored.linears:
         raise InputError("calibrate found no linear whose rounding could be kept: the recipe leaves none in 8 bits")
     try:

@@ -20,7 +20,6 @@ from models.memory import keep_freed_memory
 from models.question_answering.examples import Example
 from models.tasks import ASK, Task
 from models.texts import longest_row
-from operators.build import cache_folder
 from toolkit import Recipe, report_of, transform
 from toolkit.pipeline import captured, quantized
 from toolkit.quantizers import NATIVE
@@ -101,13 +100,13 @@ def fit(
     options: Options, questions: list[Example] | None, recipe: Recipe, tokenizer: PreTrainedTokenizerFast,
     config: Any, make: Callable[..., fx.GraphModule],
 ) -> tuple[fx.GraphModule, dict[str, Any] | None]:  # fmt: skip
-    """questions: those of --autotune. Calls `make` with the data, folder and accuracy that `transform` and
-    `quantized` take, and shows the passes over the data. → what it made, and which file was calibrated on, None
-    without one"""
+    """questions: those of --autotune. Calls `make` with the data, folder, progress and accuracy that `transform` and
+    `quantized` take, and shows the passes over the data. → what it made, and which file was calibrated on, None without
+    one"""
     data = read_data(options, tokenizer, config)
     with shown(data) as passes:
         accuracy = accuracy_on(questions, tokenizer, longest_row(tokenizer, config))
-        graph = make(data=passes, folder=cache_folder(), accuracy=accuracy)
+        graph = make(**passes, accuracy=accuracy)
     return graph, {"file": data.file, "samples": data.samples} if data else None
 
 

@@ -76,7 +76,7 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
     sample = Sample.of(tokenizer, examples, batch_size, longest_row(tokenizer, model.config, max_length), stride)
     calibration = read_data(options, tokenizer, model.config)
     with shown(calibration) as passes:
-        variants = Variants.of(captured(model, recipe.precision), recipe, options.target, keep_as, passes)
+        variants = Variants.of(captured(model, recipe.precision), recipe, options.target, keep_as, **passes)
     header = {"model": options.model, **report_of(variants.whole()).as_json()}
     err.print(describe(header))
     goal = Goal(max_drop, min_equal)

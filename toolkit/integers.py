@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import fx
 
-from toolkit.calibrate import Batches, Calibration, Progress, calibrate, require_data
+from toolkit.calibrate import Batches, Calibration, Progress, Scratch, calibrate, require_data
 from toolkit.elsewhere import adopt, require_as_it_is
 from toolkit.equalize import Equalized, equalize, refine, rounding_of
 from toolkit.equalize.stored import ORIGIN, Stored
@@ -18,10 +18,12 @@ from toolkit.terms import add_terms
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was learnt from data before anything is rounded; calibration is None where no linear is static."""
+    """What was learnt from data before anything is rounded; calibration is None where no linear is static. scratch:
+    what a run that is killed goes on with; to be cleared where none of it is wanted any more."""
 
     equalized: Equalized
     calibration: Calibration | None
+    scratch: Scratch
 
 
 def to_int(
@@ -41,7 +43,9 @@ def to_int(
         adopt(graph)
         return
     require_data(recipe, data)
-    round_all(graph, recipe, prepare(graph, recipe, data, folder, progress))
+    prepared = prepare(graph, recipe, data, folder, progress)
+    round_all(graph, recipe, prepared)
+    prepared.scratch.clear()
 
 
 def prepare(
@@ -52,11 +56,12 @@ def prepare(
     progress: Progress | None = None,
 ) -> Prepared:
     """Smooths the float graph, in place, and observes it: equalize, calibrate. Without data it goes by what is stored
-    in the folder of the graph's model, if anything is."""
-    equalized = equalize(graph, recipe, chosen(graph, recipe), data, graph.meta.get(ORIGIN))
+    in the folder of the graph's model, if anything is. folder, progress: as `calibrate` takes them, for every pass."""
+    scratch = Scratch(folder)
+    equalized = equalize(graph, recipe, chosen(graph, recipe), data, graph.meta.get(ORIGIN), scratch, progress)
     clean(graph)
     found = calibrate(graph, recipe, data, folder, progress) if recipe.is_static() and data is not None else None
-    return Prepared(equalized, found)
+    return Prepared(equalized, found, scratch)
 
 
 def round_all(graph: fx.GraphModule, recipe: Recipe, prepared: Prepared) -> None:
@@ -69,10 +74,18 @@ def round_all(graph: fx.GraphModule, recipe: Recipe, prepared: Prepared) -> None
         clean(graph)
 
 
-def find_rounding(graph: fx.GraphModule, recipe: Recipe, data: Batches, about: dict[str, object]) -> Stored:
+def find_rounding(
+    graph: fx.GraphModule,
+    recipe: Recipe,
+    data: Batches,
+    about: dict[str, object],
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Stored:
     """graph: as `captured` makes it, used up; about: file and samples of the data → what `toolkit.equalize.stored`
     keeps in the model's folder. Nothing is smoothed: weights and their shapes stay those of the model."""
     recipe = replace(recipe, smooth=False)
-    prepared = prepare(graph, recipe, data)
+    prepared = prepare(graph, recipe, data, folder, progress)
     round_all(graph, recipe, prepared)
+    prepared.scratch.clear()
     return rounding_of(prepared.equalized, recipe, about)

@@ -11,7 +11,7 @@ from torch import fx, nn
 import targets
 from targets.base import Pass
 from toolkit import checkpoint, passes
-from toolkit.calibrate import Batches, Progress, require_data
+from toolkit.calibrate import Batches, Progress, Told, require_data
 from toolkit.capture import capture, from_export
 from toolkit.elsewhere import adopt, quantize_elsewhere, require_possible
 from toolkit.equalize.stored import ORIGIN
@@ -72,8 +72,8 @@ def transform(
     report_of(graph) says what ran and what stayed in float. The model itself is not changed.
 
     data: batches to calibrate with, int64 tensors by the names of the model's arguments; folder and progress: as
-    calibrate takes them. accuracy(graph) → a number, the higher the better, for a quantizer that looks for its best
-    settings. native, last_token: see `lowered`.
+    calibrate takes them, for every pass over the data. accuracy(graph) → a number, the higher the better, for a
+    quantizer that looks for its best settings. native, last_token: see `lowered`.
 
     Raises UsageError for an unknown target, a precision that it does not have, the scheme static without data, or a
     quantizer that is not installed or cannot do what is asked;
@@ -133,7 +133,8 @@ def quantized(
         if not isinstance(model, fx.GraphModule):  # of one that is quantized already to_int says what it takes
             require_data(recipe, data)
         if recipe.quantizer != NATIVE:
-            return _quantized_elsewhere(model, recipe, data, accuracy)
+            told = data if data is None or progress is None else Told(data, progress)
+            return _quantized_elsewhere(model, recipe, told, accuracy)
         graph = captured(model, recipe.precision)
         to_int(graph, recipe, data, folder, progress)
         return graph

@@ -16,5 +16,5 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def calibrations(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where calibrations are kept: not in the user's cache, which no test may fill or find an earlier one in."""
     folder = tmp_path_factory.mktemp("calibrations")
-    monkeypatch.setattr("commands.graph.cache_folder", lambda: folder)
+    monkeypatch.setattr("commands.passes.cache_folder", lambda: folder)
     return folder

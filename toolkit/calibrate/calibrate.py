@@ -1,25 +1,24 @@
 """The float graph and data → how each linear's input becomes bytes, with one scale and zero point each."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from torch import fx
 
 from targets._linear import Activation
 from targets.base import UsageError
-from toolkit.calibrate.observe import Batch, observe, readers
+from toolkit.calibrate.histogram import BINS, Histogram
+from toolkit.calibrate.observe import Histograms, readers
+from toolkit.calibrate.place import Place
 from toolkit.calibrate.ranges import activation_of
-from toolkit.calibrate.state import State, key_of, load, save
+from toolkit.calibrate.state import Counts, key_of
+from toolkit.calibrate.stream import Batches, Progress, stream
 from toolkit.quantize import linears_of
 from toolkit.recipe import Recipe
 
-Batches = Iterable[Batch]  # what a graph is called with, int64 [B, S] by name; iterable more than once
-Progress = Callable[[int], None]
-
 STATIC = ("int", "static")  # precision and scheme of the linears that are calibrated
-EVERY = 8  # batches between two writes of the state
+FORMAT = "opswap-calibration-1"
 
 
 @dataclass(frozen=True)
@@ -55,41 +54,33 @@ def calibrate(
     """graph: float, with raised linears. Memory does not grow with the data.
 
     folder: where to write what was seen so far, in a file named after model and data; a call that finds it goes on
-    from there, and a finished one is not run again. progress is told the batches done, after each. Raises UsageError
-    for no data or data that can be iterated only once, NotFinite for activations that are not finite.
+    from there, and a finished one is not run again. progress is told the batches done, those of an earlier call first,
+    then after each. Raises UsageError for no data or data that can be iterated only once, NotFinite for activations
+    that are not finite.
     """
     require_data(recipe, data)
     layers = {name: recipe.layer(name) for name in linears_of(graph)}
     groups = readers(graph, [name for name, layer in layers.items() if (layer.precision, layer.scheme) == STATIC])
-    state = _seen(graph, [group[0] for group in groups], data, folder, progress)
-    if not state.tokens:
+    histograms, counts = _seen(graph, [group[0] for group in groups], data, folder, progress)
+    if not counts.tokens:
         raise UsageError("calibration wants at least one batch with real tokens; got none; give other data")
     activations = {}
     for group in groups:
         for name in group:
             symmetric = layers[name].symmetric
-            activations[name] = activation_of(state.histograms[group[0]], recipe.ranges, recipe.percentile, symmetric)
+            activations[name] = activation_of(histograms[group[0]], recipe.ranges, recipe.percentile, symmetric)
     report: dict[str, object] = {"ranges": recipe.ranges, "symmetric": recipe.symmetric}
     if recipe.ranges == "percentile":
         report["percentile"] = recipe.percentile
-    return Calibration(activations, {**report, "batches": state.batches, "tokens": state.tokens})
+    return Calibration(activations, {**report, "batches": counts.batches, "tokens": counts.tokens})
 
 
 def _seen(
     graph: fx.GraphModule, names: list[str], data: Batches, folder: Path | None, progress: Progress | None
-) -> State:
-    """→ the histograms of all the data, those of an earlier run gone on with"""
-    key = key_of(graph, names, data) if folder else ""
-    path = folder / f"calibration-{key}.safetensors" if folder else None
-    state = load(path, key, names)
-    saved = state.batches
-    for tokens in observe(graph, state.histograms, islice(data, state.batches, None)):
-        state.batches, state.tokens = state.batches + 1, state.tokens + tokens
-        if progress is not None:
-            progress(state.batches)
-        if path and state.batches - saved >= EVERY:
-            save(path, key, state)
-            saved = state.batches
-    if path and state.batches > saved:
-        save(path, key, state)
-    return state
+) -> tuple[dict[str, Histogram], Counts]:
+    """→ the histograms of all the data, those of an earlier run gone on with, and how much that is"""
+    key = key_of(graph, (FORMAT, BINS, names), data) if folder else ""
+    place = Place(folder / f"calibration-{key}.safetensors", key, lasting=True) if folder else None
+    histograms = Histograms(graph, names)
+    counts = stream(histograms, data, place, progress)
+    return histograms.found, counts

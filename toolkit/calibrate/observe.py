@@ -9,9 +9,8 @@ from torch import Tensor, fx, nn
 
 from targets.base import NotFinite
 from toolkit.calibrate.histogram import Histogram
-
-Batch = Mapping[str, Tensor]
-MASK = "attention_mask"
+from toolkit.calibrate.state import Batch, flat, nested
+from toolkit.inputs import MASK
 
 
 def readers(graph: fx.GraphModule, names: Iterable[str]) -> list[tuple[str, ...]]:
@@ -32,17 +31,24 @@ def real_rows(x: Tensor, mask: Tensor | None) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
-@torch.no_grad()
-def observe(graph: fx.GraphModule, histograms: Mapping[str, Histogram], batches: Iterable[Batch]) -> Iterator[int]:
-    """Calls `graph` with each batch; the input of each linear that `histograms` names is added to its histogram.
+class Histograms:
+    """Those of the inputs of the linears `names` of a float graph, by name."""
 
-    After each batch: → its real tokens. Raises ValueError, with the linear's name, for values that are not finite.
-    """
-    for batch in batches:
-        mask = batch.get(MASK)
-        with _watched(graph, histograms, mask):
-            graph(**batch)
-        yield int(mask.count_nonzero()) if mask is not None else batch["input_ids"].numel()
+    def __init__(self, graph: fx.GraphModule, names: Iterable[str]) -> None:
+        self.graph, self.found = graph, {name: Histogram() for name in names}
+
+    @torch.no_grad()
+    def see(self, batch: Batch) -> None:
+        """Calls the graph with it. Raises ValueError, with the linear's name, for values that are not finite."""
+        with _watched(self.graph, self.found, batch.get(MASK)):
+            self.graph(**batch)
+
+    def state(self) -> dict[str, Tensor]:
+        return flat({name: histogram.state() for name, histogram in self.found.items()})
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        parts = nested(state)
+        self.found = {name: Histogram.from_state(parts[name]) for name in self.found}
 
 
 @contextmanager

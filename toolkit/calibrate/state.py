@@ -1,39 +1,63 @@
-"""What calibration has seen so far, in a file: a run that was killed goes on where it was."""
+"""What a pass over calibration data has seen so far, in a file: a run that was killed goes on where it was."""
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, fx
 
-from toolkit.calibrate.histogram import BINS, Histogram
-from toolkit.calibrate.observe import Batch
+from toolkit.calibrate.place import Place, remove_beside
 from toolkit.in_place import replacing
 from toolkit.tensor_file import save as save_tensors
 
 log = logging.getLogger(__name__)
 
-FORMAT = "opswap-calibration-1"
-PARTS = ("counts", "ends")  # of Histogram.state
+Batch = Mapping[str, Tensor]
+
+
+class Seen(Protocol):
+    """What a pass gathers."""
+
+    def see(self, batch: Batch) -> None:
+        """Takes a batch in."""
+
+    def state(self) -> dict[str, Tensor]:
+        """→ all there is, by name"""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """All of `state` or, where it raises KeyError, ValueError or RuntimeError, nothing."""
 
 
 @dataclass
-class State:
-    """histograms: of the linears' inputs, by name; batches and tokens: how many went into them."""
+class Counts:
+    """How much was seen."""
 
-    histograms: dict[str, Histogram] = field(default_factory=dict)
     batches: int = 0
     tokens: int = 0
 
 
-def key_of(graph: fx.GraphModule, names: Sequence[str], data: Iterable[Batch]) -> str:
-    """→ a checksum of all that the histograms depend on: the graph, its weights, the linears, the data"""
-    total = hashlib.sha256(repr((FORMAT, BINS, list(names))).encode())
-    total.update(graph.code.encode())
+def flat(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """→ tensors by name/part, as a file has them"""
+    return {f"{name}/{part}": tensor for name, found in parts.items() for part, tensor in found.items()}
+
+
+def nested(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Undoes `flat`."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in state.items():
+        name, _, part = key.rpartition("/")
+        parts.setdefault(name, {})[part] = tensor
+    return parts
+
+
+def key_of(graph: fx.GraphModule, gathered: object, data: Iterable[Batch]) -> str:
+    """gathered: what, of which linears → a checksum of that and all it depends on: the graph, its weights, the data"""
+    total = hashlib.sha256(repr(gathered).encode())
+    total.update(graph.graph.python_code("self").src.encode())  # graph.code may be of before a rewrite
     for name, tensor in sorted(graph.state_dict().items()):
         _update(total, name, tensor)
     for batch in data:
@@ -48,25 +72,29 @@ def _update(total: "hashlib._Hash", name: str, tensor: Tensor) -> None:
     total.update(plain.flatten().view(torch.uint8).numpy().data if plain.numel() else b"")
 
 
-def load(path: Path | None, key: str, names: Sequence[str]) -> State:
-    """→ what the file at `path` holds of the run `key`; a new state where there is none, or another run's"""
-    if path is None or not path.exists():
-        return State({name: Histogram() for name in names})
+def load(place: Place, seen: Seen) -> Counts:
+    """Puts into `seen` what the file holds of the run that the key is of. → how much; 0 where there is none, or another
+    run's"""
     try:
-        with safe_open(path, "pt") as file:
+        if not place.lasting:
+            remove_beside(place.path)
+        if not place.path.exists():
+            return Counts()
+        with safe_open(place.path, "pt") as file:
             meta = file.metadata()
-            if meta["key"] == key:
-                parts = {name: {part: file.get_tensor(f"{name}/{part}") for part in PARTS} for name in names}
-                found = {name: Histogram.from_state(state) for name, state in parts.items()}
-                return State(found, int(meta["batches"]), int(meta["tokens"]))
-        log.warning("%s is of another model or other data: calibration begins anew", path)
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        log.warning("%s can't be read (%s): calibration begins anew", path, error)
-    return State({name: Histogram() for name in names})
+            if meta["key"] == place.key:
+                counts = Counts(int(meta["batches"]), int(meta["tokens"]))
+                # copies, in memory of this process alone: the file may go
+                seen.restore({name: file.get_tensor(name).clone() for name in file.keys()})  # noqa: SIM118
+                return counts
+        log.warning("%s is of another model or other data: calibration begins anew", place.path)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        log.warning("%s can't be read (%s): calibration begins anew", place.path, error)
+    return Counts()
 
 
-def save(path: Path, key: str, state: State) -> None:
+def save(place: Place, seen: Seen, counts: Counts) -> None:
     """Writes beside and renames into place: killed at any time, the file is the old or the new one. Raises OSError."""
-    parts = {f"{name}/{part}": t for name, h in state.histograms.items() for part, t in h.state().items()}
-    with replacing(path) as beside:
-        save_tensors(parts, beside, {"key": key, "batches": str(state.batches), "tokens": str(state.tokens)})
+    with replacing(place.path) as beside:
+        about = {"key": place.key, "batches": str(counts.batches), "tokens": str(counts.tokens)}
+        save_tensors(seen.state(), beside, about)

@@ -1,7 +1,7 @@
 """What makes 8 bits lose less, around `quantize`: `equalize` before it, on the float graph, `refine` after it."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, fx, nn
@@ -10,9 +10,10 @@ from operators import weight_sum
 from targets._linear import QuantizedLinear
 from targets._pages import let_go
 from targets._weight import WeightLinear
+from toolkit.calibrate import Batches, Progress, Scratch
 from toolkit.equalize.clip import clip
 from toolkit.equalize.correct import correction
-from toolkit.equalize.observe import Batch, Moments, observe
+from toolkit.equalize.observe import Moments, observe
 from toolkit.equalize.rounding import compensate
 from toolkit.equalize.smooth import smooth
 from toolkit.equalize.stored import NOTHING, Found, Rounding, Stored, fitting, how_of, key_of
@@ -43,22 +44,24 @@ def equalize(
     graph: fx.GraphModule,
     recipe: Recipe,
     names: Collection[str],
-    data: Iterable[Batch] | None = None,
+    data: Batches | None = None,
     origin: str | None = None,
+    scratch: Scratch | None = None,
+    progress: Progress | None = None,
 ) -> Equalized:
     """Smooths the captured float graph, in place, where the recipe says so; then observes what the linears read.
 
     names: the linears that are going to be quantized. data: calibration batches, iterable twice; without it nothing is
-    smoothed, and `refine` does what needs no data, or what was stored in `origin`, a model's folder. Raises UsageError
-    when data has no batch.
+    smoothed, and `refine` does what needs no data, or what was stored in `origin`, a model's folder. scratch, progress:
+    as `observe` takes them. Raises UsageError when data has no batch.
     """
     applied: dict[str, int | str] = {}
     if recipe.smooth:
-        done = {} if data is None else smooth(graph, observe(graph, data, names), recipe)
+        done = {} if data is None else smooth(graph, observe(graph, data, names, False, scratch, progress), recipe)
         applied["smooth"] = NO_DATA if data is None else len(done)
     moments: dict[str, Moments] = {}
     if data is not None and (recipe.clip or recipe.compensate or recipe.correct_bias):
-        moments = observe(graph, data, names, square=recipe.compensate)
+        moments = observe(graph, data, names, recipe.compensate, scratch, progress)
     linears: dict[str, nn.Linear] = {name: graph.get_submodule(name) for name in names}  # type: ignore[misc]
     found = fitting(origin, linears, recipe) if data is None else NOTHING
     return Equalized(linears, moments, found, applied)

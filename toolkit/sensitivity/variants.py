@@ -4,13 +4,14 @@ import copy
 import glob
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import fx
 
 from targets._place import quiet_copies
 from targets.base import UsageError
-from toolkit.calibrate import Batches, require_data
+from toolkit.calibrate import Batches, Progress, require_data
 from toolkit.integers import Prepared, prepare, round_all
 from toolkit.pipeline import lowered
 from toolkit.quantize import chosen, linears_of
@@ -40,10 +41,18 @@ class Variants:
 
     @classmethod
     def of(
-        cls, graph: fx.GraphModule, recipe: Recipe, target: str, keep_as: str, data: Batches | None = None
+        cls,
+        graph: fx.GraphModule,
+        recipe: Recipe,
+        target: str,
+        keep_as: str,
+        data: Batches | None = None,
+        folder: Path | None = None,
+        progress: Progress | None = None,
     ) -> "Variants":
-        """graph: float, as pipeline.captured makes it. Raises UsageError when the recipe is not for int, quantizes
-        nothing, wants data, or has a scheme that `keep_as` is not for."""
+        """graph: float, as pipeline.captured makes it; data, folder, progress: as `transform` takes them. Raises
+        UsageError when the recipe is not for int, quantizes nothing, wants data, or has a scheme that `keep_as` is not
+        for."""
         if recipe.precision != "int":
             raise UsageError(f"what int costs was to be measured; the precision is {recipe.precision!r}; make it int")
         require_data(recipe, data)
@@ -53,7 +62,9 @@ class Variants:
             raise UsageError("the recipe quantizes no linear of this model: there is nothing to measure; change it")
         with_rules(recipe, keep_as, names)  # a repair that the recipe's scheme has no room for is refused now
         graph = copied(graph)
-        return cls(graph, recipe, target, keep_as, names, prepare(graph, recipe, data))
+        prepared = prepare(graph, recipe, data, folder, progress)
+        prepared.scratch.clear()
+        return cls(graph, recipe, target, keep_as, names, prepared)
 
     def whole(self) -> fx.GraphModule:
         """→ all linears as the recipe says"""
