@@ -1,6 +1,6 @@
 """What a model holds in memory, and how long until it can be called: `python -m benchmarks.footprint`.
 
-PyTorch's float32, 8 bits made from the float model, and 8 bits from a folder as `quantize` writes it: each in a process
+PyTorch's float32, 8 bits made from the float folder, and 8 bits from a folder as `quantize` writes it: each in a process
 of its own, so that none counts what another left.
 """
 
@@ -47,7 +47,7 @@ def from_folder(folder: Path) -> nn.Module:
 
 WAYS: dict[str, Callable[[Path], nn.Module]] = {
     "PyTorch fp32": pytorch,
-    "customcpu int, from the float model": from_float,
+    "customcpu int, from the float folder": from_float,
     "customcpu int, from a folder that `quantize` wrote": from_folder,
 }
 
