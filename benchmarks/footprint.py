@@ -1,7 +1,7 @@
 """What a model holds in memory, and how long until it can be called: `python -m benchmarks.footprint`.
 
-PyTorch's float32, 8 bits made from the float folder, and 8 bits from a folder as `quantize` writes it: each in a process
-of its own, so that none counts what another left.
+PyTorch's float32, 8 bits made from its folder, and 8 bits from a folder as `quantize` writes it: each in a process of
+its own, so that none counts what another left.
 """
 
 import multiprocessing
