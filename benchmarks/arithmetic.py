@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers.base import Batch
@@ -26,11 +28,13 @@ class Work:
 def multiply_adds(model: nn.Module, batch: Batch) -> Work:
     """Of one call with this batch, padding included: T·K·N of each linear, the heads' too, and 2·B·S²·H of each
     attention. Everything else (embeddings, LayerNorm, GELU, softmax) counts as nothing."""
-    where = {name: tensor.to("meta") for name, tensor in model.state_dict(keep_vars=True).items()}
-    buffers = {name: tensor.to("meta") for name, tensor in model.named_buffers()}
-    given = {"input_ids": batch["input_ids"].to("meta")}  # a mask would be looked at, and holds no numbers here
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        torch.func.functional_call(model, {**buffers, **where}, (), given)
+    mode = FakeTensorMode()
+    tensors = {**dict(model.named_buffers()), **model.state_dict(keep_vars=True)}
+    where: dict[str, Tensor] = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
+    given = {name: mode.from_tensor(tensor) for name, tensor in batch.items()}
+    # attention as its two products: kernels that do both at once are not counted on every device
+    with torch.no_grad(), mode, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        torch.func.functional_call(model, where, (), given)
     counted: dict[Any, int] = counter.get_flop_counts()["Global"]
     linears = sum(count for operator, count in counted.items() if _is_linear(operator))
     return Work(linears // 2, (sum(counted.values()) - linears) // 2)  # two operations a multiply-add

@@ -5,6 +5,7 @@ import pytest
 from benchmarks.arithmetic import Work, multiply_adds, of_lengths
 from benchmarks.inputs import random_batch
 from tests.tiny import build
+from toolkit.pipeline import captured
 
 HIDDEN, INNER, LAYERS = 32, 52, 2  # of tests/tiny.py
 
@@ -34,3 +35,10 @@ def test_lengths_are_counted_without_padding() -> None:
     parts = [by_hand(1, length) for length in lengths]
     wanted = Work(sum(part.linears for part in parts), sum(part.attention for part in parts))
     assert of_lengths(model, random_batch(model, 2, 10), lengths) == wanted
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_a_graph_does_what_its_model_does(name: str) -> None:
+    model = build(name)
+    batch = random_batch(model, 2, 12)
+    assert multiply_adds(captured(model), batch) == multiply_adds(model, batch)
