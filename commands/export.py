@@ -9,7 +9,7 @@ from torch import fx
 
 from commands.common import GATE_MISSED, Options, err, finite, out, print_json, refuse, written
 from commands.graph import before_lowering, describe, header_of
-from commands.models import is_quantized
+from commands.models import as_float, is_quantized
 from commands.recipe import recipe_of
 from commands.validate_inputs import Inputs, questions_of, read_inputs, texts_of
 from models.tasks import ASK, TASKS
@@ -95,7 +95,9 @@ def share_of(given: float | None) -> float | None:
 
 def require_possible(options: Options, kind: str, provider: str, no_check: bool) -> None:
     """Raises, before a model is loaded, what would stop the export in the end."""
-    precision = "int" if is_quantized(options.model) else recipe_of(options).precision
+    floats = as_float(options)
+    decided = floats is None and is_quantized(options.model)
+    precision = "int" if decided else recipe_of(floats or options).precision
     if precision not in PRECISIONS[kind]:
         raise click.UsageError(f"{kind} is written at precision {' or '.join(PRECISIONS[kind])}, not {precision}")
     if kind == "onnx":

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from commands.cache import cached_or_not, runs_cached
 from commands.common import Options, err
 from commands.device import require_device, to_device
-from commands.models import is_quantized, load_any, saved_recipe
+from commands.models import as_float, is_quantized, load_any, load_float, saved_recipe
 from commands.passes import shown
 from commands.recipe import recipe_of, require_sense, require_task
 from commands.tuning import accuracy_on, read_questions
@@ -81,8 +81,11 @@ def _begin(
 ) -> tuple[Any, PreTrainedTokenizerFast, Recipe, list[Example] | None]:
     """→ the model, float or quantized, its tokenizer, the recipe for it, and the questions of --autotune; raises what
     is wrong with the options, before a float model is loaded"""
-    # a quantized model has decided the precision itself
-    wanted = None if loaded is None and is_quantized(options.model) else recipe_of(options)
+    floats = as_float(options) if loaded is None else None
+    options = floats or options
+    # a quantized model whose integers are computed with has decided the precision itself
+    decided = loaded is None and floats is None and is_quantized(options.model)
+    wanted = None if decided else recipe_of(options)
     if wanted is not None:
         require_target(replace(options, precision=wanted.precision))
         require_task(options, task)
@@ -90,7 +93,7 @@ def _begin(
     questions = read_questions(options)
     use_threads(options)
     keep_freed_memory()
-    model, tokenizer = loaded or load_any(options.model, task, cache)
+    model, tokenizer = loaded or (load_float if floats else load_any)(options.model, task, cache)
     recipe = saved_recipe(options, model) or wanted or recipe_of(options)
     require_device(options, recipe.precision)
     return model, tokenizer, recipe, questions
@@ -117,9 +120,9 @@ def read_data(options: Options, tokenizer: PreTrainedTokenizerFast, config: Any)
     return read_calibration(options.calibration, tokenizer, options.samples, longest_row(tokenizer, config))
 
 
-def before_lowering(options: Options, task: Task, loaded: tuple[Any, Any] | None = None) -> Captured:
+def before_lowering(options: Options, task: Task) -> Captured:
     """The first half of `prepare`, for what is written to a file."""
-    model, tokenizer, recipe, questions = _begin(options, loaded, task)
+    model, tokenizer, recipe, questions = _begin(options, None, task)
     if recipe.precision != "int":
         return Captured(captured(model, recipe.precision), recipe, tokenizer, model.config, None)
     made, data = fit(
@@ -156,6 +159,7 @@ def describe(header: dict[str, Any]) -> str:
     how = "native" if target["native"] else f"not native: {target['reason']}"
     scheme = f" {_schemes(header)}" if header["precision"] == "int" else ""
     scheme += f" by {header['quantizer']}" if header["quantizer"] != NATIVE else ""
+    scheme += f" (weights: {header['weights']})" if header["weights"] else ""
     return (
         f"{header['model']} on {target['requested']} {header['precision']}{scheme}: runs as {target['executed']} "
         f"({target['isa']}, {how}); {header['swapped']} linears swapped, {len(header['kept'])} kept in float"

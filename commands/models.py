@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from click import UsageError
+from torch import fx
 
 import targets
 from commands.cache import WITHOUT, cached_or_not
@@ -14,10 +15,10 @@ from models import InputError, load
 from models.loading import load_tokenizer
 from models.places import folder_of, resolve
 from models.tasks import ASK, ENCODE, Task, task_of
-from targets.base import Target
 from toolkit import Recipe, checkpoint
 from toolkit.adopt import adopted
 from toolkit.cache import past_of
+from toolkit.report import FROM_INT8, WEIGHTS
 from toolkit.whole_texts import drop_cache
 
 QUANTIZED = ("precision", "scheme")  # options that a checkpoint has decided already
@@ -28,16 +29,7 @@ def load_any(name: str, task: Task = ASK, cache: bool = False) -> tuple[Any, Any
     one, and the tokenizer. Raises InputError and CheckpointError."""
     kind = _kind(name)
     if kind == "opswap":
-        graph: Any = checkpoint.load(Path(resolve(name)))
-        made_for = task_of(graph.config, type(graph).__name__) or ASK
-        if made_for is not task:
-            raise InputError(f"{name} is quantized for `{made_for.name}`, not for `{task.name}`: "
-                             f"give the float model, or what `quantize --task {task.name}` makes of it")  # fmt: skip
-        if not cache:
-            drop_cache(graph)
-        elif not past_of(graph):
-            err.print(f"{name} is saved as a graph that takes whole texts: {WITHOUT}")
-        return graph, load_tokenizer(name, graph.config.vocab_size)
+        return _load_graph(name, task, cache)
     if kind is None:
         return load(name, task=task)
     foreign = checkpoint.read(Path(folder_of(name)))
@@ -47,35 +39,49 @@ def load_any(name: str, task: Task = ASK, cache: bool = False) -> tuple[Any, Any
     return cached_or_not(model, lambda one: adopted(one, layers)) if cache else adopted(model, layers), tokenizer
 
 
-def load_float(name: str, task: Task = ASK) -> tuple[Any, Any]:
-    """→ the float model and its tokenizer; of a quantized one the model that its weights stand for"""
-    if not is_quantized(name) or not has_float(name):  # of a quantized one that has none load says so
-        return load(name, task=task)
-    return load(name, state=checkpoint.read(Path(folder_of(name))).state, task=task)
-
-
-def has_float(name: str) -> bool:
-    """Whether `load_float` finds weights: of a quantized graph that is no model of transformers' any more there are
-    none. Raises CheckpointError and InputError."""
+def load_float(name: str, task: Task = ASK, cache: bool = False) -> tuple[Any, Any]:
+    """→ the float model and its tokenizer; of a quantized one the model that its weights stand for, and where that is
+    no model of transformers' any more the graph, with its cache if asked for"""
     if not is_quantized(name):
-        return True
+        return load(name, task=task)
     place = Path(folder_of(name))
-    return (place / "model.safetensors").exists() or any(place.glob("model-*.safetensors"))
+    if not (place / "model.safetensors").exists() and not any(place.glob("model-*.safetensors")):
+        graph, tokenizer = _load_graph(name, task, cache)
+        return checkpoint.as_floats(graph), tokenizer
+    model, tokenizer = load(name, state=checkpoint.read(place).state, task=task)
+    setattr(model, WEIGHTS, FROM_INT8)
+    return model, tokenizer
+
+
+def as_float(options: Options) -> Options | None:
+    """→ the options at the precision at which a quantized folder's weights are read as floats: the one that was given,
+    or the target's own where it has no int; None for a folder whose integers are computed with, and a float model.
+
+    Raises targets.UsageError for --precision int on a target that has no int.
+    """
+    if not is_quantized(options.model):
+        return None
+    target, chosen = targets.get(options.target), options.precision
+    if "precision" not in options.given:
+        chosen = "int" if "int" in target.precisions else target.precisions[0]
+    if chosen == "int":
+        targets.require_runnable(target, chosen, options.strict)
+        return None
+    return replace(options, precision=chosen, given=options.given | {"precision"})
 
 
 def saved_recipe(options: Options, model: Any) -> Recipe | None:
-    """→ what a quantized `model` was quantized with, None for a float one.
-
-    Raises targets.UsageError for a target that has no such precision, click.UsageError for an option that was given
-    and says otherwise.
-    """
+    """→ what a quantized `model` was quantized with, None for a float one. Raises click.UsageError for an option that
+    was given and says otherwise, and for a scheme that the target does not have."""
     saved = checkpoint.recipe_of(model)
     if saved is None:
         return None
     target = targets.get(options.target)
-    if saved.precision not in target.precisions:
-        lacks = f"{options.model} is quantized, and target {target.name} has no precision {saved.precision!r}"
-        raise targets.UsageError(f"{lacks}; {what_instead(target)}")
+    lacks = next(iter(saved.schemes() - set(target.schemes)), None)
+    if lacks:
+        other = next((one for one in target.precisions if one != "int"), None)
+        advice = f"give --precision {other}, for which its weights are read as floats" if other else "quantize again"
+        raise UsageError(f"{options.model} has the scheme {lacks}, which target {target.name} has not: {advice}")
     for name in ("recipe", *HOW_INT):
         if name in options.given:
             raise UsageError(f"{options.model} is quantized already, by a recipe of its own: leave --{name} out")
@@ -86,15 +92,23 @@ def saved_recipe(options: Options, model: Any) -> Recipe | None:
     return replace(saved, without=options.without) if "without" in options.given else saved
 
 
-def what_instead(target: Target) -> str:
-    """→ what to do on a target that has not the precision of quantized folders"""
-    has, best = ", ".join(target.precisions), target.precisions[0]
-    return f"it has {has}, made of float weights as they are loaded: run the float model there with --precision {best}"
-
-
 def is_quantized(name: str) -> bool:
     """Whether --model names a model that is in 8 bits already. Raises CheckpointError for one that can't be read."""
     return _kind(name) is not None
+
+
+def _load_graph(name: str, task: Task, cache: bool) -> tuple[fx.GraphModule, Any]:
+    """→ the graph that `quantize` saved, as load_any has it, and the tokenizer"""
+    graph: Any = checkpoint.load(Path(resolve(name)))
+    made_for = task_of(graph.config, type(graph).__name__) or ASK
+    if made_for is not task:
+        raise InputError(f"{name} is quantized for `{made_for.name}`, not for `{task.name}`: "
+                         f"give the float model, or what `quantize --task {task.name}` makes of it")  # fmt: skip
+    if not cache:
+        drop_cache(graph)
+    elif not past_of(graph):
+        err.print(f"{name} is saved as a graph that takes whole texts: {WITHOUT}")
+    return graph, load_tokenizer(name, graph.config.vocab_size)
 
 
 def _kind(name: str) -> str | None:

@@ -31,12 +31,10 @@ def require_possible(precision: str, provider: str | None) -> None:
     full_name(provider or CPU)
 
 
-def ready(
-    options: Options, provider: str | None, task: Task, loaded: tuple[Any, Any] | None = None
-) -> tuple[Ready, int]:
-    """loaded: as `prepare` takes it. → the session, called as a graph is, and the bytes of its file. Raises NotNative
-    when strict and a node would run on the CPU instead of the provider."""
-    made = before_lowering(options, task, loaded)
+def ready(options: Options, provider: str | None, task: Task) -> tuple[Ready, int]:
+    """→ the session, called as a graph is, and the bytes of its file. Raises NotNative when strict and a node would run
+    on the CPU instead of the provider."""
+    made = before_lowering(options, task)
     header = header_of(options, lowered(checkpoint.copied(made.graph), made.recipe, REFERENCE), made.data)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

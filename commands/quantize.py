@@ -13,7 +13,6 @@ from commands.cache import cached_or_not
 from commands.common import Options, err, out, print_json
 from commands.doctor import not_run
 from commands.graph import fit, header_of, use_threads
-from commands.models import what_instead
 from commands.recipe import recipe_of, require_sense, require_task
 from commands.tuning import read_questions
 from models import InputError, load
@@ -38,8 +37,9 @@ NOTHING = Execution("nothing", False, "", "")  # ran: see not_run
 def command(options: Options, output: Path, task: str) -> None:
     """Save the model in 8 bits: int8 weights and scales, in the layout of compressed-tensors (int-quantized).
 
-    Commands that run a model for --task load the folder with --model, on every target that has int, without the float
-    weights. For `generate` it keeps keys and values of earlier tokens, where the model can.
+    Commands that run a model for --task load the folder with --model, on every target, without the float weights; at
+    other precisions than int its weights are read as floats. For `generate` it keeps keys and values of earlier tokens,
+    where the model can.
     """
     if "precision" in options.given and options.precision != "int":
         raise click.UsageError(f"quantize saves --precision int, not {options.precision}: leave --precision out")
@@ -88,10 +88,11 @@ def command(options: Options, output: Path, task: str) -> None:
 
 
 def for_target(name: str, recipe: Recipe) -> Target:
-    """→ the target that is to load the folder. Raises UsageError for one that could not, here or anywhere."""
+    """→ the target that the folder is made for. Raises UsageError for one that could not compute with its integers,
+    here or anywhere."""
     target = targets.get(name)
     if recipe.precision not in target.precisions:
-        raise UsageError(f"target {name} has no precision {recipe.precision!r}, which quantize saves; "
-                         f"{what_instead(target)}")  # fmt: skip
+        raise UsageError(f"target {name} has no precision {recipe.precision!r}, which quantize saves; leave --target "
+                         f"out: {name} takes the folder, and reads its weights as floats")  # fmt: skip
     targets.require_schemes(target, recipe.schemes())
     return target

@@ -8,7 +8,7 @@ import click
 
 from benchmarks.files import require_places, write
 from commands.common import GATE_MISSED, Options, err, finite, out, print_json, print_wide, refuse, written
-from commands.models import has_float, is_quantized
+from commands.models import is_quantized
 from commands.texts import window_options
 from commands.validate_inputs import Inputs, read_inputs
 from commands.validate_report import as_json, html, lines, table
@@ -19,7 +19,7 @@ from models.tasks import TASKS
 from toolkit.validate import Measured, Pair, compare, read, save
 from toolkit.validate.compare import limits_for, require_same_inputs
 
-REFERENCE, WITHOUT_FLOAT = "cpu:fp", "cpu:int"
+REFERENCE = "cpu:fp"
 
 
 @click.command("validate")
@@ -30,7 +30,7 @@ REFERENCE, WITHOUT_FLOAT = "cpu:fp", "cpu:int"
 @click.option("--targets", "listed", metavar="T,T", help="Several targets, as after --pair.")
 @click.option("--reference", metavar="TARGET:PRECISION or FILE",
               help="What the others are compared with; or a file that --save wrote, on any machine.  "
-              f"[default: {REFERENCE}; {WITHOUT_FLOAT} of a quantized folder without float weights]")  # fmt: skip
+              f"[default: {REFERENCE}]")  # fmt: skip
 @click.option("--task", default="ask", show_default=True, type=click.Choice(list(TASKS)), help="What the model is for.")
 @click.option(
     "--data", help="SQuAD file; for other tasks than ask also text, one a line.  [default: the built-in story]"
@@ -58,7 +58,8 @@ def command(options: Options, pairs: tuple[str, ...], listed: str | None, refere
     if task != "ask":
         refuse(written(), ("stride",), "is for the windows of --task ask")
     require_places(saved, output)
-    reference, reason = (reference, None) if reference else usual_reference(options.model)
+    reason = None if reference else why_not_float(options.model)
+    reference = reference or REFERENCE
     file = _file_named(reference)
     first = parse(REFERENCE if file else reference, "fp")
     sides = [side for side in _sides(options, pairs, listed) if file or side != first]
@@ -91,12 +92,12 @@ def command(options: Options, pairs: tuple[str, ...], listed: str | None, refere
     _show(options, result, measured, found)
 
 
-def usual_reference(model: str) -> tuple[str, str | None]:
-    """→ the side that others are compared with, and why it is not float's, None where it is"""
-    if has_float(model):
-        return REFERENCE, None
-    return WITHOUT_FLOAT, (f"{model} holds no float weights: the reference is {WITHOUT_FLOAT}; --reference FILE "
-                           "compares with what validate --save wrote of the float model")  # fmt: skip
+def why_not_float(model: str) -> str | None:
+    """→ what the reference is where it is not the float model's, None where it is"""
+    if not is_quantized(model):
+        return None
+    return (f"{REFERENCE} computes with the 8-bit weights of {model}, read as floats: --reference FILE compares with "
+            "what validate --save wrote of the float model")  # fmt: skip
 
 
 def _sides(options: Options, pairs: tuple[str, ...], listed: str | None) -> list[Side]:

@@ -2,7 +2,6 @@
 
 import gc
 from dataclasses import dataclass, replace
-from typing import Any
 
 import click
 
@@ -11,10 +10,8 @@ from benchmarks.measure import latency
 from commands import onnx_side
 from commands.common import Options
 from commands.graph import Ready, prepare, require_target
-from commands.models import has_float, is_quantized, load_float
 from commands.recipe import HOW_INT
 from commands.validate_inputs import Inputs
-from models import InputError
 from models.memory import give_back_memory
 from models.numbers import NotNumbers
 from models.tasks import Task
@@ -70,9 +67,6 @@ def options_for(options: Options, side: Side) -> Options:
 def require_possible(options: Options, sides: list[Side]) -> None:
     """Raises at once, before any model is loaded, what a side's target would raise."""
     for side in sides:
-        if side.precision != "int" and not has_float(options.model):
-            raise InputError(f"{options.model} is quantized, {side} wants float weights: give the model that it came "
-                             "from")  # fmt: skip
         if side.engine == onnx_side.NAME:
             onnx_side.require_possible(side.precision, side.device)
         else:
@@ -105,10 +99,8 @@ def measure(options: Options, side: Side, inputs: Inputs, batch_size: int, passe
 
 
 def build(options: Options, side: Side, task: Task) -> tuple[Ready, int]:
-    """→ the side, and the bytes of its weights. A quantized model is float's side as the model that its weights stand
-    for."""
-    loaded: Any = load_float(options.model, task) if side.precision != "int" and is_quantized(options.model) else None
+    """→ the side, and the bytes of its weights"""
     if side.engine == onnx_side.NAME:
-        return onnx_side.ready(options, side.device, task, loaded)
-    ready = prepare(options, loaded, task)
+        return onnx_side.ready(options, side.device, task)
+    ready = prepare(options, task=task)
     return ready, bytes_of(ready.graph)

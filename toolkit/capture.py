@@ -13,7 +13,7 @@ from targets._pages import let_go
 from targets._place import quiet_copies
 from targets.base import UsageError
 from toolkit.cache import require_same
-from toolkit.inputs import Inputs, example, guard, inputs_of
+from toolkit.inputs import KEY, Inputs, example, guard, inputs_of
 from toolkit.share import aliases
 
 
@@ -57,8 +57,8 @@ def capture(model: nn.Module, dtype: torch.dtype = torch.float32) -> fx.GraphMod
 
 
 def from_export(graph: fx.GraphModule) -> fx.GraphModule:
-    """graph: exported by torch.export, with whatever was done to it since → a copy of it over the same memory, called
-    by the names of its inputs, int64 [batch, sequence] each
+    """graph: exported by torch.export, with whatever was done to it since, or a checkpoint's as floats → a copy of it
+    over the same memory, called by the names of its inputs, int64 [batch, sequence] each, and a cache's if it has one
 
     Raises UsageError when it has no input input_ids.
     """
@@ -68,7 +68,7 @@ def from_export(graph: fx.GraphModule) -> fx.GraphModule:
     with quiet_copies():
         private, nodes = copy.deepcopy(graph, aliases(graph)), copy.deepcopy(graph.graph)
     adopted = fx.GraphModule(private, nodes, class_name="GraphModule")
-    guard(adopted, Inputs(names, (), None))
+    guard(adopted, graph.meta.get(KEY) or Inputs(names, (), None))
     return adopted.eval()
 
 

@@ -17,10 +17,12 @@ from toolkit.elsewhere import adopt, quantize_elsewhere, require_possible
 from toolkit.equalize.stored import ORIGIN
 from toolkit.integers import to_int
 from toolkit.lowering import lowered
+from toolkit.narrow import narrow
 from toolkit.qdq import read_qdq
 from toolkit.quantizers import NATIVE, Accuracy
 from toolkit.raising import raise_linear, untie_heads
 from toolkit.recipe import Recipe
+from toolkit.report import WEIGHTS
 from toolkit.rewrite import clean, fuse, run
 
 __all__ = [
@@ -99,8 +101,12 @@ def captured(model: nn.Module, precision: str = "fp") -> fx.GraphModule:
         raise targets.UsageError(f"the checkpoint is in int; got the precision {precision!r}; leave that out")
     if isinstance(model, fx.GraphModule):
         graph = from_export(model)
+        if precision in DTYPES:
+            narrow(graph, DTYPES[precision])
+        graph.meta[WEIGHTS] = model.meta.get(WEIGHTS)
     else:
         graph = capture(model, DTYPES.get(precision, torch.float32))
+        graph.meta[WEIGHTS] = getattr(model, WEIGHTS, None)
     run(graph, [one for one in PASSES if precision == "int" or one not in FOR_INT])
     graph.meta[ORIGIN] = getattr(model, "name_or_path", None)
     return graph

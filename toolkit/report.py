@@ -15,6 +15,8 @@ QUANTIZER = "opswap_quantizer"
 EQUALIZED = "opswap_equalized"
 TERMS = "opswap_terms"
 ELSEWHERE = "opswap_elsewhere"  # another quantizer made the graph
+WEIGHTS = "opswap_weights"  # of a graph, and of a float model: where its weights were integers
+FROM_INT8 = "8-bit integers, read as floats"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Report:
     calibration: how static ranges were found, or what was stored with the model and used; None where there is
     neither. equalized: for each step of toolkit/equalize that was asked for, on how many linears it was done, or why
     not. quantizer: who quantized, with the version of another's package. terms: the linears of 16 bits, and the names
-    of those that their second terms became; these don't count as swapped."""
+    of those that their second terms became; these don't count as swapped. weights: FROM_INT8 where float weights are
+    what a quantized folder's integers stand for, None for all others."""
 
     target: dict[str, object]
     precision: str
@@ -39,6 +42,7 @@ class Report:
     equalized: dict[str, int | str]
     quantizer: str
     terms: dict[str, list[str]]
+    weights: str | None
 
     def as_json(self) -> dict[str, object]:
         """→ plain dicts, lists, strings, numbers and booleans"""
@@ -76,11 +80,11 @@ def attach(
     described: dict[str, object] = {"requested": target.name, **asdict(execution)}
     found, equalized = graph.meta.pop(CALIBRATED, None), graph.meta.pop(EQUALIZED, {})
     quantizer = graph.meta.pop(QUANTIZER, recipe.quantizer)
-    terms = graph.meta.pop(TERMS, {})
+    terms, weights = graph.meta.pop(TERMS, {}), graph.meta.pop(WEIGHTS, None)
     counts = fused | {name: fused.get(name, 0) + count for name, count in graph.meta.pop(COUNTED, {}).items()}
     scheme = next(iter(schemes)) if len(schemes) == 1 else recipe.scheme
     report = Report(
-        described, recipe.precision, scheme, schemes, swapped, kept, counts, found, equalized, quantizer, terms
+        described, recipe.precision, scheme, schemes, swapped, kept, counts, found, equalized, quantizer, terms, weights
     )
     graph.meta[KEY] = report
     return report

@@ -42,8 +42,8 @@ def test_what_contradicts_a_saved_model_is_said(cli: Cli, tiny: str, tmp_path: P
     output = str(tmp_path / "saved")
     assert cli("--model", tiny, "quantize", "--output", output).code == 0
     ask = ("ask", "--question", "who?")
-    refused = cli("--model", output, "--precision", "fp", *ask)
-    assert refused.code == 2 and "was quantized with --precision int, not fp" in refused.err
+    refused = cli("--model", output, "--scheme", "static", *ask)
+    assert refused.code == 2 and "was quantized with --scheme dynamic, not static" in refused.err
     for name, value in (("quantizer", "inc"), ("calibration", SAMPLE), ("recipe", "none.yaml"), ("ranges", "mse")):
         given = cli("--model", output, f"--{name}", value, *ask)
         assert given.code == 2 and f"leave --{name} out" in given.err, given.err
@@ -68,12 +68,15 @@ def test_a_place_that_cannot_be_written_is_said_at_once(cli: Cli, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_target_that_could_not_load_it(cli: Cli, tiny: str, tmp_path: Path) -> None:
+def test_a_target_that_has_no_int(cli: Cli, tiny: str, tmp_path: Path) -> None:
     asked = ("quantize", "--output", str(tmp_path / "saved"))
-    said = ("hpu has no precision 'int'", "run the float model there with --precision fp8")
-    cli("--model", tiny, "--target", "hpu", *asked).fails_in_one_line(2, *said)
-    assert cli("--model", tiny, *asked).code == 0
-    for given in ((), ("--precision", "fp8"), ("--precision", "int")):
-        ask = cli("--model", asked[-1], "--target", "hpu", *given, "ask", "--question", "who?")
-        ask.fails_in_one_line(2, "is quantized", *said)
+    refused = cli("--model", tiny, "--target", "hpu", *asked)
+    refused.fails_in_one_line(2, "hpu has no precision 'int'", "leave --target out", "reads its weights as floats")
     cli("--model", tiny, "--target", "gpu", *asked).fails_in_one_line(2, "unknown target 'gpu'")
+
+
+def test_a_scheme_that_a_target_has_not(cli: Cli, tiny: str, tmp_path: Path) -> None:
+    output = str(tmp_path / "saved")
+    assert cli("--model", tiny, "--scheme", "weight", "quantize", "--output", output).code == 0
+    refused = cli("--model", output, "--target", "aie", "ask", "--question", "who?")
+    assert refused.code == 2 and "has the scheme weight, which target aie has not: quantize again" in refused.err

@@ -22,16 +22,19 @@ def folders(cli: Cli, tmp_path: Path) -> tuple[str, str]:
     return model, output
 
 
-def test_without_float_weights_the_reference_is_int(cli: Cli, folders: tuple[str, str], tmp_path: Path) -> None:
+def test_the_reference_is_the_float_graph_that_the_weights_stand_for(
+    cli: Cli, folders: tuple[str, str], tmp_path: Path
+) -> None:
     _, output = folders
     page = tmp_path / "page.html"
     told = cli("--json", "--model", output, "validate", "--pair", "customcpu:int", "--pair", "onnx:int", "--limit", "2",
                "--output", str(page))  # fmt: skip
     assert told.code == 0, told.err
-    assert [side["name"] for side in told.json["sides"]] == ["cpu:int", "customcpu:int", "onnx:int"]
-    assert all(pair["sqnr_db"] is None or pair["sqnr_db"] > 30 for pair in told.json["pairs"])
+    assert [side["name"] for side in told.json["sides"]] == ["cpu:fp", "customcpu:int", "onnx:int"]
+    assert [side["weights"] for side in told.json["sides"]] == ["8-bit integers, read as floats", None, None]
+    assert all(pair["sqnr_db"] > 15 for pair in told.json["pairs"])
     reference = told.json["reference"]
-    assert reference["name"] == "cpu:int" and f"{output} holds no float weights" in reference["reason"]
+    assert reference["name"] == "cpu:fp" and f"computes with the 8-bit weights of {output}, read" in reference["reason"]
     assert reference["reason"] in page.read_text("utf-8")
     shown = cli("--model", output, "--target", "customcpu", "validate", "--limit", "1")
     assert shown.code == 0 and reference["reason"] in shown.out and "customcpu:int" in shown.out
@@ -42,7 +45,7 @@ def test_a_language_model_is_taken_as_a_graph_of_whole_texts(cli: Cli, tmp_path:
     assert cli("--model", model, "quantize", "--task", "generate", "--output", output).code == 0
     asked = ("validate", "--task", "generate", "--max-length", "200", *ANY)
     told = cli("--json", "--model", output, *asked, "--pair", "customcpu:int")
-    assert told.code == 0 and told.json["pairs"][0]["reference"] == "cpu:int", told.err
+    assert told.code == 0 and told.json["pairs"][0]["reference"] == "cpu:fp", told.err
     cli("--model", output, "validate", "--pair", "customcpu:int").fails_in_one_line(1, "is quantized for `generate`")
 
 
@@ -59,11 +62,13 @@ def test_a_file_of_the_float_model_is_a_reference(cli: Cli, folders: tuple[str, 
     assert again.code == 0 and again.json["pairs"][0]["max_abs"] == 0, again.err
 
 
-@pytest.mark.parametrize("sides", [("--reference", "cpu:fp", "--pair", "cpu:int"), ("--pair", "customcpu:bf16"),
-                                   ("--pair", "onnx:fp")], ids=" ".join)  # fmt: skip
-def test_a_side_that_needs_float_weights_is_refused(cli: Cli, folders: tuple[str, str], sides: tuple[str, ...]) -> None:
-    refused = cli("--model", folders[1], "validate", *sides)
-    refused.fails_in_one_line(1, "is quantized", sides[1], "float weights", "give the model that it came from")
+def test_sides_of_every_precision(cli: Cli, folders: tuple[str, str]) -> None:
+    sides = {"customcpu:fp": 80, "customcpu:bf16": 35, "onnx:fp": 80, "cpu:fp16": 45, "hpu:fp8": 18, "aie:int": 15}
+    told = cli("--json", "--model", folders[1], "validate", "--targets", ",".join(sides), "--limit", "2", *ANY)
+    assert told.code == 0, told.err
+    assert {pair["target"]: pair["sqnr_db"] > sides[pair["target"]] for pair in told.json["pairs"]} == dict.fromkeys(
+        sides, True
+    )
 
 
 def test_a_folder_with_weights_for_transformers_is_compared_with_what_they_stand_for(cli: Cli, tmp_path: Path) -> None:
@@ -73,5 +78,5 @@ def test_a_folder_with_weights_for_transformers_is_compared_with_what_they_stand
                *ANY)  # fmt: skip
     assert told.code == 0, told.err
     assert [side["name"] for side in told.json["sides"]] == ["cpu:fp", "customcpu:int", "onnx:fp"]
-    assert told.json["reference"] == {"name": "cpu:fp", "reason": None}
+    assert "read as floats" in told.json["reference"]["reason"]
     assert told.json["pairs"][1]["sqnr_db"] > 80

@@ -1,6 +1,7 @@
 """Quantized models as folders: int8 weights and scales in safetensors, in the layout of compressed-tensors."""
 
 from toolkit.checkpoint.errors import CheckpointError
+from toolkit.checkpoint.floats import as_floats
 from toolkit.checkpoint.foreign import Foreign, read
 from toolkit.checkpoint.loading import adopt, copied, kind_of, load, recipe_of
 from toolkit.checkpoint.saving import Saved, require_free, save
@@ -10,6 +11,7 @@ __all__ = [
     "Foreign",
     "Saved",
     "adopt",
+    "as_floats",
     "copied",
     "kind_of",
     "load",

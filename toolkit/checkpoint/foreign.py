@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from toolkit.checkpoint import layers, layout
 from toolkit.checkpoint.errors import CheckpointError
+from toolkit.checkpoint.floats import multiplied
 from toolkit.checkpoint.saving import CONFIG, OWN
 from toolkit.equalize.stored import FILE as ROUNDING
 
@@ -47,10 +47,5 @@ def read(place: Path) -> Foreign:
     kinds = layout.read(config, names)
     made = {name: layers.build(name, kinds[name], tensors) for name in names}
     floats = {name: tensor for name, tensor in tensors.items() if not name.endswith(layout.PARAMETERS)}
-    floats |= {f"{name}.weight": _multiplied(layer) for name, layer in made.items()}
+    floats |= {f"{name}.weight": multiplied(layer) for name, layer in made.items()}
     return Foreign(made, {name: tensor.float() for name, tensor in floats.items()})
-
-
-def _multiplied(layer: Any) -> Tensor:
-    """→ the float32 weight [N, K] that the int8 one stands for"""
-    return layer.weight.to(torch.float32) * layer.scale[:, None]
