@@ -16,6 +16,7 @@ from benchmarks.one_line import OneLine
 from benchmarks.table import engines, title
 from models import InputError
 from models.question_answering.examples import read_text
+from targets._json import parse_json
 
 OURS, OTHERS, EDGE = "#c2410c", "#94a3b8", "#1e293b"
 ROW, PANEL = 0.3, 1.3  # inches: a bar, and what a panel has around them
@@ -67,7 +68,7 @@ def _panel(axes: Any, result: dict[str, Any]) -> None:
 def read_result(path: str) -> dict[str, Any]:
     """→ what `bench` wrote. Raises InputError for any other file."""
     try:
-        result = json.loads(read_text(path))
+        result = parse_json(read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is not JSON (line {error.lineno}): give what bench --output wrote") from error
     if not (isinstance(result, dict) and {"ours", "peers"} <= result.keys()):

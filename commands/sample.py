@@ -9,11 +9,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from models import InputError
-from models.outside import parse_json
 from models.question_answering.examples import Example, read_text
 from models.question_answering.features import Window, collate, make_windows
 from models.question_answering.metrics import evaluate
 from models.question_answering.predict import answer_texts, like_length_batches, predict_windows
+from targets._json import parse_json
 from toolkit.sensitivity import Score
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import InputError
-from models.outside import parse_json
 from models.tasks import ENCODE, Task
+from targets._json import parse_json
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 

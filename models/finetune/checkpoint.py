@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.errors import InputError
 from models.finetune.averaging import WeightMean
+from targets._json import parse_json
 
 FILE = "training-state.safetensors"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
@@ -79,7 +80,7 @@ def load_state(
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}
-            step, averaged, saved = int(notes["step"]), int(notes["averaged"]), json.loads(notes["run"])
+            step, averaged, saved = int(notes["step"]), int(notes["averaged"]), parse_json(notes["run"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
         held = any(name.startswith("mean.") for name in tensors)
         if step < 1 or averaged < 0 or held != (averaged > 0):

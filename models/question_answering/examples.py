@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import InputError
-from models.outside import parse_json, require_characters
+from models.outside import require_characters
+from targets._json import parse_json
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from models.errors import InputError
-from models.outside import parse_json, require_characters
+from models.outside import require_characters
 from models.question_answering.examples import Example, read_text
 from models.question_answering.metrics import normalize, scores
+from targets._json import parse_json
 
 RESAMPLES, CONFIDENCE, SEED = 10_000, 0.95, 0
 SHOWN = 10  # questions in `most_changed`

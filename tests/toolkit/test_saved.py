@@ -251,6 +251,18 @@ def _without_a_weight(place: Path) -> None:
     save_file(tensors, place / "model.safetensors")
 
 
+def _nested(document: dict) -> None:
+    value: list = []
+    for _ in range(450):  # fewer than JSON's reader takes
+        value = [value]
+    next(node for node in document["nodes"] if node["op"] == "call_function")["args"] = value
+
+
+def _sized(document: dict, size: str) -> None:
+    next(node for node in document["nodes"] if node["val"] and "sizes" in node["val"])["val"]["sizes"][0] = size
+
+
+DEEP = "[" * 100_000
 DAMAGES = {
     "code": (lambda place: _edit(place, _call("os.system")), "'os.system', which this version does not have"),
     "no such operator": (lambda place: _edit(place, _call("aten.nonsense.default")), "does not have"),
@@ -261,6 +273,10 @@ DAMAGES = {
     "no config": (lambda place: (place / "config.json").unlink(), "damaged"),
     "no nodes": (lambda place: _edit(place, lambda d: d.pop("nodes")), "damaged"),
     "cut graph": (lambda place: (place / "opswap.json").write_bytes(b'{"version": 1'), "damaged"),
+    "nested too deeply": (lambda place: (place / "opswap.json").write_text(DEEP), "damaged .*nested too deeply"),
+    "arguments nested too deeply": (lambda place: _edit(place, _nested), "damaged"),
+    "a size nested too deeply": (lambda place: _edit(place, lambda d: _sized(d, "-" * 100_000 + "1")), "a size of the"),
+    "a size cut": (lambda place: _edit(place, lambda d: _sized(d, "s0 *")), "a size of the"),
     "cut weights": (
         lambda place: (place / "model.safetensors").write_bytes((place / "model.safetensors").read_bytes()[:900]),
         "damaged",
@@ -277,6 +293,16 @@ def test_damage_is_one_line(saved: Path, damage: str) -> None:
     with pytest.raises(CheckpointError, match=said) as raised:
         checkpoint.load(saved)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("file", ["config.json", "opswap.json"])
+def test_what_is_nested_too_deeply_is_no_checkpoint(saved: Path, file: str) -> None:
+    (saved / file).write_text(DEEP)
+    with pytest.raises(CheckpointError, match="of no checkpoint that this program wrote|nested too deeply"):
+        checkpoint.require_free(saved) if file == "opswap.json" else checkpoint.read(saved)
+    assert checkpoint.kind_of(saved) == "opswap"
+    (saved / "opswap.json").unlink()
+    assert checkpoint.kind_of(saved) == ("compressed-tensors" if file == "opswap.json" else None)
 
 
 @pytest.mark.parametrize("there", ["a stranger's file", "a model", "one more file", "a file in its place"])

@@ -123,6 +123,7 @@ def test_other_files_are_refused(tmp_path, kind: str, said: str) -> None:
 @pytest.mark.parametrize("key, value, said", [
     ("precision", "int4", "precision 'int4', wanted one of fp,"), ("about", "{}", "about.model is None"),
     ("about", "[]", r"about is \[\]"), ("answers", "[]", r"answers is \[\]"), ("answers", '{"a": 1}', "answers.a is 1"),
+    ("about", "[" * 100_000, "nested too deeply"), ("about", "9" * 5000, "Exceeds the limit"),
     ("about", json.dumps({**ABOUT, "target": {"executed": "cpu"}}), "about.target.native is None"),
 ])  # fmt: skip
 def test_a_file_that_was_changed_is_refused(tmp_path, key: str, value: str, said: str) -> None:

@@ -1,6 +1,5 @@
 """A folder in the compressed-tensors layout, whoever wrote it → its int8 layers, and float weights for the model."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from targets._json import parse_json
 from toolkit.checkpoint import layers, layout
 from toolkit.checkpoint.errors import CheckpointError
 from toolkit.checkpoint.floats import multiplied
@@ -28,7 +28,7 @@ class Foreign:
 def read(place: Path) -> Foreign:
     """Raises CheckpointError for a folder that is damaged, or whose scheme can't be computed here."""
     try:
-        config = json.loads((place / CONFIG).read_text("utf-8"))["quantization_config"]
+        config = parse_json((place / CONFIG).read_text("utf-8"))["quantization_config"]
         files = [path for path in sorted(place.glob("*.safetensors")) if path.name not in (OWN, ROUNDING)]
         tensors = {name: tensor for path in files for name, tensor in load_file(path).items()}
     except (OSError, KeyError, ValueError, SafetensorError) as error:

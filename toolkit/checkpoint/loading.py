@@ -1,6 +1,5 @@
 """A folder that `save` wrote → the quantized graph, as it was before lowering. No float weight is made on the way."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 from transformers import AutoConfig, GenerationConfig
 
+from targets._json import parse_json
 from targets.base import UsageError
 from toolkit.checkpoint import arguments, folder, layers, layout, program
 from toolkit.checkpoint.errors import CheckpointError
@@ -29,7 +29,7 @@ def kind_of(place: Path) -> str | None:
     if (place / GRAPH).is_file():
         return "opswap"
     try:
-        config = json.loads((place / CONFIG).read_text("utf-8"))
+        config = parse_json((place / CONFIG).read_text("utf-8"))
     except (OSError, ValueError):
         return None  # whoever loads it says what is wrong with it
     quantized = config.get("quantization_config") if isinstance(config, dict) else None
@@ -51,7 +51,7 @@ def load(place: Path) -> fx.GraphModule:
     """
     folder.recover(place)
     try:
-        document = json.loads((place / GRAPH).read_text("utf-8"))
+        document = parse_json((place / GRAPH).read_text("utf-8"))
         if document["version"] not in READABLE:
             raise CheckpointError(f"{place} has version {document['version']}, {VERSION} can be read: quantize again")
         graph = _graph(document, _tensors(place))
@@ -73,6 +73,7 @@ def load(place: Path) -> fx.GraphModule:
         SyntaxError,
         SafetensorError,
         ValueError,
+        RecursionError,
     ) as error:
         if isinstance(error, CheckpointError):
             raise

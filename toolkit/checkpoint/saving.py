@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from targets._json import parse_json
 from toolkit import tensor_file
 from toolkit.checkpoint import arguments, folder, layers, layout, program
 from toolkit.checkpoint.errors import CheckpointError
@@ -88,7 +89,7 @@ def require_free(place: Path) -> None:
         raise CheckpointError(f"{place} is a file: give a folder")
     there = {path.name for path in place.iterdir()}
     try:
-        ours = set(json.loads((place / GRAPH).read_text("utf-8"))["files"]) if GRAPH in there else set()
+        ours = set(parse_json((place / GRAPH).read_text("utf-8"))["files"]) if GRAPH in there else set()
     except (OSError, ValueError, KeyError, TypeError):
         ours = set()
     strange = sorted(there - ours)

@@ -74,7 +74,10 @@ class Values:
 
     def size(self, given: int | str) -> Size:
         """A number, or sums and products of numbers and symbols as text."""
-        return given if isinstance(given, int) else self._evaluate(ast.parse(given, mode="eval").body)
+        try:
+            return given if isinstance(given, int) else self._evaluate(ast.parse(given, mode="eval").body)
+        except (SyntaxError, RecursionError, MemoryError) as error:  # of the parser, which has a stack of its own
+            raise CheckpointError(f"a size of the saved graph is {given!r:.40}: copy the folder again") from error
 
     def _evaluate(self, tree: ast.expr) -> Size:
         if isinstance(tree, ast.Constant) and isinstance(tree.value, int):

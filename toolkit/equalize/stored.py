@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from targets._json import parse_json
 from targets._pages import let_go
 from toolkit.in_place import replacing
 from toolkit.recipe import Layer, Recipe
@@ -116,7 +117,7 @@ def _about(file: Any) -> dict[str, Any]:
     found = file.metadata() or {}
     if found.get("format") != FORMAT:
         raise ValueError(f"its format is {found.get('format')!r}, not {FORMAT!r}")
-    return json.loads(found["about"])
+    return parse_json(found["about"])
 
 
 def _rounding(file: Any, key: str, how: Any) -> Rounding:

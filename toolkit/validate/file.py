@@ -7,6 +7,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from targets._json import parse_json
 from targets.base import UsageError
 from toolkit.in_place import replacing
 from toolkit.recipe import PRECISIONS
@@ -54,7 +55,7 @@ def read(path: Path) -> Measured:
     if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
         raise UsageError(f"{path} holds no measured outputs of version {VERSION}: {advice}")
     try:
-        about, answers = json.loads(metadata["about"]), json.loads(metadata["answers"])
+        about, answers = parse_json(metadata["about"]), parse_json(metadata["answers"])
         name = f"{metadata['name']} ({path.name})"
         measured = Measured(name, metadata["precision"], metadata["digest"], outputs, answers, about)
     except (KeyError, json.JSONDecodeError) as error:
