@@ -1,13 +1,14 @@
 """Gaudi's FP8 operators, emulated on any device: opswap::fp8_cast and opswap::fp8_gemm on bytes.
 
-They take what torch.ops.hpu.cast_to_fp8_v2 and torch.ops.hpu.fp8_gemm_v2 take, in that order, with two arguments more:
-the chip whose E4M3 it is and the exponent biases. FP8 values are uint8 here, the bit patterns themselves.
+They take what torch.ops.hpu.cast_to_fp8_v2 and torch.ops.hpu.fp8_gemm_v2 take, by the same names and in that order, and
+then the chip whose E4M3 it is and the exponent biases. FP8 values are uint8 here, the bit patterns themselves.
 """
 
 import torch
 from torch import Tensor
 
 from operators.e4m3 import NORMAL, chip_of, decode, encode
+from operators.fp8 import FP8
 from operators.schema import define
 from operators.validate import require
 
@@ -21,16 +22,17 @@ def fp8_cast(
     scale: Tensor | None = None,
     stochastic_rounding: bool = False,
     is_amax: bool = False,
+    dtype: torch.dtype | None = None,
     chip: str = "gaudi2",
     exponent_bias: int = NORMAL,
 ) -> tuple[Tensor, Tensor]:
     """input float32 or bfloat16 [...], scale float32 that broadcasts to it, or None → uint8 of its shape, and the
     largest |input| as float32 [] where is_amax, else []: zero
 
-    input · scale in float32, then the nearest E4M3 of the chip, ties to even, saturated. Raises ValueError on a bad
-    argument; stochastic rounding is not emulated.
+    input · scale in float32, then the nearest E4M3 of the chip, ties to even, saturated. dtype: PyTorch's name of E4M3,
+    whichever chip it is, or None. Raises ValueError on a bad argument; stochastic rounding and E5M2 are not emulated.
     """
-    _check_cast(input, scale, stochastic_rounding, chip, exponent_bias)
+    _check_cast(input, scale, stochastic_rounding, dtype, chip, exponent_bias)
     scaled = input.to(torch.float32) if scale is None else input.to(torch.float32) * scale
     largest = (
         input.abs().amax().to(torch.float32) if is_amax and input.numel() else input.new_zeros((), dtype=FLOATS[0])
@@ -73,10 +75,13 @@ def fp8_gemm(
     return y.to(torch.float32).to(out_dtype)
 
 
-def _check_cast(input: Tensor, scale: Tensor | None, stochastic: bool, chip: str, exponent_bias: int) -> None:
+def _check_cast(
+    input: Tensor, scale: Tensor | None, stochastic: bool, dtype: torch.dtype | None, chip: str, exponent_bias: int
+) -> None:
     op = "fp8_cast"
     require(input.dtype in FLOATS, f"{op}: input must be float32 or bfloat16", input.dtype, "convert it")
     require(not stochastic, f"{op}: rounding to nearest is emulated", "stochastic_rounding", "leave it out")
+    require(dtype in (None, FP8), f"{op}: E4M3 is emulated", dtype, f"give {FP8}")
     chip_of(op, chip, exponent_bias)
     if scale is not None:
         require(scale.dtype == torch.float32, f"{op}: scale must be float32", scale.dtype, "convert it")
@@ -114,8 +119,9 @@ def _check_gemm(A: Tensor, trans_A: bool, B: Tensor, trans_B: bool, D: Tensor | 
 
 
 def _fake_cast(input: Tensor, scale: Tensor | None = None, stochastic_rounding: bool = False, is_amax: bool = False,
-               chip: str = "gaudi2", exponent_bias: int = NORMAL) -> tuple[Tensor, Tensor]:  # fmt: skip
-    _check_cast(input, scale, stochastic_rounding, chip, exponent_bias)
+               dtype: torch.dtype | None = None, chip: str = "gaudi2",
+               exponent_bias: int = NORMAL) -> tuple[Tensor, Tensor]:  # fmt: skip
+    _check_cast(input, scale, stochastic_rounding, dtype, chip, exponent_bias)
     return input.new_empty(input.shape, dtype=torch.uint8), input.new_empty((), dtype=torch.float32)
 
 
@@ -131,7 +137,7 @@ def _fake_gemm(A: Tensor, trans_A: bool, B: Tensor, trans_B: bool, D: Tensor | N
 define(
     "fp8_cast",
     "(Tensor input, Tensor? scale=None, bool stochastic_rounding=False, bool is_amax=False, "
-    f'str chip="gaudi2", int exponent_bias={NORMAL}) -> (Tensor, Tensor)',
+    f'ScalarType? dtype=None, str chip="gaudi2", int exponent_bias={NORMAL}) -> (Tensor, Tensor)',
     fp8_cast,
     _fake_cast,
 )

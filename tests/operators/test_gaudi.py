@@ -67,10 +67,27 @@ def test_an_exponent_bias_is_a_scale_of_a_power_of_two(chip: str, bias: int) -> 
     assert torch.equal(ops.fp8_cast(x, None, chip=chip, exponent_bias=bias)[0], scaled)
 
 
+CARD = {  # as the SDK registers them
+    "fp8_cast": "cast_to_fp8_v2(Tensor input, Tensor? scale=None, bool stochastic_rounding=False, bool is_amax=False, "
+    "ScalarType? dtype=None) -> (Tensor, Tensor)",
+    "fp8_gemm": "fp8_gemm_v2(Tensor A, bool trans_A, Tensor B, bool trans_B, Tensor? D, ScalarType out_dtype, "
+    "Tensor? A_scale_inv, Tensor? B_scale_inv, Tensor? bias, bool accumulate) -> Tensor",
+}
+
+
+@pytest.mark.parametrize("name", CARD)
+def test_the_arguments_are_the_cards_and_the_chip_comes_after_them(name: str) -> None:
+    card, ours = torch._C.parse_schema(CARD[name]), getattr(ops, name).default._schema
+    pairs = list(zip(ours.arguments, card.arguments, strict=False))
+    assert [(have.name, str(have.type)) for have, _ in pairs] == [(a.name, str(a.type)) for a in card.arguments]
+    assert all(have.default_value == want.default_value for have, want in pairs if want.has_default_value())
+    assert ours.arguments[len(pairs)].name == "chip" and len(ours.returns) == len(card.returns)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_cast_by_row_and_the_largest(dtype: torch.dtype) -> None:
     x = torch.tensor([[1.0, -3.0], [40.0, 0.5]]).to(dtype)
-    codes, largest = ops.fp8_cast(x, torch.tensor([[2.0], [8.0]]), False, True, "gaudi2")
+    codes, largest = ops.fp8_cast(x, torch.tensor([[2.0], [8.0]]), False, True, torch.float8_e4m3fn, "gaudi2")
     assert decode(codes, CHIPS["gaudi2"]).tolist() == [[2, -6], [240, 4]]
     assert largest.dtype == torch.float32 and float(largest) == 40
     assert float(ops.fp8_cast(x)[1]) == 0

@@ -82,7 +82,7 @@ ARGUMENTS: dict[str, list[tuple]] = {
         (QKV[:6], *torch.randn(2, 2, 2, 9, 4), 5, torch.ones(2, 8, dtype=torch.int64), 2, 0.5),
         (QKV[:1], *torch.randn(2, 1, 4, 3, 2).bfloat16(), 0, torch.ones(1, 1, dtype=torch.bool), 4, 0.5, True),
     ],
-    "fp8_cast": [(X,), (X.bfloat16(), torch.rand(5, 1), False, True, "gaudi3", 0), (X[0, 0], torch.tensor(2.0))],
+    "fp8_cast": [(X,), (X.bfloat16(), torch.rand(5, 1), False, True, None, "gaudi3", 0), (X[0, 0], torch.tensor(2.0))],
     "fp8_gemm": [
         (FP8, False, CODES, True, None, torch.float32),
         (
@@ -178,8 +178,9 @@ BAD: dict[str, tuple[str, tuple]] = {
     "cast, rounded at random": ("fp8_cast", (X, None, True)),
     "cast by a scale that does not fit": ("fp8_cast", (X, torch.rand(4, 1))),
     "cast by a double": ("fp8_cast", (X, torch.tensor(1.0).double())),
-    "cast for another chip": ("fp8_cast", (X, None, False, False, "gaudi1")),
-    "cast with a bias that Gaudi2 lacks": ("fp8_cast", (X, None, False, False, "gaudi2", 8)),
+    "cast to E5M2": ("fp8_cast", (X, None, False, False, torch.float8_e5m2)),
+    "cast for another chip": ("fp8_cast", (X, None, False, False, None, "gaudi1")),
+    "cast with a bias that Gaudi2 lacks": ("fp8_cast", (X, None, False, False, None, "gaudi2", 8)),
     "product of int8": ("fp8_gemm", (Q, False, CODES.view(torch.int8), True, None, torch.float32)),
     "product in half": ("fp8_gemm", (Q, False, CODES, True, None, torch.float16)),
     "product of two K": ("fp8_gemm", (Q, False, CODES[:, 1:], True, None, torch.float32)),

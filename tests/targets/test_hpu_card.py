@@ -73,7 +73,7 @@ def operators() -> Iterator[None]:
     library.define(f"fp8_gemm_v2{GEMM}")
 
     def cast(x: Any, scale: Any, stochastic: bool, is_amax: bool, dtype: torch.dtype) -> Any:
-        codes, largest = torch.ops.opswap.fp8_cast(x, scale, stochastic, is_amax, "gaudi3")
+        codes, largest = torch.ops.opswap.fp8_cast(x, scale, stochastic, is_amax, dtype, "gaudi3")
         return codes.view(dtype), largest
 
     def gemm(a: Any, trans_a: bool, b: Any, trans_b: bool, *rest: Any) -> Any:
