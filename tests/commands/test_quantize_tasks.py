@@ -88,8 +88,8 @@ def test_a_quantized_folder_is_not_quantized_again(cli: Cli, tmp_path: Path, tas
     assert not (tmp_path / "again").exists()
 
 
-def test_a_graph_of_our_own_has_no_float_weights(cli: Cli, tmp_path: Path) -> None:
+def test_a_graph_of_our_own_is_for_its_task_alone(cli: Cli, tmp_path: Path) -> None:
     _, output = quantized(cli, tmp_path, "generate")
-    said = f"{output} is quantized, float weights are wanted here: give the model that it came from"
+    said = f"{output} is quantized for `generate`, not for `ask`: give the float model"
     for command in ("bench", "--target aie --precision int plan"):
         cli("--model", output, *command.split()).fails_in_one_line(1, said)
