@@ -52,9 +52,9 @@ def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> Non
     swap_modules(graph, {kind: partial(made, plan=plan, inner=inner) for kind, made in attention.items()})
     if quantized:
         halve(graph)
-    packed = split_rows(graph, plan, device)
+    rest = split_rows(graph, plan, device)
     graph.recompile()
-    place(graph, torch.device("cpu") if packed else device)
+    place(graph, rest)
 
 
 def require_widths(graph: fx.GraphModule) -> None:

@@ -1,4 +1,5 @@
-"""What a graph does with rows of real tokens, as one module; what comes before and after it stays on the CPU."""
+"""What a graph does with rows of real tokens, as one module; what comes before and after it stays on the CPU, or where
+that calls modules too, is on the GPU."""
 
 import operator
 from typing import Any
@@ -14,27 +15,27 @@ opswap, aten = torch.ops.opswap, torch.ops.aten
 NAME = "packed"
 
 
-def split_rows(gm: fx.GraphModule, plan: Plan, device: torch.device) -> bool:
+def split_rows(gm: fx.GraphModule, plan: Plan, device: torch.device) -> torch.device:
     """index_select(ids, tokens) for each kind of ids, …, unpack_tokens(rows, tokens, B, S)
     → index_select, packed(ids of the real tokens, …, starts), unpack_tokens
 
-    packed, a PackedRows, is the graph of what is between. → False where the graph keeps its padding, what is between
-    reads anything else, or modules are called elsewhere too, as by a head that reads the first position: then it is
-    left as it is, to run on the GPU as a whole.
+    packed, a PackedRows, is the graph of what is between. → where the rest is to run: on the CPU, or on `device` where
+    that calls modules too, as a head that reads the first position does. Where the graph keeps its padding, or what is
+    between reads anything else, it is left as it is, to run on `device` as a whole.
     """
     exits = gm.graph.find_nodes(op="call_function", target=opswap.unpack_tokens.default)
     if not exits:
-        return False
+        return device
     packing: Any = exits[0].args[1].args[0]  # type: ignore[union-attr]
     tokens, starts = (_part(packing, number) for number in (0, 1))
     if tokens is None or starts is None:
-        return False
+        return device
     selects = gm.graph.find_nodes(op="call_function", target=aten.index_select.default)
     entries = [node for node in selects if node.args[2] is tokens]
     between = _between([node.args[0] for node in exits], {*entries, starts})
     elsewhere = set(gm.graph.find_nodes(op="call_module")) - between
-    if elsewhere or any(node.op == "placeholder" for node in between):
-        return False
+    if any(node.op == "placeholder" for node in between):
+        return device
     core = _copy(gm, [*entries, starts], between, [node.args[0] for node in exits])
     gm.add_submodule(NAME, PackedRows(core, plan, device))
     with gm.graph.inserting_before(min(exits)):
@@ -45,7 +46,7 @@ def split_rows(gm: fx.GraphModule, plan: Plan, device: torch.device) -> bool:
     for node in sorted(between, reverse=True):
         if not node.users:
             gm.graph.erase_node(node)
-    return True
+    return device if elsewhere else torch.device("cpu")
 
 
 def _part(packing: fx.Node, number: int) -> fx.Node | None:
@@ -74,7 +75,7 @@ def _copy(gm: fx.GraphModule, inputs: list[fx.Node], between: set[fx.Node], ends
 
 
 class PackedRows(nn.Module):
-    """ids of the real tokens [T], …, starts int32 [B + 1], on the CPU → a tuple of rows [T, C], there too
+    """ids of the real tokens [T], …, starts int32 [B + 1] → a tuple of rows [T, C], on the device that they are on
 
     The work is done on `device`; on a GPU what comes often is captured and replayed (buckets.py).
     """
@@ -94,7 +95,7 @@ class PackedRows(nn.Module):
             return self.run(list(given), longest)
         if self.replays is None:
             self.replays = Replays(self.run, self.device)
-        return tuple(rows.cpu() for rows in self.replays(ids, starts, longest))
+        return tuple(rows.to(starts.device) for rows in self.replays(ids, starts, longest))
 
     def run(self, given: list[Tensor], longest: int) -> tuple[Tensor, ...]:
         """given: on the device already; longest: at least the tokens of the longest sequence"""
