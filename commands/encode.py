@@ -112,7 +112,7 @@ def performance(times: list[float], windows: Sequence[Window], padded: int, batc
         "sentences_per_second": round(len(windows) / seconds, 2),
         "latency_ms": latency(times),
         "iterations": len(times),
-        "batch_size": batch_size,
+        "batch_size": min(batch_size, len(windows)),
         "tokens": tokens,
         "padding": round(1 - tokens / padded, 4),
     }

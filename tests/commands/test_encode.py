@@ -52,6 +52,8 @@ def test_perf_counts_real_tokens(cli: Cli) -> None:
     assert perf["tokens_per_second"] == pytest.approx(sum(tokens) / seconds, rel=1e-3)
     assert perf["sentences_per_second"] == pytest.approx(2 / seconds, rel=1e-2)
     assert "perf" not in cli("--json", "encode", *asked()).json
+    few = cli("--json", "encode", *asked(), "--perf", "--batch-size", "32").json["perf"]
+    assert few["batch_size"] == 2  # the texts that there are
 
 
 def test_texts_come_in_order_from_options_files_and_standard_input(cli: Cli, tmp_path: Path) -> None:
