@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForQuestionAnswering
 
 from benchmarks.inputs import random_batch
@@ -15,6 +15,7 @@ from targets._linear import Activation
 from targets._whole import QuantizeWhole, Whole
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
+from tests.toolkit.folders import INT, edit
 from toolkit import CheckpointError, Recipe, UsageError, checkpoint, report_of, transform
 from toolkit.adopt import adopted
 from toolkit.checkpoint.layers import kind_of
@@ -22,15 +23,6 @@ from toolkit.checkpoint.saving import _each_once
 from toolkit.pipeline import lowered, quantized
 from toolkit.recipe import KEEP, LM_HEAD, Rule
 from toolkit.report import QUANTIZER
-
-INT = Recipe(precision="int", symmetric=True)
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    model = tiny.build("bert")
-    checkpoint.save(quantized(model, INT), model, INT, tmp_path / "saved")
-    return tmp_path / "saved"
 
 
 @pytest.mark.parametrize(
@@ -116,7 +108,7 @@ def test_the_report_of_a_loaded_graph_names_the_quantizers_version(tmp_path: Pat
 def test_a_folder_of_the_first_version_takes_the_recipe_of_today(tmp_path: Path) -> None:
     model, then = tiny.build("bert"), replace(INT, keep=(*KEEP, LM_HEAD))
     checkpoint.save(quantized(model, then), model, then, tmp_path / "saved")
-    _edit(tmp_path / "saved", lambda document: document.update(version=1))
+    edit(tmp_path / "saved", lambda document: document.update(version=1))
     loaded = checkpoint.load(tmp_path / "saved")
     assert checkpoint.recipe_of(loaded) == INT and report_of(transform(loaded, INT)).swapped == 12
 
@@ -230,92 +222,3 @@ def test_a_recipe_that_contradicts_is_refused(saved: Path, recipe: Recipe) -> No
 def test_fusions_can_be_left_out_of_a_loaded_graph(saved: Path) -> None:
     graph = transform(checkpoint.load(saved), replace(INT, without=("gelu",)), "customcpu")
     assert report_of(graph).fused.get("gelu", 0) == 0 < report_of(graph).fused["rows"]
-
-
-def _edit(place: Path, change) -> None:
-    document = json.loads((place / "opswap.json").read_text("utf-8"))
-    change(document)
-    (place / "opswap.json").write_text(json.dumps(document), "utf-8")
-
-
-def _call(target: str):
-    def change(document: dict) -> None:
-        next(node for node in document["nodes"] if node["op"] == "call_function")["target"] = target
-
-    return change
-
-
-def _without_a_weight(place: Path) -> None:
-    tensors = load_file(place / "model.safetensors")
-    del tensors["bert.encoder.layer.0.output.dense.weight"]
-    save_file(tensors, place / "model.safetensors")
-
-
-def _nested(document: dict) -> None:
-    value: list = []
-    for _ in range(450):  # fewer than JSON's reader takes
-        value = [value]
-    next(node for node in document["nodes"] if node["op"] == "call_function")["args"] = value
-
-
-def _sized(document: dict, size: str) -> None:
-    next(node for node in document["nodes"] if node["val"] and "sizes" in node["val"])["val"]["sizes"][0] = size
-
-
-DEEP = "[" * 100_000
-DAMAGES = {
-    "code": (lambda place: _edit(place, _call("os.system")), "'os.system', which this version does not have"),
-    "no such operator": (lambda place: _edit(place, _call("aten.nonsense.default")), "does not have"),
-    "a namespace of its own": (lambda place: _edit(place, _call("builtins.eval.default")), "does not have"),
-    "another version": (lambda place: _edit(place, lambda d: d.update(version=99)), "version 99"),
-    "an unknown recipe": (lambda place: _edit(place, lambda d: d.update(recipe="new: 1")), "'new'"),
-    "nothing noted": (lambda place: _edit(place, lambda d: d.pop("noted")), "damaged"),
-    "no config": (lambda place: (place / "config.json").unlink(), "damaged"),
-    "no nodes": (lambda place: _edit(place, lambda d: d.pop("nodes")), "damaged"),
-    "cut graph": (lambda place: (place / "opswap.json").write_bytes(b'{"version": 1'), "damaged"),
-    "nested too deeply": (lambda place: (place / "opswap.json").write_text(DEEP), "damaged .*nested too deeply"),
-    "arguments nested too deeply": (lambda place: _edit(place, _nested), "damaged"),
-    "a size nested too deeply": (lambda place: _edit(place, lambda d: _sized(d, "-" * 100_000 + "1")), "a size of the"),
-    "a size cut": (lambda place: _edit(place, lambda d: _sized(d, "s0 *")), "a size of the"),
-    "cut weights": (
-        lambda place: (place / "model.safetensors").write_bytes((place / "model.safetensors").read_bytes()[:900]),
-        "damaged",
-    ),
-    "no weights": (lambda place: (place / "model.safetensors").unlink(), "copy the folder again"),
-    "a weight less": (_without_a_weight, "no whole weight for the layer bert.encoder.layer.0.output.dense"),
-}
-
-
-@pytest.mark.parametrize("damage", list(DAMAGES))
-def test_damage_is_one_line(saved: Path, damage: str) -> None:
-    break_it, said = DAMAGES[damage]
-    break_it(saved)
-    with pytest.raises(CheckpointError, match=said) as raised:
-        checkpoint.load(saved)
-    assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize("file", ["config.json", "opswap.json"])
-def test_what_is_nested_too_deeply_is_no_checkpoint(saved: Path, file: str) -> None:
-    (saved / file).write_text(DEEP)
-    with pytest.raises(CheckpointError, match="of no checkpoint that this program wrote|nested too deeply"):
-        checkpoint.require_free(saved) if file == "opswap.json" else checkpoint.read(saved)
-    assert checkpoint.kind_of(saved) == "opswap"
-    (saved / "opswap.json").unlink()
-    assert checkpoint.kind_of(saved) == ("compressed-tensors" if file == "opswap.json" else None)
-
-
-@pytest.mark.parametrize("there", ["a stranger's file", "a model", "one more file", "a file in its place"])
-def test_only_a_checkpoint_is_overwritten(saved: Path, tmp_path: Path, there: str) -> None:
-    place = {"one more file": saved}.get(there, tmp_path / "other")
-    if there == "a file in its place":
-        place.write_text("text")
-    else:
-        place.mkdir(exist_ok=True)
-        (place / ("config.json" if there == "a model" else "notes.txt")).write_text("{}")
-    with pytest.raises(CheckpointError, match="give"):
-        checkpoint.require_free(place)
-
-
-def test_an_empty_folder_is_free(tmp_path: Path) -> None:
-    checkpoint.require_free(tmp_path)
