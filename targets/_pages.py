@@ -17,10 +17,13 @@ def let_go(tensor: Tensor) -> int:
     """The pages of `tensor` leave the process's memory and come back by themselves when they are read; its values stay.
 
     Only pages that hold what their file holds: memory of no file, and a file's where anything was written to it, stays
-    as it is, and so does everything where the system isn't Linux. → the bytes that left
+    as it is, and so does everything where the system isn't Linux. No other thread may write to the tensor meanwhile:
+    what it writes between the look at the pages and their leaving is lost. → the bytes that left
     """
     pages = _whole_pages(tensor)
     flags = _flags(pages)
+    if len(flags) < len(pages):  # nothing is known of the rest
+        return 0
     here, swapped, of_a_file = ((flags & bit) > 0 for bit in (IN_MEMORY, SWAPPED, OF_A_FILE))
     if not here.any() or swapped.any() or not of_a_file[here].all():
         return 0

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models import load
 from operators import kernels
+from targets import _pages
 from targets._float import PackedFloatLinear, PackedWeightLinear
 from targets._linear import Activation, QuantizedLinear
 from targets._packed import PackedLinear
@@ -50,6 +51,15 @@ def test_what_was_written_to_stays(mapped: Tensor) -> None:
     assert let_go(mapped) == 0
     assert in_memory(mapped) == here
     assert mapped[12345] == -1.0
+
+
+def test_pages_of_which_the_system_says_nothing_stay(mapped: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read may give less than what was asked for: what was written may be in the rest."""
+    mapped[-PAGESIZE] = -1.0
+    flags = _pages._flags
+    monkeypatch.setattr(_pages, "_flags", lambda pages: flags(pages)[:10])
+    assert let_go(mapped) == 0
+    assert mapped[-PAGESIZE] == -1.0
 
 
 @pytest.mark.parametrize(
