@@ -29,6 +29,7 @@ COMMANDS = {
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # where a file was to be written
+NO_FOLDER = (errno.EEXIST, errno.ENOTDIR)  # where one was to be made, as the cache
 MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))  # more only wait for each other, and use up the memory
 SPINS = 1000  # looks of an idle thread of OpenMP's at its work, a few microseconds, before it sleeps
 PLACED = (None, "ask", "classify", "encode", "eval", "generate", "tag")  # the commands that --device is for
@@ -177,7 +178,7 @@ def _exit_code(error: Exception) -> int | None:
         return NOT_NATIVE
     if isinstance(error, UsageError | NoSuchKernels):
         return USAGE
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
+    if isinstance(error, OSError) and error.errno in (*NO_ROOM, *NO_FOLDER):
         return FAILED
     known = (
         InputError, TargetUnavailable, NotFinite, WeightError, CaptureError, BuildError, CheckpointError, ExportError,

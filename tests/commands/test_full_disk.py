@@ -61,6 +61,15 @@ def test_no_room_is_one_line(cli: Cli, tmp_path: Path, calibrations: Path, what:
     assert not [*out.rglob("*.safetensors"), *calibrations.iterdir()]
 
 
+def test_a_cache_that_is_no_folder_is_one_line(cli: Cli, tmp_path: Path, calibrations: Path) -> None:
+    model = tiny_folder(tmp_path / "model", "ask")
+    calibrations.rmdir()
+    calibrations.touch()
+    result = cli("--model", str(model), *STATIC, "--calibration", SAMPLE, "--samples", "9", *ASK)
+    assert (result.code, result.out) == (1, ""), result
+    assert str(calibrations) in result.err and "Traceback" not in result.err
+
+
 def test_a_trained_model_without_room_leaves_the_earlier_one(tmp_path: Path) -> None:
     folder = tiny_folder(tmp_path, "ask")
     before = (folder / "model.safetensors").read_bytes()
