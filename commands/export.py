@@ -8,9 +8,7 @@ import click
 from torch import fx
 
 from commands.common import GATE_MISSED, Options, err, finite, out, print_json, refuse, written
-from commands.graph import before_lowering, describe, header_of
-from commands.models import as_float, is_quantized
-from commands.recipe import recipe_of
+from commands.graph import before_lowering, describe, header_of, wanted_of
 from commands.validate_inputs import Inputs, questions_of, read_inputs, texts_of
 from models.tasks import ASK, TASKS
 from targets._onnx import CPU, full_name
@@ -95,9 +93,8 @@ def share_of(given: float | None) -> float | None:
 
 def require_possible(options: Options, kind: str, provider: str, no_check: bool) -> None:
     """Raises, before a model is loaded, what would stop the export in the end."""
-    floats = as_float(options)
-    decided = floats is None and is_quantized(options.model)
-    precision = "int" if decided else recipe_of(floats or options).precision
+    _, wanted = wanted_of(options)
+    precision = "int" if wanted is None else wanted.precision
     if precision not in PRECISIONS[kind]:
         raise click.UsageError(f"{kind} is written at precision {' or '.join(PRECISIONS[kind])}, not {precision}")
     if kind == "onnx":

@@ -68,7 +68,7 @@ def prepare(
 
         return cached_or_not(model, lowered) if cache else lowered(model)
 
-    graph, data = fit(options, questions, recipe, tokenizer, model.config, make)
+    graph, data = fit(options, questions, tokenizer, model.config, make)
     if options.device:
         to_device(graph, options.device)
     header = header_of(options, graph, data)
@@ -81,11 +81,7 @@ def _begin(
 ) -> tuple[Any, PreTrainedTokenizerFast, Recipe, list[Example] | None]:
     """→ the model, float or quantized, its tokenizer, the recipe for it, and the questions of --autotune; raises what
     is wrong with the options, before a float model is loaded"""
-    floats = as_float(options) if loaded is None else None
-    options = floats or options
-    # a quantized model whose integers are computed with has decided the precision itself
-    decided = loaded is None and floats is None and is_quantized(options.model)
-    wanted = None if decided else recipe_of(options)
+    options, wanted = wanted_of(options) if loaded is None else (options, recipe_of(options))
     if wanted is not None:
         require_target(replace(options, precision=wanted.precision))
         require_task(options, task)
@@ -93,15 +89,24 @@ def _begin(
     questions = read_questions(options)
     use_threads(options)
     keep_freed_memory()
-    model, tokenizer = loaded or (load_float if floats else load_any)(options.model, task, cache)
+    model, tokenizer = loaded or (load_float if wanted else load_any)(options.model, task, cache)
     recipe = saved_recipe(options, model) or wanted or recipe_of(options)
     require_device(options, recipe.precision)
     return model, tokenizer, recipe, questions
 
 
+def wanted_of(options: Options) -> tuple[Options, Recipe | None]:
+    """→ the options, of a quantized folder whose weights are read as floats at the precision at which they are, and
+    the recipe that they say; None where the folder's integers are computed with, which has decided all of it"""
+    floats = as_float(options)
+    if floats is None and is_quantized(options.model):
+        return options, None
+    return floats or options, recipe_of(floats or options)
+
+
 def fit(
-    options: Options, questions: list[Example] | None, recipe: Recipe, tokenizer: PreTrainedTokenizerFast,
-    config: Any, make: Callable[..., fx.GraphModule],
+    options: Options, questions: list[Example] | None, tokenizer: PreTrainedTokenizerFast, config: Any,
+    make: Callable[..., fx.GraphModule],
 ) -> tuple[fx.GraphModule, dict[str, Any] | None]:  # fmt: skip
     """questions: those of --autotune. Calls `make` with the data, folder, progress and accuracy that `transform` and
     `quantized` take, and shows the passes over the data. → what it made, and which file was calibrated on, None without
@@ -125,9 +130,7 @@ def before_lowering(options: Options, task: Task) -> Captured:
     model, tokenizer, recipe, questions = _begin(options, None, task)
     if recipe.precision != "int":
         return Captured(captured(model, recipe.precision), recipe, tokenizer, model.config, None)
-    made, data = fit(
-        options, questions, recipe, tokenizer, model.config, lambda **given: quantized(model, recipe, **given)
-    )
+    made, data = fit(options, questions, tokenizer, model.config, lambda **given: quantized(model, recipe, **given))
     return Captured(made, recipe, tokenizer, model.config, data)
 
 

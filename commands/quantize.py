@@ -62,7 +62,7 @@ def command(options: Options, output: Path, task: str) -> None:
             return cached_or_not(model, lambda one: quantized(one, recipe, **given))
         return quantized(model, recipe, **given)
 
-    graph, data = fit(options, questions, recipe, tokenizer, model.config, make)
+    graph, data = fit(options, questions, tokenizer, model.config, make)
     try:
         saved = checkpoint.save(graph, model, recipe, output, tokenizer.save_pretrained)
     except OSError as error:

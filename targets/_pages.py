@@ -33,11 +33,6 @@ def let_go(tensor: Tensor) -> int:
     return 0 if refused else int(here.sum()) * PAGESIZE
 
 
-def in_memory(tensor: Tensor) -> int:
-    """→ how many bytes of the tensor's whole pages are in the process's memory; 0 where the system does not say"""
-    return int(((_flags(_whole_pages(tensor)) & IN_MEMORY) > 0).sum()) * PAGESIZE
-
-
 def _whole_pages(tensor: Tensor) -> range:
     """→ the numbers of the pages that hold nothing but this tensor"""
     if tensor.device.type != "cpu" or not tensor.is_contiguous():

@@ -43,9 +43,7 @@ def to_int(
         adopt(graph)
         return
     require_data(recipe, data)
-    prepared = prepare(graph, recipe, data, folder, progress)
-    round_all(graph, recipe, prepared)
-    prepared.scratch.clear()
+    round_all(graph, recipe, prepare(graph, recipe, data, folder, progress))
 
 
 def prepare(
@@ -65,13 +63,14 @@ def prepare(
 
 
 def round_all(graph: fx.GraphModule, recipe: Recipe, prepared: Prepared) -> None:
-    """quantize, refine, add_terms, in place"""
+    """quantize, refine, add_terms, in place; what a run that is killed goes on with is of no use then, and cleared"""
     found = prepared.calibration
     quantize(graph, recipe, found.activations if found else None)
     graph.meta[CALIBRATED] = found.report if found else prepared.equalized.stored.data
     graph.meta[EQUALIZED] = refine(graph, prepared.equalized, recipe)
     if add_terms(graph, recipe, {name: linear.weight for name, linear in prepared.equalized.linears.items()}):
         clean(graph)
+    prepared.scratch.clear()
 
 
 def find_rounding(
@@ -87,5 +86,4 @@ def find_rounding(
     recipe = replace(recipe, smooth=False)
     prepared = prepare(graph, recipe, data, folder, progress)
     round_all(graph, recipe, prepared)
-    prepared.scratch.clear()
     return rounding_of(prepared.equalized, recipe, about)

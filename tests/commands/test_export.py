@@ -85,7 +85,8 @@ def test_what_cannot_be_done_is_said_before_anything_is_loaded(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     before, after, code, said = REFUSED[case]
-    monkeypatch.setattr("commands.graph.load_any", lambda *given: pytest.fail("the model was loaded"))
+    for loads in ("load_any", "load_float"):
+        monkeypatch.setattr(f"commands.graph.{loads}", lambda *given: pytest.fail("the model was loaded"))
     made = cli(*before, "export", "--format", "onnx", "--output", str(tmp_path / "x.onnx"), *after)
     assert made.code == code and said in made.err and list(tmp_path.iterdir()) == []
 

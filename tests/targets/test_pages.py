@@ -16,7 +16,7 @@ from targets import _pages
 from targets._float import PackedFloatLinear, PackedWeightLinear
 from targets._linear import Activation, QuantizedLinear
 from targets._packed import PackedLinear
-from targets._pages import in_memory, let_go
+from targets._pages import IN_MEMORY, let_go
 from targets._weight import WeightLinear
 from tests.checks import assert_equal_bits
 from toolkit import Recipe
@@ -26,6 +26,11 @@ from toolkit.report import CALIBRATED
 
 VALUES = torch.arange(64 * PAGESIZE, dtype=torch.float32)
 LITTLE = 0.1  # the system maps some neighbours of what is read
+
+
+def in_memory(tensor: Tensor) -> int:
+    """→ how many bytes of the tensor's whole pages are in the process's memory"""
+    return int(((_pages._flags(_pages._whole_pages(tensor)) & IN_MEMORY) > 0).sum()) * PAGESIZE
 
 
 @pytest.fixture
