@@ -82,9 +82,9 @@ static void fetch(const Head *h, int64_t *row, int64_t last, int64_t rows) {
   for (const int64_t end = smaller(*row + rows, last); *row < end; ++*row)
     for (int64_t at = 0; at < bytes; at += 64) {
       const int64_t offset = *row * h->stride * element + at;
-      _mm_prefetch((const char *)h->q + offset, _MM_HINT_T1);
-      _mm_prefetch((const char *)h->k + offset, _MM_HINT_T1);
-      _mm_prefetch((const char *)h->v + offset, _MM_HINT_T1);
+      _mm_prefetch((const char *)h->q + offset, _MM_HINT_T0);
+      _mm_prefetch((const char *)h->k + offset, _MM_HINT_T0);
+      _mm_prefetch((const char *)h->v + offset, _MM_HINT_T0);
     }
 }
 
