@@ -5,6 +5,7 @@
 
 #include "checks.h"
 #include "dispatch.h"
+#include "near.h"
 #include "pool.h"
 
 namespace {
@@ -93,6 +94,12 @@ Strip panel_of(const Strip &strip, int64_t panel) {
   return s;
 }
 
+void bring_columns(const Strip &whole, int64_t panel) {
+  bring_near(whole.weight_sum, panel);
+  bring_near(whole.weight_scale, panel);
+  bring_near(whole.bias, panel);
+}
+
 Rows empty_rows(int64_t m, int64_t k) {
   return {empty({m, k}, ScalarType::Byte), empty({m}, ScalarType::Float), empty({m}, ScalarType::Int), m, k};
 }
@@ -114,12 +121,13 @@ void product(const RowsAt &a, const Linear &w, float *y, const float *near, cons
   Strip whole = whole_product(a, w, y);
   whole.near = near;
   whole.out_stride = stride ? stride : w.n;
-  const int8_t *next = after ? after->packed : nullptr;
   const int64_t panels = ceil_div(w.n, PANEL);
   for_each_task(panels, [&](int64_t p) {
     Strip s = panel_of(whole, p);
-    if (next && p + 1 == panels)
-      s.next = next;
+    const bool last = p + 1 == panels;
+    if (last && after)
+      s.next = after->packed;
+    bring_columns(last && after ? whole_product(a, *after, nullptr) : whole, last ? 0 : p + 1);
     gemm(&s);
   });
 }

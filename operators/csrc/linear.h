@@ -48,6 +48,9 @@ Strip whole_product(const RowsAt &a, const Linear &w, float *y);
 Strip rows_of(const Strip &whole, int64_t first, int64_t rows);
 Strip panel_of(const Strip &strip, int64_t panel);
 
+// Asks for what turns the sums of `panel` into floats.
+void bring_columns(const Strip &whole, int64_t panel);
+
 // y [m, n] = linear(a), panel after panel; where no thread is at work, each takes some of the panels. near
 // [m, n]: what is not in this core's cache yet and used as soon as this: y itself, or what is added to it; or
 // null. after: the weights that come next; or null. stride: from a row of y to the next; 0: n.

@@ -7,6 +7,7 @@
 #include "calls.h"
 #include "checks.h"
 #include "float_dispatch.h"
+#include "near.h"
 #include "pool.h"
 #include "tensors.h"
 
@@ -102,6 +103,9 @@ void multiply(const FloatStrip &whole, void (*kernel)(const FloatStrip *), int64
       s.scale = whole.scale ? whole.scale + n : nullptr;
       s.bias = whole.bias ? whole.bias + n : nullptr;
       s.y = static_cast<char *>(whole.y) + (row * whole.out_stride + n) * size;
+      const int64_t next = std::min(panel + 1, panels - 1);
+      bring_near(whole.scale, next);
+      bring_near(whole.bias, next);
       kernel(&s);
     }
   });

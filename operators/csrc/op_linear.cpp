@@ -44,6 +44,7 @@ void multiply(const Strip &whole) {
       const int64_t row = (share_panel ? t % blocks : t / panels) * BLOCK;
       Strip s = panel_of(rows_of(whole, row, std::min(BLOCK, whole.rows - row)), panel);
       s.near = s.y;
+      bring_columns(whole, std::min(panel + 1, panels - 1));
       kernel(&s);
     }
   });
