@@ -7,8 +7,8 @@ from torch import Tensor
 from operators import calls, kernels
 from operators.calls import line_of
 from tests.checks import assert_equal_bits, assert_refuses
+from tests.operators.arguments import ARGUMENTS
 from tests.operators.samples import linear, ops
-from tests.operators.test_schema import ARGUMENTS
 
 kernels.load()
 CPU = torch._C.DispatchKey.CPU

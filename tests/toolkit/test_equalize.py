@@ -1,47 +1,22 @@
+"""Clipping, compensating and correcting the bias: what they go by, what they bring, and what the report says of it."""
+
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.outliers import plant
 from operators import quantize_weight
 from targets._linear import Activation, QuantizedLinear
 from targets.base import UsageError
 from tests import tiny
-from tests.checks import assert_equal_bits, assert_sqnr, sqnr
+from tests.checks import assert_equal_bits, assert_sqnr
+from tests.toolkit.equalizing import INT, OFF, captured, planted
 from toolkit import Recipe, Rule, report_of, transform
-from toolkit.capture import capture
 from toolkit.equalize.clip import clip
 from toolkit.equalize.correct import correction
 from toolkit.equalize.observe import SAMPLE, Moments, observe
 from toolkit.equalize.rounded import rounded
 from toolkit.equalize.rounding import compensate
-from toolkit.equalize.smooth import NORM, smooth
-from toolkit.fuse import NAMES
-from toolkit.fuse.matching import aten
-from toolkit.pipeline import PASSES, clean, run
 from toolkit.quantize import chosen
-
-INT = Recipe(precision="int")
-OFF = {"smooth": False, "clip": False, "compensate": False, "correct_bias": False}
-# linears whose norm can take it in; ALBERT calls the rest many times, ELECTRA and ALBERT have projections before
-SMOOTHED = {"bert": 8, "distilbert": 8, "roberta": 8, "electra": 6, "albert": 1, "gpt2": 4}
-
-
-def planted(name):
-    model = tiny.build(name)
-    batches = [tiny.inputs(model, 3, 20, seed) for seed in range(4)]
-    plant(model, batches[0], outliers=2)
-    return model, batches
-
-
-def captured(model):
-    graph = capture(model)
-    run(graph, PASSES)
-    return graph
-
-
-def count(graph, target):
-    return len(graph.graph.find_nodes(op="call_function", target=target))
 
 
 def moments_of(x, square=True):
@@ -58,48 +33,6 @@ def correlated(rows, k, seed=0):
 
 def weights(n, k, seed=1):
     return torch.randn(n, k, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.mark.parametrize("name", tiny.BUILDERS)
-def test_the_float_graph_computes_the_same_after_smoothing(name):
-    model, batches = planted(name)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    graph = captured(model)
-    expected = graph(**batches[-1])
-    done = smooth(graph, observe(graph, batches[:-1], chosen(graph, INT)), INT)
-    clean(graph)
-    assert len(done) == SMOOTHED[name]
-    for logits in ("start_logits", "end_logits"):
-        assert_sqnr(getattr(graph(**batches[-1]), logits), getattr(expected, logits), 100)
-    for key, value in model.state_dict().items():
-        assert_equal_bits(value, before[key], f"{key} of the model itself")
-
-
-@pytest.mark.parametrize(("name", "more"), [("bert", 4), ("gpt2", 0)], ids=["post-norm", "pre-norm"])
-def test_only_a_norm_that_others_read_costs_an_operator(name, more):
-    model, batches = planted(name)
-    graph = captured(model)
-    before = {target: count(graph, target) for target in (NORM, aten.addcmul.default)}
-    smooth(graph, observe(graph, batches, chosen(graph, INT)), INT)
-    clean(graph)
-    assert count(graph, NORM) == before[NORM]
-    assert count(graph, aten.addcmul.default) == before[aten.addcmul.default] + more
-
-
-@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
-def test_smoothing_outliers_brings_decibels(symmetric):
-    model, batches = planted("bert")
-    recipe = Recipe(precision="int", symmetric=symmetric)
-    graph = captured(model)
-    done = smooth(graph, observe(graph, batches[:-1], chosen(graph, recipe)), recipe)
-    assert all(change.error <= change.before for change in done.values())
-    expected = model(**batches[-1]).start_logits
-    plain, smoothed = (
-        transform(model, Recipe(precision="int", symmetric=symmetric, **{**OFF, "smooth": on}), data=batches[:-1])
-        for on in (False, True)
-    )
-    gained = sqnr(smoothed(**batches[-1]).start_logits, expected) - sqnr(plain(**batches[-1]).start_logits, expected)
-    assert gained > 3
 
 
 def test_moments_are_those_of_the_real_tokens():
@@ -233,40 +166,3 @@ def test_everything_off_is_plain_rounding():
     plain = QuantizedLinear.from_linear(linear, Activation())
     swapped = transform(model, Recipe(precision="int", **OFF), "cpu").get_submodule(name)
     assert_equal_bits(swapped.scale, plain.scale)
-
-
-def test_smoothing_goes_by_the_rules_of_single_linears():
-    """What a linear's own rule says decides its change; the recipe's own way would make another."""
-    model, batches = planted("bert")
-    linear = "bert.encoder.layer.0.intermediate.dense"  # it alone reads its norm
-    ways = {"symmetric": Rule(linear, symmetric=True), "16 bits": Rule(linear, activation_bits=16), "none": None}
-    found = {}
-    for name, rule in ways.items():
-        recipe = Recipe("int", rules=(rule,) if rule else ())
-        graph = captured(model)
-        change = smooth(graph, observe(graph, batches[:-1], chosen(graph, recipe)), recipe)[linear]
-        found[name] = change.before
-    whole = captured(model)
-    all_symmetric = Recipe("int", symmetric=True)
-    expected = smooth(whole, observe(whole, batches[:-1], chosen(whole, all_symmetric)), all_symmetric)[linear].before
-    assert found["symmetric"] == expected != found["none"] and found["16 bits"] < found["none"]
-
-
-def test_a_linear_with_float_activations_is_not_smoothed():
-    model, batches = planted("bert")
-    recipe = Recipe("int", rules=(Rule("*.intermediate.dense", scheme="weight"),))
-    graph = captured(model)
-    done = smooth(graph, observe(graph, batches[:-1], chosen(graph, recipe)), recipe)
-    assert len(done) == SMOOTHED["bert"] - 2 and not any("intermediate" in name for name in done)
-
-
-@pytest.mark.parametrize("scheme", ["dynamic", "static"])
-def test_targets_give_the_same_integers_after_smoothing(scheme):
-    """The head has a float kernel of its own on two of them; one level that differs would cost 60 dB."""
-    model, batches = planted("bert")
-    recipe = Recipe("int", scheme=scheme, without=NAMES)
-    cpu, *others = (transform(model, recipe, target, data=batches[:-1]) for target in ("cpu", "customcpu", "aie"))
-    assert report_of(cpu).equalized["smooth"] == SMOOTHED["bert"]
-    real = batches[-1]["attention_mask"].bool()
-    for other in others:
-        assert_sqnr(other(**batches[-1]).start_logits[real], cpu(**batches[-1]).start_logits[real], 115)

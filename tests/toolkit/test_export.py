@@ -1,10 +1,7 @@
-"""Files for other engines: what they compute, what they say, how they are named, and how they come to stand there."""
+"""Files for ONNX Runtime: what they compute, what they say, and how they are named."""
 
 import json
-from functools import lru_cache
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
 
 import onnx
 import pytest
@@ -13,23 +10,25 @@ from onnx import numpy_helper
 from torch import fx
 
 from targets._fused import RowsLinear
-from targets._linear import QuantizedLinear
 from targets._whole import QuantizeWhole, Whole
 from tests import tiny
-from tests.checks import assert_sqnr
-from toolkit import Recipe, Rule, checkpoint, transform
-from toolkit.export import ExportError, onnx_file, pt2
-from toolkit.export.about import about
+from tests.toolkit.exporting import (
+    DYNAMIC,
+    QUERY,
+    STATIC,
+    SYMMETRIC,
+    SYMMETRIC_DYNAMIC,
+    WEIGHTS,
+    assert_same,
+    exported,
+    graph_of,
+    read,
+)
+from toolkit import Recipe, checkpoint
+from toolkit.export import onnx_file, pt2
 from toolkit.export.check import LEAST_EQUAL, LEAST_EQUAL_INT8, Agreement
-from toolkit.export.files import beside
 from toolkit.onnx_session import open_session
-from toolkit.pipeline import captured, lowered, quantized
 
-DYNAMIC, STATIC = Recipe(precision="int"), Recipe(precision="int", scheme="static")
-SYMMETRIC = Recipe(precision="int", scheme="static", symmetric=True, rules=(Rule("*.0.*query", precision="bf16"),))
-SYMMETRIC_DYNAMIC = Recipe(precision="int", symmetric=True)
-WEIGHTS = Recipe(precision="int", scheme="weight")
-QUERY = "bert.encoder.layer.0.attention.self.query"
 CASES = {
     "bert float": ("bert", Recipe()),
     "bert dynamic": ("bert", DYNAMIC),
@@ -38,33 +37,6 @@ CASES = {
     "bert weights": ("bert", WEIGHTS),
     **{f"{name} static": (name, STATIC) for name in (*tiny.BUILDERS, tiny.TIED)},
 }
-
-
-@lru_cache
-def graph_of(name: str, recipe: Recipe) -> fx.GraphModule:
-    """Before fusing and lowering"""
-    model = tiny.build(name)
-    if recipe.precision != "int":
-        return captured(model)
-    return quantized(model, recipe, [tiny.inputs(model, 4, 20)] if recipe.is_static() else None)
-
-
-@lru_cache
-def exported(name: str, recipe: Recipe) -> tuple[Path, onnx_file.Written]:
-    path = Path(mkdtemp(prefix="opswap-test-")) / f"{name}.onnx"
-    graph = graph_of(name, recipe)
-    return path, onnx_file.write(checkpoint.copied(graph), path, about(graph, recipe, "somewhere/tiny"))
-
-
-def assert_same(graph: fx.GraphModule, other: Any, model: torch.nn.Module, recipe: Recipe) -> None:
-    """`other` computes what `graph` does on the target cpu, at any shape."""
-    reference = lowered(checkpoint.copied(graph), recipe, "cpu")
-    for batch, sequence in ((2, 16), (1, 1), (3, 33)):
-        inputs = tiny.inputs(model, batch, sequence)
-        want, got = reference(**inputs), other(**inputs)
-        assert list(want.keys()) == list(got.keys())
-        for key in want:
-            assert_sqnr(got[key], want[key], 35.0)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -144,59 +116,6 @@ def test_ranges_of_a_whole_tensor_are_written_too(how: Whole, tmp_path: Path) ->
     assert [module.how for module in read(back).modules() if isinstance(module, QuantizeWhole)] == [how]
 
 
-def read(graph: fx.GraphModule) -> fx.GraphModule:
-    """→ what read_qdq makes of a graph"""
-    return quantized(graph, Recipe(precision="int"))
-
-
-@pytest.mark.parametrize("recipe", [DYNAMIC, STATIC, SYMMETRIC, SYMMETRIC_DYNAMIC],
-                         ids=["dynamic", "static", "static symmetric", "dynamic symmetric"])  # fmt: skip
-def test_pt2_is_read_back_with_the_same_integers(recipe: Recipe, tmp_path: Path) -> None:
-    graph, path = graph_of("bert", recipe), tmp_path / "bert.pt2"
-    pt2.write(checkpoint.copied(graph), path, {"made": "here"})
-    assert b"opswap" not in b"".join(str(node.target).encode() for node in pt2.read(path).graph.nodes)
-    assert_same(graph, pt2.read(path), tiny.build("bert"), recipe)
-    back = read(pt2.read(path))
-    want = {name: module for name, module in graph.named_modules() if isinstance(module, QuantizedLinear)}
-    got = {name: module for name, module in back.named_modules() if isinstance(module, QuantizedLinear)}
-    assert want.keys() == got.keys()
-    for name, linear in want.items():
-        assert torch.equal(got[name].weight, linear.weight) and torch.equal(got[name].scale, linear.scale)
-        assert got[name].activation == linear.activation
-
-
-def test_pt2_runs_on_every_target(tmp_path: Path) -> None:
-    model = tiny.build("bert")
-    pt2.write(checkpoint.copied(graph_of("bert", STATIC)), tmp_path / "bert.pt2", {})
-    inputs = tiny.inputs(model, 2, 9)
-    want = lowered(checkpoint.copied(graph_of("bert", STATIC)), STATIC, "cpu")(**inputs)
-    for target in ("customcpu", "aie"):
-        graph = transform(pt2.read(tmp_path / "bert.pt2"), Recipe(precision="int"), target)
-        real = inputs["attention_mask"].bool()  # the others are dropped there
-        assert_sqnr(graph(**inputs).start_logits[real], want.start_logits[real], 30.0)
-
-
-def test_weights_beside_the_file_come_and_go_with_it(tmp_path: Path) -> None:
-    place = tmp_path / "folder" / "bert.onnx"
-    found = []
-    for recipe in (DYNAMIC, STATIC):
-        with beside(place) as new:
-            onnx_file.write(checkpoint.copied(graph_of("bert", recipe)), new, {}, largest=0)
-        found.append(sorted(path.name for path in place.parent.iterdir()))
-        assert_same(graph_of("bert", recipe), open_session(place, threads=1), tiny.build("bert"), recipe)
-    assert [len(names) for names in found] == [2, 2] and found[0] != found[1]  # the first one's weights are gone
-    assert place.stat().st_size < exported("bert", STATIC)[0].stat().st_size
-
-
-def test_another_kind_of_file_leaves_the_weights_beside_alone(tmp_path: Path) -> None:
-    with beside(tmp_path / "model.onnx") as new:
-        onnx_file.write(checkpoint.copied(graph_of("bert", STATIC)), new, {}, largest=0)
-    there = {path.name for path in tmp_path.iterdir()}
-    with beside(tmp_path / "model.pt2") as new:
-        new.write_text("another model, or the same")
-    assert {path.name for path in tmp_path.iterdir()} == {*there, "model.pt2"}
-
-
 def test_weights_in_8_bits_alone_are_counted_and_stay_so(tmp_path: Path) -> None:
     assert pt2.write(checkpoint.copied(graph_of("bert", WEIGHTS)), tmp_path / "bert.pt2", {}) == 12
     program = torch.export.load(tmp_path / "bert.pt2")
@@ -204,19 +123,6 @@ def test_weights_in_8_bits_alone_are_counted_and_stay_so(tmp_path: Path) -> None
     path, written = exported("bert", WEIGHTS)
     assert written.linears == 12 and written.operators["DequantizeLinear"] == 12
     assert sum(numpy_helper.to_array(value).dtype == "int8" for value in onnx.load(path).graph.initializer) == 12
-
-
-def test_what_goes_wrong_leaves_what_stood_there(tmp_path: Path) -> None:
-    place = tmp_path / "model.onnx"
-    place.write_text("old")
-    with pytest.raises(ZeroDivisionError), beside(place) as new:
-        new.write_text("new")
-        raise ZeroDivisionError
-    assert place.read_text() == "old" and list(tmp_path.iterdir()) == [place]
-    with pytest.raises(ExportError, match="is a folder: give the name of a file"), beside(tmp_path):
-        pass
-    with pytest.raises(ExportError, match="can't be written to"), beside(place / "below" / "model.onnx"):
-        pass
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,14 @@
 """The whole way, model to target, on every architecture: accuracy, equality between targets, the report."""
 
 import copy
-from functools import cache
 
 import pytest
 import torch
 
 import targets
-from operators.feed_forward import unpack_layer
-from targets._layers import PackedLayers
-from targets._packed import PackedEmbedNorm
 from tests import tiny
 from tests.checks import sqnr
+from tests.toolkit.transforming import GATE_DB, SCHEMES, model_and_graph, same_bits
 from toolkit import Recipe, report_of, transform
 from toolkit.fuse import NAMES
 from toolkit.quantize import QuantizedLinear
@@ -19,24 +16,8 @@ from toolkit.quantize import QuantizedLinear
 EVERY = [*tiny.BUILDERS, tiny.TIED]
 INT_TARGETS = ["cpu", "customcpu", "aie"]
 SIZES = [(1, 1), (3, 17), (2, 64)]
-GATE_DB = 35.0  # int8 against float on these random models gives 38 to 50 dB
+
 LINEARS = {"bert": 13, "distilbert": 13, "roberta": 13, "electra": 14, "albert": 8, "gpt2": 9, tiny.TIED: 9}
-
-
-SCHEMES = {  # options of the recipe
-    "dynamic": {},
-    "dynamic symmetric": {"symmetric": True},
-    "static": {"scheme": "static"},
-    "static symmetric": {"scheme": "static", "symmetric": True, "ranges": "mse"},
-}
-
-
-@cache
-def model_and_graph(name, target, **options):
-    """→ a model, and its int graph for the target, static ones calibrated: for tests that change neither"""
-    model = tiny.build(name)
-    data = [tiny.inputs(model, 4, 30, seed) for seed in (5, 6)]
-    return model, transform(model, Recipe("int", **options), target=target, data=data)
 
 
 @pytest.fixture(scope="module", params=EVERY)
@@ -65,15 +46,6 @@ def test_every_target_gives_the_same_bits(name, scheme):
     graphs = {target: model_and_graph(name, target, **options)[1] for target in INT_TARGETS}
     for size in SIZES:
         same_bits(graphs, tiny.inputs(tiny.build(name), *size))
-
-
-def same_bits(graphs, given):
-    results = {target: graph(**given) for target, graph in graphs.items()}
-    first = next(iter(results.values()))
-    for target, result in results.items():
-        assert type(result) is type(first)
-        for name, value in first.items():
-            assert torch.equal(result[name], value), (target, name)
 
 
 def test_every_linear_is_swapped_or_kept(lowered):
@@ -108,43 +80,6 @@ def test_a_lowered_graph_can_be_exported_again(name, target):
     free = {key: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for key in given}
     again = torch.export.export(graph, (), given, dynamic_shapes=free).module(check_guards=False)
     assert torch.equal(again(**other)[0], graph(**other)[0])
-
-
-STATIC_DB = {"static": 25.0, "static symmetric": 25.0}  # two batches are few: values of others lie outside
-
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_scheme_stays_close_to_float(scheme):
-    model, graph = model_and_graph("bert", "customcpu", **SCHEMES[scheme])
-    given = tiny.inputs(model, 3, 17)
-    with torch.no_grad():
-        expected = model(**given)[0]
-    real = given["attention_mask"].bool()  # at padding the packed graph gives zeros
-    assert sqnr(graph(**given)[0][real], expected[real]) >= STATIC_DB.get(scheme, GATE_DB)
-
-
-def fixed_scales(graph):
-    """→ of all rows of bytes that a lowered graph of two layers makes, 0 where each row has its own"""
-    embed = next(module for module in graph.modules() if isinstance(module, PackedEmbedNorm))
-    layers = next(module for module in graph.modules() if isinstance(module, PackedLayers))
-    first, last = (unpack_layer("it", part.layer) for part in layers.parts)
-    made = [layer[place] for layer in (first, last) for place in (8, 18)]  # of the first norm, and of GELU
-    return [embed.levels[1], *layers.how[3], *made, first[30]]  # and of the norm that ends the first
-
-
-def test_static_graphs_are_fused_as_dynamic_ones_are():
-    graphs = {name: model_and_graph("bert", "customcpu", **options)[1] for name, options in SCHEMES.items()}
-    fused = {name: report_of(graph).fused for name, graph in graphs.items()}
-    assert all(counts == fused["dynamic"] for counts in fused.values())
-    for name, graph in graphs.items():
-        scales = fixed_scales(graph)
-        assert len(scales) == 8 and all((scale == 0) == ("dynamic" in name) for scale in scales)
-
-
-def test_fused_static_graphs_of_customcpu_and_aie_are_equal():
-    options = SCHEMES["static"]
-    same_bits({name: model_and_graph("bert", name, **options)[1] for name in ("customcpu", "aie")},
-              tiny.inputs(tiny.build("bert"), 3, 17))  # fmt: skip
 
 
 def test_fp_is_exact_and_counts_every_linear():
