@@ -33,8 +33,8 @@ def quantize_weight_fp8(weight: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises ValueError for another dtype or shape, WeightError for NaN and infinity.
     """
-    wide = finite_weight("quantize_weight_fp8", weight)
-    scale = safe_scale(wide.abs().amax(1), LARGEST)
+    wide, largest = finite_weight("quantize_weight_fp8", weight)
+    scale = safe_scale(largest, LARGEST)
     return (wide / scale[:, None]).clamp(-LARGEST, LARGEST).to(FP8), scale
 
 

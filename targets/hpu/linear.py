@@ -66,7 +66,7 @@ class GaudiLinear(Fp8Linear):
 
     def __init__(self, source: nn.Linear, gaudi: Gaudi, device: torch.device | None = None) -> None:
         """Raises WeightError when the weight is not finite."""
-        weight = finite_weight("GaudiLinear", source.weight)
+        weight, _ = finite_weight("GaudiLinear", source.weight)
         scale = scale_of(weight, gaudi.chip, WEIGHT).to(device)
         bias = None if source.bias is None else source.bias.detach().to(device, torch.float32)
         super().__init__(gaudi.cast(weight.to(device), scale), scale.flatten(), bias, GaudiActivation(gaudi=gaudi))

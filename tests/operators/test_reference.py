@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from operators import quantize_weight, reference, weight_sum
+from operators.weights import WeightError
 from tests.checks import assert_equal_bits, assert_sqnr
 
 F = np.float32
@@ -73,13 +74,27 @@ def test_packing_and_back(n: int, k: int) -> None:
 
 def test_quantize_weight() -> None:
     w = torch.randn(20, 300, generator=torch.Generator().manual_seed(1))
-    w[3] = 0
+    w[3], w[5, 299] = 0, -9
     q, scale = quantize_weight(w)
-    assert scale[3] == 1 and not q[3].any()
+    assert scale[3] == 1 and not q[3].any() and q[5, 299] == -127
     assert (q.abs().amax(1)[torch.arange(20) != 3] == 127).all()
     assert_sqnr(q * scale[:, None], w, at_least_db=38)
     assert_equal_bits(weight_sum(q), q.long().sum(1).int())
     assert_equal_bits(quantize_weight(w.to(torch.bfloat16))[0], quantize_weight(w.to(torch.bfloat16).float())[0])
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
+def test_quantize_weight_of_nothing(shape: tuple[int, int]) -> None:
+    q, scale = quantize_weight(torch.zeros(shape))
+    assert q.shape == shape and q.dtype == torch.int8 and torch.equal(scale, torch.ones(shape[0]))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_quantize_weight_refuses_one_value_that_is_not_finite(bad: float) -> None:
+    w = torch.randn(70, 300)
+    w[69, 298] = bad
+    with pytest.raises(WeightError, match="quantize_weight: weights must be finite; got NaN or infinity; "):
+        quantize_weight(w)
 
 
 @pytest.mark.parametrize("weight", [torch.zeros(3), torch.zeros(2, 2, dtype=torch.int8), torch.full((2, 2), torch.nan)])
