@@ -2,13 +2,17 @@
 
 import errno
 import os
+import resource
+import signal
 import time
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tests.toolkit.killing import BATCHES, Kill, Killed, assert_same, kill, made, model_and_data, whole
 from toolkit.calibrate import state, stream
-from toolkit.calibrate.place import OLD
+from toolkit.calibrate.place import OLD, lasting
 
 pytestmark = pytest.mark.usefixtures("few_rows")
 
@@ -89,6 +93,29 @@ def test_what_a_kill_in_the_midst_of_writing_left_is_removed(tmp_path, seen, alw
     assert len(seen) == BATCHES - 2
     made(folder=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_left_half_written_of_ranges_is_removed_in_the_end(tmp_path):
+    place = lasting(tmp_path, "0" * 32)
+    kept = {"a": torch.zeros(10_000)}
+    child = os.fork()
+    if child == 0:  # ended by the system in the midst of its write
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
+        try:
+            state.save(place, SimpleNamespace(state=lambda: kept), state.Counts())
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGXFSZ
+    left = list(tmp_path.iterdir())
+    assert left and place.path not in left
+    (tmp_path / ".1-others.safetensors").touch()
+    for age, stays in ((OLD - 60, left), (OLD + 60, [])):
+        for path in tmp_path.iterdir():
+            os.utime(path, (time.time() - age,) * 2)
+        made("static", folder=tmp_path)
+        assert sorted(tmp_path.glob(".*")) == sorted([*stays, tmp_path / ".1-others.safetensors"])
 
 
 def test_a_full_disk_is_said_once_for_each_pass_and_nothing_is_lost(tmp_path, monkeypatch, caplog, always):

@@ -10,7 +10,7 @@ from targets._linear import Activation
 from targets.base import UsageError
 from toolkit.calibrate.histogram import BINS, Histogram
 from toolkit.calibrate.observe import Histograms, readers
-from toolkit.calibrate.place import Place
+from toolkit.calibrate.place import lasting
 from toolkit.calibrate.ranges import activation_of
 from toolkit.calibrate.state import Counts, key_of
 from toolkit.calibrate.stream import Batches, Progress, stream
@@ -80,7 +80,7 @@ def _seen(
 ) -> tuple[dict[str, Histogram], Counts]:
     """→ the histograms of all the data, those of an earlier run gone on with, and how much that is"""
     key = key_of(graph, (FORMAT, BINS, names), data) if folder else ""
-    place = Place(folder / f"calibration-{key}.safetensors", key, lasting=True) if folder else None
+    place = lasting(folder, key) if folder else None
     histograms = Histograms(graph, names)
     counts = stream(histograms, data, place, progress)
     return histograms.found, counts

@@ -46,25 +46,34 @@ class Scratch:
         self.places.clear()
 
 
+def lasting(folder: Path, key: str) -> Place:
+    """→ where the pass `key` is kept; what any such pass that was killed left half written is removed, once nobody can
+    be writing it"""
+    for half in folder.glob(".[0-9]*-calibration-*.safetensors"):  # as `replacing` names it
+        if _is_old(half):
+            _remove(half)
+    return Place(folder / f"calibration-{key}.safetensors", key, lasting=True)
+
+
 def remove_beside(path: Path) -> None:
-    """What a run that was killed while it wrote has left: as large as the file itself. Raises OSError."""
+    """What a run that was killed while it wrote has left: as large as the file itself."""
     if path.parent.exists():
         for left in path.parent.iterdir():
             if left != path:
-                left.unlink(missing_ok=True)
+                _remove(left)
 
 
-def _is_old(folder: Path) -> bool:
+def _is_old(path: Path) -> bool:
     try:
-        return time.time() - folder.stat().st_mtime > OLD  # of the last write: that renames a file in it
+        return time.time() - path.stat().st_mtime > OLD  # of the last write: in a folder that renames a file
     except FileNotFoundError:  # another run has ended at this moment
         return False
 
 
-def _remove(folder: Path) -> None:
+def _remove(path: Path) -> None:
     try:
-        shutil.rmtree(folder)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     except FileNotFoundError:  # nothing was written, or another run with the same data is done too
         return
     except OSError as error:
-        log.warning("%s can't be removed (%s): it is of no use any more", folder, error.strerror or error)
+        log.warning("%s can't be removed (%s): it is of no use any more", path, error.strerror or error)
