@@ -3,6 +3,7 @@
 The keys are the fields of Recipe, and of Rule under `rules`; what is left out has its default, but precision is int.
 """
 
+import sys
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
@@ -26,7 +27,9 @@ def parse(text: str, where: str, given: Mapping[str, Any] | None = None) -> Reci
     try:
         _refuse_repeated(yaml.compose(text, yaml.SafeLoader), where)
         read = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    except UsageError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no date, or too many digits
         said = " ".join(str(error).split())
         raise UsageError(f"{where} is no YAML: {said}; a pattern that begins with * wants quotes") from error
     values = _values(Recipe, {} if read is None else read, where)
@@ -82,7 +85,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return hint(**found)  # type: ignore[operator]
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from error
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
     if type(value) is not hint:
         raise _wrong(where, WORDS[hint], value)

@@ -124,12 +124,12 @@ def load(name: str) -> Device:
         raise UsageError(f"unknown device {name!r}; choose one of: {known}; or give a YAML or JSON file of your own")
     try:
         read = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no date, or too many digits
         raise UsageError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(read, dict):
         raise UsageError(f"{name} must hold keys and values of a device; got {type(read).__name__}")
     base = read.pop("base", DEFAULT)
-    if base not in BUILT_IN:
+    if not isinstance(base, str) or base not in BUILT_IN:
         raise UsageError(f"{name}: base must be one of: {', '.join(BUILT_IN)}; got {base!r}")
     return _parsed({"name": path.stem, "title": path.stem, **read}, BUILT_IN[base], name)
 

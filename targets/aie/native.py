@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from targets._hardware import pci_ids
+from targets._json import parse_json
 from targets._native import Session
 from targets._onnx import Settings, open_file
 from targets.base import NotNative, TargetUnavailable, UsageError
@@ -111,7 +112,7 @@ def run_at_most(seconds: float, command: list[str], given: str, environment: Map
 def report(path: Path) -> dict[str, int]:
     """→ {"NPU": nodes, "CPU": nodes, ...} of the provider's report; {} where it wrote none, or one of another form"""
     try:
-        found = json.loads(path.read_text("utf-8"))["deviceStat"]
+        found = parse_json(path.read_text("utf-8"))["deviceStat"]
         return {str(entry["name"]): int(entry["nodeNum"]) for entry in found if entry["name"] != "all"}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

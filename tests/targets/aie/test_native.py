@@ -167,7 +167,7 @@ def test_options_go_by_the_device(npu, file: Path, monkeypatch: pytest.MonkeyPat
         native.options(file.parent, "key")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"deviceStat": [{"name": "NPU"}]}'])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "[" * 100_000, '{"deviceStat": [{"name": "NPU"}]}'])
 def test_a_report_of_another_form_is_no_report(tmp_path: Path, text: str) -> None:
     path = tmp_path / "report.json"
     assert native.report(path) == {}
