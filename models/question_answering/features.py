@@ -86,10 +86,11 @@ def _without_spaces(context: str, start: int, end: int) -> tuple[int, int]:
 
 def _shortened(tokenizer: PreTrainedTokenizerFast, questions: list[str]) -> list[str]:
     """Questions cut after MAX_QUESTION_TOKENS tokens, at a token's end."""
-    offsets = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    # verbose: it would warn of more tokens than the model reads, which none of these will be
+    split = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return [
         question if len(spans) <= MAX_QUESTION_TOKENS else question[: spans[MAX_QUESTION_TOKENS - 1][1]]
-        for question, spans in zip(questions, offsets, strict=True)
+        for question, spans in zip(questions, split["offset_mapping"], strict=True)
     ]
 
 

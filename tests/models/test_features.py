@@ -1,5 +1,8 @@
 """Windows of token ids: offsets, overlap, coverage, and the places of answers."""
 
+import copy
+import logging
+
 import pytest
 import torch
 
@@ -109,6 +112,17 @@ def test_long_questions_are_cut(kind: str) -> None:
         assert window.input_ids[begin : begin + MAX_QUESTION_TOKENS] == asked
         assert len(window) <= 110
     assert len(windows) > 1
+
+
+def test_a_long_question_is_cut_without_a_warning_of_errors_to_come(caplog: pytest.LogCaptureFixture) -> None:
+    split = copy.deepcopy(tokenizer())
+    split.model_max_length = 100
+    logging.getLogger("transformers").addHandler(caplog.handler)
+    try:
+        assert make_windows(split, [example("Curie was born in Warsaw.", "word " * 200)], 110, 32)
+    finally:
+        logging.getLogger("transformers").removeHandler(caplog.handler)
+    assert not caplog.messages
 
 
 def test_the_smallest_window() -> None:

@@ -172,6 +172,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_one_line(folder: Path) -
 def test_places_without_a_model_are_one_line(tmp_path: Path) -> None:
     refused(tmp_path / "none", "no model folder at")
     refused("./none", "no model folder at")
+    refused("", "no model is named")
     refused(tmp_path, "no config.json")
     (tmp_path / "file").write_text("")
     refused(tmp_path / "file", "is a file")
