@@ -8,6 +8,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import click
 import torch
@@ -19,6 +21,7 @@ from benchmarks.report import PEAK
 from benchmarks.table import in_markdown, in_threads
 from models.memory import keep_freed_memory
 from operators import kernels, peak
+from operators.calls import line_of
 from operators.reference import pack_weight
 from operators.weight_only import pack_weight_w8
 from targets.base import TargetUnavailable
@@ -48,15 +51,28 @@ def weights_of(n: int, k: int) -> Weights:
     return Weights(pack_weight(weight), pack_weight_w8(weight), total, torch.rand(n), torch.rand(n))
 
 
-def linears(x: Tensor, weights: Weights) -> dict[str, Call]:
-    """By name, the calls on float32 rows x [M, K], and on their bytes."""
+def linears(x: Tensor, weights: Weights) -> dict[str, partial[Any]]:
+    """By name, the operators with their arguments: on float32 rows x [M, K], and on their bytes."""
     q, scale, zero = OPS.quantize_per_token(x, False, 0.0, 0)
     w = weights
     return {
-        "bytes in": lambda: OPS.linear_int8_rows(q, scale, zero, w.packed, w.sum, w.scale, w.bias),
-        "floats in": lambda: OPS.linear_int8(x, w.packed, w.sum, w.scale, w.bias, False, 0.0, 0),
-        "weight only": lambda: OPS.linear_w8(x, w.packed_w8, w.scale, w.bias, "none"),
+        "bytes in": partial(OPS.linear_int8_rows.default, q, scale, zero, w.packed, w.sum, w.scale, w.bias),
+        "floats in": partial(OPS.linear_int8.default, x, w.packed, w.sum, w.scale, w.bias, False, 0.0, 0),
+        "weight only": partial(OPS.linear_w8.default, x, w.packed_w8, w.scale, w.bias, "none"),
     }
+
+
+def in_one_call(many: Sequence[partial[Any]]) -> Call:
+    """→ what calls all of them as one, as a lowered graph does; it gives back the last one's result"""
+    tensors = list({id(given): given for one in many for given in one.args if isinstance(given, Tensor)}.values())
+    number = {id(tensor): place for place, tensor in enumerate(tensors)}
+    lines = []
+    for made, one in enumerate(many, len(tensors)):
+        lines.append(line_of(one.func, [number.get(id(given), given) for given in one.args], [made]))
+        lines.append(f"drop {made}")
+    lines[-1] = f"return [{made}]"
+    text = "\n".join([str(len(tensors) + len(many)), *lines])
+    return lambda: OPS.calls([], [], tensors, text)
 
 
 def seconds(call: Call, calls: int) -> float:
@@ -83,21 +99,20 @@ def shares(shape: tuple[int, int, int], threads: int, rounds: int, calls: int) -
 
 
 def streamed(rows: int, many: Sequence[Weights], rounds: int) -> dict[str, float]:
-    """→ 10⁹ bytes of weights a second, by operator: all of `many` in a row, so that each comes from memory; the median
-    of the rounds, with that of a plain sum of as many bytes"""
+    """→ 10⁹ bytes of weights a second, by operator: all of `many` as one call, so that each comes from memory; the
+    median of the rounds, with that of a plain sum of as many bytes"""
     x = torch.randn(rows, WIDE[1])
     calls = [linears(x, one) for one in many]
     floats = torch.ones(len(many) * WIDE[0] * WIDE[1] // 4)
-    todo: dict[str, Sequence[Call]] = {name: [each[name] for each in calls] for name in calls[0]}
-    todo["a plain sum"] = [floats.sum]
+    todo: dict[str, Call] = {name: in_one_call([each[name] for each in calls]) for name in calls[0]}
+    todo["a plain sum"] = floats.sum
     found: dict[str, list[float]] = {name: [] for name in todo}
     for _ in range(rounds):
-        for name, each in todo.items():
+        for name, call in todo.items():
             time.sleep(PAUSE)  # PyTorch's threads spin after its sum, on the cores that ours want
-            each[0]()
+            call()
             begun = time.perf_counter()
-            for call in each:
-                call()
+            call()
             found[name].append(1e-9 * 4 * floats.numel() / (time.perf_counter() - begun))
     return {name: statistics.median(each) for name, each in found.items()}
 

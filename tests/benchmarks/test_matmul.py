@@ -5,7 +5,7 @@ import torch
 from click.testing import CliRunner
 
 from benchmarks import matmul
-from benchmarks.matmul import linears, main, seconds, weights_of
+from benchmarks.matmul import in_one_call, linears, main, seconds, weights_of
 from tests.checks import assert_sqnr
 
 
@@ -33,6 +33,13 @@ def test_all_operators_multiply_the_same_weights():
     bytes_in, floats_in, weight_only = (call() for call in linears(x, weights_of(96, 64)).values())
     assert torch.equal(bytes_in, floats_in)
     assert_sqnr(floats_in, weight_only, 35)
+
+
+@pytest.mark.parametrize("name", ["bytes in", "floats in", "weight only"])
+def test_one_call_is_all_of_them(name):
+    many = [linears(torch.randn(3, 64), weights_of(96, 64))[name] for _ in range(3)]
+    (have,) = in_one_call(many)()
+    assert torch.equal(have, many[-1]())
 
 
 def test_the_least_of_the_calls_counts(monkeypatch):
