@@ -7,7 +7,8 @@ and sequences of no token. What comes of those is cut off; no real token looks a
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,13 +56,50 @@ class Captured:
 Capture = Callable[[Run, list[Tensor], int], Captured]
 
 
+class Graphs:
+    """What runs again and again, each time with other inputs of the same sizes: as it is the first time that its key
+    comes, captured the second time, replayed from then on."""
+
+    def __init__(self, capture: Capture, most: int = MOST) -> None:
+        self.capture, self.most = capture, most
+        self.kept: OrderedDict[object, Captured | None] = OrderedDict()  # None: came once
+
+    def __call__(
+        self,
+        key: object,
+        run: Run,
+        make: Callable[[], list[Tensor]],
+        fill: Callable[[list[Tensor]], None],
+        longest: int,
+    ) -> tuple[Tensor, ...]:
+        """run(inputs, longest) → its results, good until the next call; make: makes inputs, fill: writes to those that
+        were captured"""
+        seen, held = key in self.kept, self.kept.get(key)
+        if held is None:
+            inputs = make()
+            held = self.capture(run, inputs, longest) if seen else None
+            self._keep(key, held)
+            if held is None:
+                return run(inputs, longest)
+        else:
+            self.kept.move_to_end(key)
+            fill(held.inputs)
+        held.replay()
+        return held.outputs
+
+    def _keep(self, key: object, held: Captured | None) -> None:
+        self.kept[key] = held
+        self.kept.move_to_end(key)
+        while len(self.kept) > self.most:
+            self.kept.popitem(last=False)
+
+
 class Replays:
     """run(inputs, longest), captured for the buckets that come more than once; `capture` makes a graph of it."""
 
     def __init__(self, run: Run, device: torch.device, capture: Capture | None = None, most: int = MOST) -> None:
-        self.run, self.device, self.most = run, device, most
-        self.capture = capture or _Capturing()
-        self.graphs: OrderedDict[object, Captured | None] = OrderedDict()  # None: came once
+        self.run, self.device = run, device
+        self.graphs = Graphs(capture or Capturing(), most)
 
     @torch.no_grad()
     @torch.inference_mode(False)  # what is captured is written to later, in whichever mode
@@ -70,19 +108,9 @@ class Replays:
         total = ids[0].shape[0]
         bucket = Bucket.of(total, len(starts) - 1, longest)
         kinds = tuple((part.dtype, part.shape[1:]) for part in ids)
-        seen = (bucket, kinds) in self.graphs
-        held = self.graphs.get((bucket, kinds))
-        if held is None:
-            inputs = self._filled(ids, starts, bucket)
-            held = self.capture(self.run, inputs, bucket.longest) if seen else None
-            self._keep((bucket, kinds), held)
-            if held is None:
-                return tuple(rows[:total] for rows in self.run(inputs, bucket.longest))
-        else:
-            self.graphs.move_to_end((bucket, kinds))
-            _fill(held.inputs, ids, starts)
-        held.replay()
-        return tuple(rows[:total] for rows in held.outputs)
+        made = partial(self._filled, ids, starts, bucket)
+        filled = partial(_fill, ids=ids, starts=starts)
+        return tuple(rows[:total] for rows in self.graphs((bucket, kinds), self.run, made, filled, bucket.longest))
 
     def _filled(self, ids: Sequence[Tensor], starts: Tensor, bucket: Bucket) -> list[Tensor]:
         """→ inputs of the bucket's size on the device, with this batch in them"""
@@ -94,12 +122,6 @@ class Replays:
         _fill(inputs, ids, starts)
         return inputs
 
-    def _keep(self, key: object, held: Captured | None) -> None:
-        self.graphs[key] = held
-        self.graphs.move_to_end(key)
-        while len(self.graphs) > self.most:
-            self.graphs.popitem(last=False)
-
 
 def _fill(inputs: list[Tensor], ids: Sequence[Tensor], starts: Tensor) -> None:
     """Whatever ids were there before stay in what is filling: they are ids that have a place in the tables."""
@@ -109,13 +131,15 @@ def _fill(inputs: list[Tensor], ids: Sequence[Tensor], starts: Tensor) -> None:
     inputs[-1].copy_(torch.cat([starts, last]), non_blocking=True)
 
 
-class _Capturing:
+class Capturing:
     """Captures on the current GPU; all graphs share memory, as no two of them run at once."""
 
     def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
+        self.pool: Any = None  # of no graph yet
 
     def __call__(self, run: Run, inputs: list[Tensor], longest: int) -> Captured:
+        if self.pool is None:
+            self._begin()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # once more uncaptured: kernels compile, libraries take their workspace
@@ -125,3 +149,11 @@ class _Capturing:
         with torch.cuda.graph(graph, pool=self.pool):
             outputs = run(inputs, longest)
         return Captured(inputs, outputs, graph.replay)
+
+    def _begin(self) -> None:
+        """A graph that is there to stay, and is never replayed: PyTorch refuses to capture into memory whose last graph
+        is gone."""
+        self.first, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(self.first, pool=pool):
+            torch.zeros(1, device="cuda")
+        self.pool = pool

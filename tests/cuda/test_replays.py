@@ -1,4 +1,4 @@
-"""Whole models through the buckets of CUDA graphs, where a graph's capture and replay are calls: no GPU is needed."""
+"""Whole models through the buckets of CUDA graphs, where what stands in for a graph is recorded: no GPU is needed."""
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from targets.cuda.packed import PackedRows
 from tests import tiny
 from tests.checks import assert_sqnr
 from tests.cuda.conftest import INTERPRETED
+from tests.cuda.recording import recorded
 from tests.toolkit.fusing import inputs, mask_of, model_of
 from toolkit import Recipe, transform
 
@@ -23,13 +24,7 @@ def replaying(packed: PackedRows) -> list[int]:
 
     def capture(run, held, longest: int) -> Captured:
         made.append(len(held[0]))
-        outputs = tuple(part.clone() for part in run(held, longest))
-
-        def replay() -> None:
-            for out, now in zip(outputs, run(held, longest), strict=True):
-                out.copy_(now)
-
-        return Captured(held, outputs, replay)
+        return recorded(run, held, longest)
 
     packed.replays = Replays(packed.run, torch.device("cpu"), capture)
     packed.device = torch.device("cuda")  # from here on it takes the way of a GPU

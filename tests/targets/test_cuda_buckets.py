@@ -86,5 +86,5 @@ def test_the_one_used_longest_ago_goes():
     for tokens in (16, 16, 32, 16, 48, 16, 32, 32):
         ids, starts, want = batch(tokens, seed=tokens)
         assert torch.equal(replays([ids], starts, tokens)[0][:, 0], want)
-        assert len(replays.graphs) <= 2
+        assert len(replays.graphs.kept) <= 2
     assert fake.captures == 2  # of 16, which stayed, and of 32 after it had gone
