@@ -17,6 +17,7 @@ STEPS = 16  # sizes from one power of two to the next: at most 1/16 of a batch i
 SMALLEST = 16  # tokens; and the kernels like multiples of it
 ATTENTION = 128  # rows of queries that one program of FlashAttention takes
 MOST = 64  # graphs that are kept; the one that was used longest ago goes first
+THREAD = "thread_local"  # whose calls a capture forbids: other threads may go on
 
 Run = Callable[[list[Tensor], int], tuple[Tensor, ...]]
 
@@ -146,7 +147,7 @@ class Capturing:
             run(inputs, longest)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode=THREAD):
             outputs = run(inputs, longest)
         return Captured(inputs, outputs, graph.replay)
 
@@ -154,6 +155,6 @@ class Capturing:
         """A graph that is there to stay, and is never replayed: PyTorch refuses to capture into memory whose last graph
         is gone."""
         self.first, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
-        with torch.cuda.graph(self.first, pool=pool):
+        with torch.cuda.graph(self.first, pool=pool, capture_error_mode=THREAD):
             torch.zeros(1, device="cuda")
         self.pool = pool

@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from operators.triton.launch import WIDEST
-from targets._attention import Attention, AttentionRows
+from targets._attention import Attention, AttentionRows, CachedAttention
 from targets._fp8 import Fp8Linear
 from targets._fused import EmbedNorm, NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import QuantizedLinear
@@ -18,7 +18,9 @@ from targets._whole import QuantizeWhole
 from targets.base import UsageError
 from targets.cuda import linear, norm
 from targets.cuda.attention import CudaAttention, CudaAttentionRows, Plan
+from targets.cuda.cached import CudaCachedAttention, Step
 from targets.cuda.packed import split_rows
+from targets.cuda.steps import with_steps
 
 QUANTIZED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     QuantizedLinear: linear.CudaLinear,
@@ -33,7 +35,8 @@ QUANTIZED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     nn.Linear: linear.FloatLinear,
 }
 # whose floats come out in `dtype`, and who reads floats of any type
-MAKERS = (linear.CudaRowsLinear, linear.CudaRowsLinearAddNorm, norm.CudaNorm, norm.CudaEmbedNorm, CudaAttention)
+MAKERS = (linear.CudaRowsLinear, linear.CudaRowsLinearAddNorm, norm.CudaNorm, norm.CudaEmbedNorm, CudaAttention,
+          CudaCachedAttention)  # fmt: skip
 READERS = (*MAKERS, CudaAttentionRows, linear.CudaQuantize, linear.FloatLinear)
 
 
@@ -43,18 +46,19 @@ def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> Non
     At fp, bf16 and fp16 that is attention alone: linears, norms and GELU are PyTorch's.
     Raises UsageError for a layer that is too wide.
     """
-    plan, quantized = Plan(), precision in ("int", "fp8")
+    plan, step, quantized = Plan(), Step(), precision in ("int", "fp8")
     inner = linear.HALF if quantized and device.type == "cuda" else None
     if quantized:
         require_widths(graph)
         swap_modules(graph, QUANTIZED)
     attention = {Attention: CudaAttention, AttentionRows: CudaAttentionRows}
     swap_modules(graph, {kind: partial(made, plan=plan, inner=inner) for kind, made in attention.items()})
+    swap_modules(graph, {CachedAttention: partial(CudaCachedAttention, step=step)})
     if quantized:
         halve(graph)
     rest = split_rows(graph, plan, device)
     graph.recompile()
-    place(graph, rest)
+    place(graph, rest, partial(with_steps, step=step, device=rest))
 
 
 def require_widths(graph: fx.GraphModule) -> None:

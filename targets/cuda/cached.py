@@ -1,0 +1,65 @@
+"""Attention to earlier tokens, whose keys and values grow in place, by PyTorch: any number of new tokens, or a step
+that can be captured."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from operators.attention_cached import split
+from targets._attention import CachedAttention
+from targets._room import Room
+
+REACH = 128  # tokens: what a step's attention reaches, and the rooms, are multiples of it
+
+
+@dataclass
+class Step:
+    """What all of a graph's attentions know of the call that runs now: `at`, int64 [1] on the device, the place of the
+    one new token of a step in the rooms, as it is captured; None: a call of any other kind."""
+
+    at: Tensor | None = None
+
+
+class CudaCachedAttention(nn.Module):
+    """CachedAttention, y of `dtype` (None: of qkv's), computed in what keys and values are kept in
+
+    In a step past_key and past_value are the whole rooms [B, heads, C, d], the new token is written to the place `at`,
+    and mask [B, R] says which of the first R tokens may be looked at. Then no size depends on how many tokens there
+    are, and nothing waits for the GPU. What is where no token is yet is read, with a weight of 0: it must be finite.
+    """
+
+    dtype: torch.dtype | None = None
+
+    def __init__(self, source: CachedAttention, step: Step) -> None:
+        super().__init__()
+        self.heads, self.scale, self.kept = source.heads, source.scale, source.kept
+        self.step, self.room = step, Room(REACH, cleared=True)
+
+    def forward(self, qkv: Tensor, past_key: Tensor, past_value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = split(qkv.to(self.kept), past_key.shape[0], self.heads)
+        if self.step.at is not None:
+            for room, part in ((past_key, k), (past_value, v)):
+                room.index_copy_(2, self.step.at, part)
+            keys, values, looks = past_key, past_value, mask[:, None]
+        else:
+            past, new = past_key.shape[2], q.shape[2]
+            rooms = self.room.extend(past_key, past_value, new)
+            keys, values = (room.narrow(2, 0, past + new) for room in rooms)
+            keys[:, :, past:], values[:, :, past:] = k, v
+            before = torch.ones(new, past + new, dtype=torch.bool, device=qkv.device).tril(past)
+            looks = before & (mask != 0)[:, None]
+        return attend(q, keys, values, looks, self.scale).to(self.dtype or qkv.dtype), keys, values
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, scale={self.scale}, kept={self.kept}"
+
+
+def attend(q: Tensor, keys: Tensor, values: Tensor, looks: Tensor, scale: float) -> Tensor:
+    """q [B, heads, S, d], keys and values [B, heads, C, d], looks bool [B, S, R], R ≤ C: at which of the first R each
+    may look → [B·S, heads·d], zeros where it may look at none"""
+    seen = looks.any(2)[..., None]  # who may look at none looks at all, and is not kept
+    keys, values = (part[:, :, : looks.shape[2]] for part in (keys, values))
+    y = F.scaled_dot_product_attention(q, keys, values, attn_mask=(looks | ~seen)[:, None], scale=scale)
+    return y.transpose(1, 2).flatten(2).masked_fill(~seen, 0).flatten(0, 1)

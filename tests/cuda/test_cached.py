@@ -1,0 +1,71 @@
+"""Attention to earlier tokens against the reference, in a call of any kind and in a step as it is captured."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from targets._attention import CachedAttention
+from targets.cuda.cached import CudaCachedAttention, Step
+from tests.checks import assert_equal_bits, assert_sqnr
+from tests.cuda.samples import random
+
+BATCH, HEADS, SIZE, SCALE = 2, 4, 8, 0.3
+DB = {torch.float32: 110, torch.float16: 50, torch.bfloat16: 35}
+MASKS = ("all", "left padding", "nothing of one text")
+
+
+def mask_of(which: str, tokens: int) -> Tensor:
+    mask = torch.ones(BATCH, tokens, dtype=torch.int64)
+    if which != "all":
+        mask[1, : 2 if which == "left padding" else tokens] = 0
+    return mask
+
+
+def rows(new: int, seed: int) -> Tensor:
+    return random(BATCH * new, 3 * HEADS * SIZE, seed=seed)
+
+
+def cache_of(tokens: int, kept: torch.dtype) -> tuple[Tensor, Tensor]:
+    return tuple(random(BATCH, HEADS, tokens, SIZE, seed=seed).to(kept) for seed in (7, 8))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("kept", DB, ids=str)
+@pytest.mark.parametrize("which", MASKS)
+@pytest.mark.parametrize("past, new", [(0, 1), (0, 9), (5, 1), (5, 4)])
+def test_any_number_of_new_tokens(device, past: int, new: int, which: str, kept: torch.dtype) -> None:
+    source = CachedAttention(HEADS, SCALE, kept=kept)
+    given = (rows(new, 0), *cache_of(past, kept), mask_of(which, past + new))
+    y, *parts = CudaCachedAttention(source, Step())(*(part.to(device) for part in given))
+    want, *wanted = source(*given)
+    assert y.dtype == torch.float32
+    assert_sqnr(y.cpu(), want, DB[kept])
+    for have, part in zip(parts, wanted, strict=True):
+        assert_equal_bits(have.cpu().contiguous(), part)
+    assert which != "nothing of one text" or not y[new:].any()
+
+
+@pytest.mark.parametrize("kept", DB, ids=str)
+@pytest.mark.parametrize("which", MASKS)
+def test_a_step_writes_to_its_place_and_reads_what_is_shown(device, which: str, kept: torch.dtype) -> None:
+    """Sizes say nothing of how many tokens there are; what is not shown may be anything finite."""
+    step, past, reach, room = Step(), 5, 16, 32
+    made = CudaCachedAttention(CachedAttention(HEADS, SCALE, kept=kept), step)
+    qkv, mask = rows(1, 0), mask_of(which, past + 1)
+    want, *wanted = CachedAttention(HEADS, SCALE, kept=kept)(qkv, *cache_of(past, kept), mask)
+    rooms = [torch.cat([part, torch.full((BATCH, HEADS, room - past, SIZE), 99.0).to(kept)], 2).to(device)
+             for part in cache_of(past, kept)]  # fmt: skip
+    step.at = torch.tensor([past], device=device)
+    shown = torch.nn.functional.pad(mask != 0, (0, reach - past - 1)).to(device)
+    y, *parts = made(qkv.to(device), *rooms, shown)
+    assert_sqnr(y.cpu(), want, DB[kept])
+    for have, held, part in zip(parts, rooms, wanted, strict=True):
+        assert have is held and bool((held[:, :, past + 1 :] == 99).all())
+        assert_equal_bits(held[:, :, : past + 1].cpu().contiguous(), part)
+
+
+def test_its_floats_are_of_the_dtype_that_is_asked_for(device) -> None:
+    made = CudaCachedAttention(CachedAttention(HEADS, SCALE, kept=torch.bfloat16), Step())
+    given = [part.to(device) for part in (rows(3, 0), *cache_of(2, torch.bfloat16), mask_of("all", 5))]
+    assert made(*given)[0].dtype == torch.float32
+    made.dtype = torch.float16
+    assert made(*given)[0].dtype == torch.float16
