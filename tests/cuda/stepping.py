@@ -1,0 +1,73 @@
+"""Language models token by token: what was captured of them, and the same without."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, fx
+
+from targets.cuda import steps
+from targets.cuda.buckets import Captured, Capturing, Run
+from tests import tiny
+from tests.cuda.conftest import INTERPRETED
+from tests.toolkit.test_cache import language_model
+from toolkit import Recipe, transform
+from toolkit.cache import past_of, with_cache
+
+
+class Graphs:
+    """What was captured: the tokens that each reaches, and whether it is still there."""
+
+    def __init__(self) -> None:
+        self.reaches: list[int] = []
+        self.held: list[weakref.ref[Captured]] = []
+        self.capture = Capturing() if not INTERPRETED else None
+
+    def __call__(self, run: Run, inputs: list[Tensor], reach: int) -> Captured:
+        from tests.cuda.recording import recorded
+
+        made = (self.capture or recorded)(run, inputs, reach)
+        self.reaches.append(reach)
+        self.held.append(weakref.ref(made))
+        return made
+
+    @property
+    def alive(self) -> list[int]:
+        gc.collect()
+        return [reach for reach, held in zip(self.reaches, self.held, strict=True) if held() is not None]
+
+
+def model_of(precision: str) -> fx.GraphModule:
+    return transform(with_cache(language_model()), Recipe(precision), "cuda")
+
+
+def uncaptured(monkeypatch: pytest.MonkeyPatch, precision: str, again: bool = False) -> fx.GraphModule:
+    """again: steps as they are captured, but computed anew each time; else as calls of any kind"""
+
+    def anew(run: Run, inputs: list[Tensor], reach: int) -> Captured:
+        outputs = tuple(part.clone() for part in run(inputs, reach))
+
+        def replay() -> None:
+            for held, now in zip(outputs, run(inputs, reach), strict=True):
+                held.copy_(now)
+
+        return Captured(inputs, outputs, replay)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "capture_on", lambda device: anew if again else None)
+        return model_of(precision)
+
+
+def ids_of(rows: int, tokens: int, seed: int = 0) -> Tensor:
+    return torch.randint(3, tiny.VOCABULARY, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+def going_on(graph: fx.GraphModule, ids: Tensor, prompt: int, mask: Tensor | None = None) -> Iterator[Tensor]:
+    """→ the logits of the tokens from the last of `prompt` on, one call a token"""
+    mask, past = torch.ones_like(ids) if mask is None else mask, dict[str, Tensor]()
+    for end in range(prompt, ids.shape[1] + 1):
+        made = graph(input_ids=ids[:, end - 1 if past else 0 : end], attention_mask=mask[:, :end], **past)
+        past = dict(zip(past_of(graph), made.past_key_values, strict=True))
+        yield made.logits[:, -1]
