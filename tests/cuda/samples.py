@@ -1,7 +1,9 @@
 """Rows and layers for the kernels, the references' results for them, and the two ways to write rows' levels."""
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +11,7 @@ from operators import floating, reference
 from operators.triton.int8 import Weight
 from operators.triton.levels import MIDDLE
 from tests.checks import assert_equal_bits
+from tests.cuda.conftest import INTERPRETED
 
 Rows = tuple[Tensor, Tensor, Tensor]
 # products of no size, of one, of a tile, and of what is left over; the tile of the tests is 16 x 32 x 32
@@ -63,6 +66,11 @@ def same_rows(have: Rows, want: Rows) -> None:
         assert_equal_bits(a, b, name)
 
 
+def same_levels(have: Tensor, want: Tensor) -> None:
+    """The kernels' int8 are the reference's uint8; a GPU may fuse a product and a sum, and be a level apart."""
+    assert (have.cpu().int() + MIDDLE - want.int()).abs().max() <= (0 if INTERPRETED else 1)
+
+
 def sums(rows: Rows, layer: Weight) -> Tensor:
     """rows of the reference → its int32 [M, N]"""
     return reference.int8_matmul(rows[0], rows[2], reference.pack_weight(layer.weight), layer.total)
@@ -75,3 +83,15 @@ def floats(rows: Rows, layer: Weight) -> Tensor:
 def activated(y: Tensor, activation: str) -> Tensor:
     """y float32 → what the layer's end makes of it, by the reference of the float linear"""
     return floating.ended(y.double(), None, activation, torch.float32)
+
+
+def stepped(y: Tensor, activation: str) -> Tensor:
+    """y float32 → the same by the steps of levels.activate, each rounded to float32: bit for bit what the interpreter
+    makes of it, whose erf is the C library's in float64 and whose exp is numpy's"""
+    if activation == "gelu":
+        x = (y * 0.7071067811865476).double()
+        return 0.5 * y * (1.0 + x.apply_(math.erf).float())
+    if activation == "gelu_tanh":
+        u = 0.7978845608028654 * (y + 0.044715 * y * y * y)
+        return y * (1 / (1 + torch.from_numpy(np.exp(-(2.0 * u).numpy()))))
+    return y

@@ -10,7 +10,20 @@ from operators.triton.levels import Levels
 from operators.triton.tiles import LIBRARY, Tile
 from tests.activations import DYNAMIC, STATIC
 from tests.checks import assert_sqnr
-from tests.cuda.samples import SHAPES, activated, bad_rows, floats, random, same_rows, signed, sums, to, weight
+from tests.cuda.samples import (
+    SHAPES,
+    activated,
+    bad_rows,
+    floats,
+    random,
+    same_levels,
+    same_rows,
+    signed,
+    stepped,
+    sums,
+    to,
+    weight,
+)  # fmt: skip
 
 TILES = {"one part": Tile(16, 32, 32, group=2), "three parts": Tile(16, 32, 32, split=3, group=1)}
 DB = 120  # scaling: the GPU may round a product and a sum once
@@ -71,10 +84,12 @@ def test_floats(device, how, bias):
 @pytest.mark.parametrize("made", STATIC)
 def test_levels_by_a_scale_that_is_given(device, made, activation):
     rows, layer = reference.quantize_per_token(bad_rows(77)[:6], False), weight(35, 77, True)
+    levels, y = STATIC[made].levels(), floats(rows, layer)
     have = linear_int8_levels(
-        to(device, signed(rows)), to(device, layer), Levels.of(*STATIC[made].levels()), activation, TILES["three parts"]
+        to(device, signed(rows)), to(device, layer), Levels.of(*levels), activation, TILES["three parts"]
     )
-    want = reference.quantize_per_token(activated(floats(rows, layer), activation), *STATIC[made].levels())
+    same_levels(have[0], reference.quantize_per_token(stepped(y, activation), *levels)[0])
+    want = reference.quantize_per_token(activated(y, activation), *levels)
     assert (have[0].cpu().int() + 128 - want[0].int()).abs().max() <= 1
     same_rows((signed(want)[0], *have[1:]), want)
     assert want[1].isnan().sum() == 3

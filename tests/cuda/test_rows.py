@@ -13,7 +13,7 @@ from operators.triton.levels import FP8, Levels
 from operators.triton.tiles import Tile
 from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
-from tests.cuda.samples import activated, bad_rows, floats, random, same_rows, signed, to, weight
+from tests.cuda.samples import activated, bad_rows, floats, random, same_levels, same_rows, signed, stepped, to, weight
 
 TILE = Tile(16, 32, 32)
 # erf is the C library's or the GPU's own, and the GPU joins a product and a sum in one rounding
@@ -79,6 +79,7 @@ def test_sums_become_floats_and_rows(device, shifted, split, gelu):
         expected = reference.quantize_per_token(want, *how.levels())
         assert (q.cpu().int() + 128 - expected[0].int()).abs().max() <= 1
         assert_sqnr(scale.cpu(), expected[1], GELU_DB)
+        same_levels(q, reference.quantize_per_token(stepped(floats(rows, layer), gelu), *how.levels())[0])
 
 
 @pytest.mark.parametrize("gelu", floating.GELUS)
