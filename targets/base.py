@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import fx, nn
 
 from targets._native import Native
@@ -84,7 +85,8 @@ class Target:
     can run here. instead: what to say of a precision that the hardware does not have, and what there is in its place.
     schemes: how linears in int may treat their activations; "weight" leaves them in float, and the target's lower a
     WeightLinear. why_not_fp8(linear): why lower leaves it in float at fp8, None where it does not. native: how it runs
-    an exported file by itself, where its execution says that it runs natively.
+    an exported file by itself, where its execution says that it runs natively. kept: the 16 bits that keys and values
+    in a cache have where attention may round float32.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Target:
     schemes: tuple[str, ...] = ("dynamic", "static")
     why_not_fp8: Callable[[nn.Linear], str | None] = _any
     native: Native | None = None
+    kept: torch.dtype = torch.bfloat16
 
 
 def require_schemes(target: Target, schemes: Iterable[str]) -> None:

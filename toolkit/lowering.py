@@ -1,5 +1,7 @@
 """The second half of the story: from a graph whose linears are what they will be to one that the target runs."""
 
+from functools import partial
+
 from torch import fx
 
 import targets
@@ -56,7 +58,7 @@ def lowered(
     for module in graph.modules():
         if isinstance(module, Attention | AttentionRows | CachedAttention):
             module.precise = recipe.precise_attention()
-    run(graph, (narrow_cache,))
+    run(graph, (partial(narrow_cache, to=chosen.kept),))
     if recipe.precision in chosen.wide:
         run(graph, (widen_rows,))
     run(graph, chosen.passes)

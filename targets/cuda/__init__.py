@@ -1,5 +1,6 @@
 """cuda: NVIDIA GPUs, Ampere and newer. Kernels in Triton (operators/triton), attention and floats by PyTorch."""
 
+import torch
 from torch import fx
 
 from targets._hardware import cpu_name
@@ -23,8 +24,6 @@ def execution(precision: str) -> Execution:
     if device.interpreted():
         reason = "no GPU is used: Triton's interpreter runs the kernels on the CPU, number for number"
         return Execution("cuda-interpreted", False, cpu_name(), "interpreter", reason)
-    import torch
-
     major, minor = device.capability()
     if precision == "fp8" and (major, minor) < device.OLDEST_FP8:
         raise TargetUnavailable(f"fp8 wants compute capability 8.9 or newer; this GPU has {major}.{minor}; use int")
@@ -49,4 +48,5 @@ TARGET = Target(
     fused=("fp", "bf16", "fp16", "int", "fp8"),
     quantized=("int", "fp8"),
     unavailable=device.why_not,
+    kept=torch.float16,  # as the floats between its kernels, which have 11 bits of precision
 )

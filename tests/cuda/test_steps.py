@@ -17,10 +17,12 @@ from tests.cuda.stepping import Graphs, going_on, ids_of, model_of, uncaptured
 from tests.toolkit.test_cache import NEW, SAME_DB, bloom, by_cache, language_model, mistral, whole
 from toolkit import Recipe, report_of, transform
 from toolkit.cache import past_of, with_cache
+from toolkit.inputs import KEY
 
 PRECISIONS = ("fp", "bf16", "fp16", "int", "fp8")
 # fp8: attention over more or fewer keys at once turns a level here and there, of which a number has 16 around its own
 DB = {**SAME_DB, "fp": 100.0, "fp8": 30.0}
+KEPT = {"fp": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int": torch.float16, "fp8": torch.float16}
 UNIT = 8  # tokens, where rooms are to grow
 
 
@@ -45,9 +47,15 @@ def test_token_by_token_is_the_whole_text(graphs: Graphs, precision: str) -> Non
     assert report_of(graph).fused["cached"] == 2
     first, second = by_cache(graph), by_cache(graph)
     for have, again, want in zip(first, second, whole(plain), strict=True):
-        assert_sqnr(have, want, DB[precision])
+        assert_sqnr(have, want, SAME_DB.get(precision, 100.0))
         assert_equal_bits(again, have)
     assert graphs.reaches == [cached.REACH] * 4  # of three texts and of two, twice
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_keys_and_values_lose_no_precision_that_the_floats_between_kernels_have(precision: str) -> None:
+    inputs = model_of(precision).meta[KEY]
+    assert {one.dtype for one in inputs.past} == {KEPT[precision]}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

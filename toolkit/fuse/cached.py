@@ -65,18 +65,22 @@ def _rewrite(
         gm.graph.erase_node(append)
 
 
-def narrow_cache(gm: fx.GraphModule) -> int:
-    """CachedAttention that may round float32 → the same with keys and values kept in bfloat16, and with them the inputs
-    that they come from: half of what a token reads. → how many"""
-    found = [node for node in calls(gm, CachedAttention) if not module_of(gm, node).precise]  # type: ignore[union-attr]
+def narrow_cache(gm: fx.GraphModule, to: torch.dtype = torch.bfloat16) -> int:
+    """CachedAttention on float32 that may round it → the same with keys and values kept in `to`, of 16 bits, and with
+    them the inputs that they come from: half of what a token reads. → how many"""
+    found = [node for node in calls(gm, CachedAttention) if _may_narrow(module_of(gm, node))]
     names = {past.name for node in found for past in node.args[1:3]}  # type: ignore[union-attr]
     for node in found:
-        module_of(gm, node).kept = torch.bfloat16  # type: ignore[union-attr, assignment]
+        module_of(gm, node).kept = to  # type: ignore[union-attr, assignment]
     if found:
         inputs: Inputs = gm.meta[KEY]
-        past = (replace(one, dtype=torch.bfloat16) if one.name in names else one for one in inputs.past)
+        past = (replace(one, dtype=to) if one.name in names else one for one in inputs.past)
         gm.meta[KEY] = replace(inputs, past=tuple(past))
     return len(found)
+
+
+def _may_narrow(attention: Any) -> bool:
+    return attention.kept == torch.float32 and not attention.precise
 
 
 def _appends(node: Any, past: set[str]) -> bool:
