@@ -19,7 +19,6 @@ from toolkit import Recipe, report_of, transform
 from toolkit.cache import past_of, with_cache
 from toolkit.inputs import KEY
 
-PRECISIONS = ("fp", "bf16", "fp16", "int", "fp8")
 # fp8: attention over more or fewer keys at once turns a level here and there, of which a number has 16 around its own
 DB = {**SAME_DB, "fp": 100.0, "fp8": 30.0}
 KEPT = {"fp": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int": torch.float16, "fp8": torch.float16}
@@ -40,7 +39,7 @@ def small_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "REACH", UNIT)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", KEPT)
 def test_token_by_token_is_the_whole_text(graphs: Graphs, precision: str) -> None:
     """Left padding, a text that drops out half way, and all of it twice: the second time as the first"""
     graph, plain = model_of(precision), transform(language_model(), Recipe(precision), "cuda")
@@ -52,13 +51,13 @@ def test_token_by_token_is_the_whole_text(graphs: Graphs, precision: str) -> Non
     assert graphs.reaches == [cached.REACH] * 4  # of three texts and of two, twice
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", KEPT)
 def test_keys_and_values_lose_no_precision_that_the_floats_between_kernels_have(precision: str) -> None:
     inputs = model_of(precision).meta[KEY]
     assert {one.dtype for one in inputs.past} == {KEPT[precision]}
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", KEPT)
 def test_rooms_grow(graphs: Graphs, small_rooms: None, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     """What is replayed is what is computed anew, bit for bit, and what goes any other way but for rounding."""
     ids = ids_of(2, 26)
