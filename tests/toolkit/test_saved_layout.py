@@ -1,6 +1,7 @@
 """The layout of compressed-tensors: what others read of our folders, what we read of theirs, and what can't be."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.checks import assert_equal_bits, assert_sqnr
 from tests.toolkit.folders import INT
 from toolkit import CheckpointError, Recipe, checkpoint, report_of, transform
 from toolkit.adopt import adopted
+from toolkit.in_place import replacing
 from toolkit.pipeline import lowered, quantized
 
 
@@ -34,6 +36,15 @@ def test_a_folder_that_others_made_becomes_the_same_graph(saved: Path) -> None:
     for target in ("cpu", "customcpu", "aie"):
         again = transform(adopted(model, found.layers), target=target)(**batch).start_logits
         assert_equal_bits(again, transform(tiny.build("bert"), INT, target)(**batch).start_logits, target)
+
+
+def test_what_a_kill_left_half_written_is_none_of_its_files(saved: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replacing(saved / "rounding.safetensors") as beside:
+        left = beside.parent.with_name(f".1-{beside.name}")
+        shutil.copytree(beside.parent, left)
+        raise KeyboardInterrupt
+    assert left in saved.glob("*.safetensors")
+    assert checkpoint.read(_foreign(saved)).layers
 
 
 def test_a_folder_of_static_layers_is_called_static(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def read(place: Path) -> Foreign:
     """Raises CheckpointError for a folder that is damaged, or whose scheme can't be computed here."""
     try:
         config = parse_json((place / CONFIG).read_text("utf-8"))["quantization_config"]
-        files = [path for path in sorted(place.glob("*.safetensors")) if path.name not in (OWN, ROUNDING)]
+        found = [path for path in sorted(place.glob("*.safetensors")) if path.name not in (OWN, ROUNDING)]
+        files = [path for path in found if not path.name.startswith(".")]  # what a killed `replacing` has left
         tensors = {name: tensor for path in files for name, tensor in load_file(path).items()}
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
