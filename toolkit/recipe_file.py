@@ -27,6 +27,7 @@ def parse(text: str, where: str, given: Mapping[str, Any] | None = None) -> Reci
     try:
         _refuse_repeated(yaml.compose(text, yaml.SafeLoader), where)
         read = yaml.safe_load(text)
+        repr(read)  # hexadecimal digits may be more than Python writes as decimal ones, when a value is refused
     except UsageError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no date, or too many digits

@@ -124,6 +124,7 @@ def load(name: str) -> Device:
         raise UsageError(f"unknown device {name!r}; choose one of: {known}; or give a YAML or JSON file of your own")
     try:
         read = yaml.safe_load(path.read_text("utf-8"))
+        repr(read)  # hexadecimal digits may be more than Python writes as decimal ones, when a value is refused
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no date, or too many digits
         raise UsageError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(read, dict):

@@ -96,6 +96,7 @@ REFUSED = {
     "scheme: 2001-99-99": r"^r.yaml is no YAML: month must be in 1..12; ",
     "percentile: " + "9" * 5000: r"^r.yaml is no YAML: Exceeds the limit",
     "percentile: " + "9" * 400: r"^r.yaml: ",
+    "activation_bits: 0x" + "f" * 5000: r"^r.yaml is no YAML: Exceeds the limit",
     "- fp": r"^r.yaml must be keys and values \(precision, scheme, .*\); got \['fp'\]$",
     "precison: int": r"^r.yaml has an unknown key 'precison'; known are: precision, scheme, ",
     "keep: qa_outputs": r"^r.yaml: keep must be a list; got 'qa_outputs'$",

@@ -42,6 +42,7 @@ def test_what_a_device_writes_is_read_back(device, tmp_path):
         ("clock: 2001-99-99", "is no YAML: month must be in 1..12"),
         ("clock: " + "9" * 5000, "is no YAML: Exceeds the limit"),
         ("clock: " + "9" * 400, "clock must be a number above 0; got 9"),
+        ("columns: -0x" + "f" * 5000, "is no YAML: Exceeds the limit"),
         ("base: [xdna]", "base must be one of: xdna, xdna2; got "),
         ("- 1", "must hold keys and values of a device; got list"),
         ("base: npu9", "base must be one of: xdna, xdna2; got 'npu9'"),
