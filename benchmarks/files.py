@@ -30,6 +30,8 @@ def require_places(*paths: Path | None) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(0, "it is a folder", path)
+            if path.exists() and not path.is_file():
+                raise FileExistsError(0, "it is there, and no file", path)
             probe = path.with_name(f".{os.getpid()}-{path.name}")
             probe.touch()
             probe.unlink()

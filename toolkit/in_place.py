@@ -1,5 +1,6 @@
 """A file written beside its place and renamed into it, so that none is ever half there."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """→ where to write a file of the same ending, which then takes the place of `path`, with the rights that any new
     file gets, unless something was raised; the folder is made if need be. Raises OSError where that can't be."""
+    if path.exists() and not path.is_file():  # who may rename into /dev would else be without its /dev/null
+        raise FileExistsError(errno.EEXIST, "it is there, and no file", str(path))
     apart = path.with_name(f".{os.getpid()}-{path.name}")  # a kill leaves all in it: safetensors writes a .tmp file too
     beside = apart / path.name
     try:

@@ -1,5 +1,6 @@
 """Result files: whole or not there, and a place that can't be written is said in one line, before the work."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,16 @@ def test_what_fails_on_the_way_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stopped"):
         in_place(path, broken)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """Who may rename into /dev would else be without its /dev/null."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    for attempt in (lambda: write(path, ""), lambda: require_places(path)):
+        with pytest.raises(InputError, match="can't be written .it is there, and no file.: give another place"):
+            attempt()
+    assert path.is_fifo() and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
