@@ -23,7 +23,8 @@ class Plan:
 
 
 class CudaAttention(nn.Module):
-    """Attention: qkv [T, 3H], starts, keep → [T, H] of `dtype` (None: of qkv's), computed in `inner` (None: in qkv's)
+    """Attention: qkv [T, 3H], starts, keep → [T, H] of `dtype` (None: of qkv's), computed in `inner` (None: in qkv's);
+    float32 stays float32 where attention is to be precise
 
     Tokens beyond starts[B] may be anything.
     """
@@ -33,7 +34,8 @@ class CudaAttention(nn.Module):
     def __init__(self, source: Attention | AttentionRows, plan: Plan, inner: torch.dtype | None) -> None:
         super().__init__()
         self.heads, self.scale, self.causal = source.heads, source.scale, source.causal
-        self.plan, self.inner = plan, inner
+        self.precise = source.precise
+        self.plan, self.inner = plan, None if source.precise else inner
 
     def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
         return self.attend(qkv, starts, keep).to(self.dtype or qkv.dtype)

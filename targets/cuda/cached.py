@@ -34,7 +34,7 @@ class CudaCachedAttention(nn.Module):
 
     def __init__(self, source: CachedAttention, step: Step) -> None:
         super().__init__()
-        self.heads, self.scale, self.kept = source.heads, source.scale, source.kept
+        self.heads, self.scale, self.kept, self.precise = source.heads, source.scale, source.kept, source.precise
         self.step, self.room = step, Room(REACH, cleared=True)
 
     def forward(self, qkv: Tensor, past_key: Tensor, past_value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:

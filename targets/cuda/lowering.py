@@ -83,7 +83,8 @@ def _rows_of(module: nn.Module) -> list[int]:
 
 
 def halve(graph: fx.GraphModule) -> int:
-    """Floats of 16 bits between our own modules: those of MAKERS that only READERS read, at every call. → how many
+    """Floats of 16 bits between our own modules: those of MAKERS that only READERS read, at every call; but for precise
+    attention. → how many
 
     Not the sums that norms keep: they are the residual stream, to which layer after layer adds. A few of its numbers
     grow to thousands, in some models beyond what 16 bits hold, and what is rounded off would add up.
@@ -96,7 +97,7 @@ def halve(graph: fx.GraphModule) -> int:
         module = cast(Any, graph.get_submodule(name))
         if isinstance(module, MAKERS) and not isinstance(module, CudaAttentionRows):
             ours = all(_reads_any(graph, user) for node in nodes for user in _readers(node))
-            ours = ours and not getattr(module, "keeps_sum", False)
+            ours = ours and not getattr(module, "keeps_sum", False) and not _is_precise(module)
             module.dtype = linear.HALF if ours else torch.float32
             found += ours
     return found
@@ -111,4 +112,12 @@ def _readers(node: fx.Node) -> list[fx.Node]:
 
 
 def _reads_any(graph: fx.GraphModule, user: fx.Node) -> bool:
-    return user.op == "call_module" and isinstance(graph.get_submodule(str(user.target)), READERS)
+    if user.op != "call_module":
+        return False
+    module = graph.get_submodule(str(user.target))
+    return isinstance(module, READERS) and not _is_precise(module)
+
+
+def _is_precise(module: nn.Module) -> bool:
+    """Whether it is attention that must not round float32"""
+    return bool(getattr(module, "precise", False))

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from models import load
+from targets.cuda.attention import CudaAttention
 from targets.cuda.linear import HALF, CudaRowsLinear, CudaRowsLinearAddNorm
 from targets.cuda.packed import PackedRows
 from tests import tiny
@@ -104,6 +105,16 @@ def test_floats_between_kernels_are_halves():
         if type(module) in kinds:
             kinds[type(module)].append(module.dtype)
     assert set(kinds[CudaRowsLinear]) == {HALF} and set(kinds[CudaRowsLinearAddNorm]) == {HALF}
+
+
+@pytest.mark.parametrize("name", ["bert", tiny.TIED])
+def test_what_precise_attention_reads_and_gives_is_float32(name):
+    graph = transform(tiny.build(name), Recipe("int", attention="fp"), "cuda")
+    attentions = [module for module in graph.modules() if isinstance(module, CudaAttention)]
+    assert attentions and all(one.inner is None for one in attentions)
+    kinds = {type(module): module.dtype for module in graph.modules() if isinstance(module, CudaRowsLinear)}
+    assert kinds == {CudaRowsLinear: torch.float32}
+    close(name, "int", graph)
 
 
 @pytest.mark.parametrize("name", ["bert", tiny.TIED])
