@@ -2,7 +2,7 @@
 
 import errno
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +14,13 @@ def replacing(path: Path) -> Iterator[Path]:
     file gets, unless something was raised; the folder is made if need be. Raises OSError where that can't be."""
     if path.exists() and not path.is_file():  # who may rename into /dev would else be without its /dev/null
         raise FileExistsError(errno.EEXIST, "it is there, and no file", str(path))
-    apart = path.with_name(f".{os.getpid()}-{path.name}")  # a kill leaves all in it: safetensors writes a .tmp file too
-    beside = apart / path.name
-    try:
-        apart.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # a folder of its own, by this process's number: a kill leaves all in it, safetensors' own .tmp file too
+    prefix, suffix = f".{os.getpid()}-", f"-{path.name}"
+    with tempfile.TemporaryDirectory(suffix, prefix, path.parent, ignore_cleanup_errors=True) as apart:
+        beside = Path(apart) / path.name
         beside.touch()
         mode = beside.stat().st_mode
         yield beside
         beside.chmod(mode)  # safetensors' files are the owner's alone
         os.replace(beside, path)
-    finally:
-        shutil.rmtree(apart, ignore_errors=True)
