@@ -110,15 +110,15 @@ class Steps:
         rooms = [one.room.extend(given[key], given[value], 1) for one, (key, value) in names]
         self._forget()
         reach = min(round_up(past + 1, REACH), rooms[0][0].shape[2])
-        mask = given[self.cache.mask]
+        mask, others = given[self.cache.mask], self._others(given)
         at = torch.full((1,), past, device=mask.device)
-        inputs = [at, F.pad(mask != 0, (0, reach - past - 1)), *(given[name] for name in self._others(given))]
+        inputs = [at, F.pad(mask != 0, (0, reach - past - 1)), *(given[name] for name in others)]
 
         def fill(held: list[Tensor]) -> None:
             for whole, part in zip(held, inputs, strict=True):
                 whole.copy_(part)
 
-        run = partial(self._run, rooms, self._others(given))
+        run = partial(self._run, rooms, others)
         results = iter(graphs(reach, run, lambda: [part.clone() for part in inputs], fill, reach))
         leaves = [rooms[which[0]][which[1]].narrow(2, 0, past + 1) if which else next(results).clone()
                   for which in self.cache.results]  # fmt: skip
