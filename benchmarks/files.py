@@ -1,11 +1,10 @@
 """Result files: written beside and renamed into place, so that none is ever half there."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from models import InputError
-from toolkit.in_place import replacing
+from toolkit.in_place import folder_beside, replacing, require_replaceable
 
 
 def write(path: Path, text: str) -> None:
@@ -27,14 +26,9 @@ def require_places(*paths: Path | None) -> None:
     """Raises, before anything has spent its time, the InputError of a place that `in_place` could not write to."""
     for path in filter(None, paths):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                raise IsADirectoryError(0, "it is a folder", path)
-            if path.exists() and not path.is_file():
-                raise FileExistsError(0, "it is there, and no file", path)
-            probe = path.with_name(f".{os.getpid()}-{path.name}")
-            probe.touch()
-            probe.unlink()
+            require_replaceable(path)
+            with folder_beside(path):
+                pass
         except OSError as error:
             raise _unwritable(path, error) from error
 

@@ -12,15 +12,29 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """→ where to write a file of the same ending, which then takes the place of `path`, with the rights that any new
     file gets, unless something was raised; the folder is made if need be. Raises OSError where that can't be."""
-    if path.exists() and not path.is_file():  # who may rename into /dev would else be without its /dev/null
-        raise FileExistsError(errno.EEXIST, "it is there, and no file", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # a folder of its own, by this process's number: a kill leaves all in it, safetensors' own .tmp file too
-    prefix, suffix = f".{os.getpid()}-", f"-{path.name}"
-    with tempfile.TemporaryDirectory(suffix, prefix, path.parent, ignore_cleanup_errors=True) as apart:
-        beside = Path(apart) / path.name
+    require_replaceable(path)
+    with folder_beside(path) as apart:
+        beside = apart / path.name
         beside.touch()
         mode = beside.stat().st_mode
         yield beside
         beside.chmod(mode)  # safetensors' files are the owner's alone
         os.replace(beside, path)
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """→ a folder that no other process has, on the disk of `path`; in the end it is gone with all that is left in it. A
+    kill leaves it, safetensors' own .tmp file too. The folder around it is made if need be. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix, suffix = f".{os.getpid()}-", f"-{path.name}"
+    with tempfile.TemporaryDirectory(suffix, prefix, path.parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def require_replaceable(path: Path) -> None:
+    """Raises OSError for what is there and no file: who may rename into /dev would else be without its /dev/null."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "it is there, and no file", str(path))

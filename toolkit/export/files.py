@@ -2,12 +2,12 @@
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from toolkit.export.errors import ExportError
+from toolkit.in_place import folder_beside
 
 
 @contextmanager
@@ -16,17 +16,13 @@ def beside(place: Path) -> Iterator[Path]:
     was raised. Raises ExportError for a place that can't be written to."""
     if place.is_dir() or not place.name:
         raise ExportError(f"{place} is a folder: give the name of a file")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        new = place.parent / f".{place.name}.writing-{os.getpid()}"
-        new.mkdir()
-    except OSError as error:
-        raise ExportError(f"{place} can't be written to ({error.strerror or error}): give another place") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            new = stack.enter_context(folder_beside(place))
+        except OSError as error:
+            raise ExportError(f"{place} can't be written to ({error.strerror or error}): give another place") from error
         yield new / place.name
         _move(new, place)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def data_name(place: Path, digest: str) -> str:
