@@ -139,6 +139,7 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 # fusions that have their operators here; customcpu has more: targets/_layers.py
 FUSIONS = (
     "gelu_steps",
+    "attention_steps",
     "attention",
     "cached",
     "qkv",

@@ -12,6 +12,7 @@ from toolkit.inputs import KEY, Inputs
 
 aten = torch.ops.aten
 LAST = 2**63 - 1  # how a slice says "to the end"
+IN_PLACE = {aten.add_.Tensor: aten.add.Tensor, aten.mul_.Tensor: aten.mul.Tensor}
 VIEWS = (aten.view.default, aten.reshape.default)
 CONVERSIONS = (
     aten.to.dtype_layout,
@@ -42,10 +43,9 @@ def drop_conversions(gm: fx.GraphModule) -> int:
 
 
 def drop_whole_slices(gm: fx.GraphModule) -> int:
-    """slice(x, dim, 0, end of x) → x"""
+    """slice(x, dim, 0, end of x) → x, the end as a number beyond any or as the size that x has"""
     found = gm.graph.find_nodes(op="call_function", target=aten.slice.Tensor)
-    whole = [node for node in found if node.args[2:] == (0, LAST) and not node.kwargs]
-    return _bypass(gm, whole)
+    return _bypass(gm, [node for node in found if _is_whole(node)])
 
 
 def drop_same_views(gm: fx.GraphModule) -> int:
@@ -69,6 +69,18 @@ def drop_empty_parts(gm: fx.GraphModule) -> int:
     return found
 
 
+def out_of_place(gm: fx.GraphModule) -> int:
+    """x += y → x + y, where x was made for that alone"""
+    found = 0
+    for inside, outside in IN_PLACE.items():
+        for node in gm.graph.find_nodes(op="call_function", target=inside):
+            x, y = node.args[:2]
+            if _is_fresh(x) and len(x.users) == 1 and (isinstance(y, int | float) or _dtype(y) == _dtype(x)):  # type: ignore
+                node.target = outside
+                found += 1
+    return found
+
+
 def outputs_to_float32(gm: fx.GraphModule) -> int:
     """output(x in bfloat16 or float16) → output(x.to(float32)), but a cache, which the next call takes as it is"""
     output = gm.graph.output_node()
@@ -84,11 +96,27 @@ def outputs_to_float32(gm: fx.GraphModule) -> int:
     return len(low)
 
 
+def _is_whole(node: fx.Node) -> bool:
+    """Whether a slice takes all of its dimension; symbols compare by name"""
+    given: tuple[Any, ...] = node.args
+    x, dim, start, end, step = given + (None, 0, None, LAST, 1)[len(given) :]
+    size, value = end.meta.get("val") if isinstance(end, fx.Node) else end, _value(x)
+    to_end = end == LAST or (isinstance(value, Tensor) and str(size) == str(value.shape[dim]))
+    return bool(start in (0, None) and to_end and step == 1 and not node.kwargs)
+
+
 def _bypass(gm: fx.GraphModule, nodes: list[fx.Node]) -> int:
     for node in nodes:
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
         gm.graph.erase_node(node)
     return len(nodes)
+
+
+def _is_fresh(node: Any) -> bool:
+    """Whether `node` computes a value that shares no memory with another's"""
+    if not isinstance(node, fx.Node) or not isinstance(node.target, torch._ops.OpOverload):
+        return isinstance(node, fx.Node) and node.op == "call_module"
+    return all(result.alias_info is None for result in node.target._schema.returns)
 
 
 def _erase_up(gm: fx.GraphModule, node: Any) -> None:

@@ -48,6 +48,7 @@ PASSES: tuple[Pass, ...] = (
     passes.drop_whole_slices,
     passes.drop_same_views,
     passes.drop_empty_parts,
+    passes.out_of_place,
     passes.outputs_to_float32,
     read_qdq,  # before raise_linear: what it cannot read is a linear all the same
     untie_heads,  # before raise_linear, which leaves a weight alone that anything else uses

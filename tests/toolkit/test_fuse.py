@@ -27,6 +27,7 @@ DECODERS = ["gpt2", tiny.TIED]
 PADDINGS = ["right", "left", "none", "scattered", "one sequence", "one token", "one token of one"]
 TWO_LAYERS = {
     "gelu_steps": 0,
+    "attention_steps": 0,
     "attention": 2,
     "cached": 0,
     "qkv": 2,
@@ -193,7 +194,8 @@ def test_targets_ask_for_fusions_that_exist(name):
 
 def test_unknown_names():
     with pytest.raises(
-        UsageError, match=r"^unknown fusion 'glue'; choose one of: gelu_steps, attention, cached, qkv, rows, "
+        UsageError,
+        match=r"^unknown fusion 'glue'; choose one of: gelu_steps, attention_steps, attention, cached, qkv, rows, ",
     ):
         Recipe("int", without=("gelu", "glue"))
     with pytest.raises(UsageError, match="without must be a tuple of names; got the string 'gelu'"):

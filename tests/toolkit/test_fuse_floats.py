@@ -193,4 +193,4 @@ def test_rows_are_float32_between_the_modules(name, left_out):
     graph.recompile()
     given, seen = inputs(name, mask_of("right")), Dtypes(graph)
     seen.run(*given.values())
-    assert seen.seen == (set() if left_out in ("attention", "rows") else {torch.float32})
+    assert seen.seen == (set() if left_out == "rows" else {torch.float32})

@@ -2,6 +2,7 @@
 
 from targets.base import Pass
 from toolkit.fuse.attention import fuse_attention, fuse_attention_rows
+from toolkit.fuse.attention_steps import raise_attention
 from toolkit.fuse.cached import fuse_cached
 from toolkit.fuse.embeddings import fuse_lookups
 from toolkit.fuse.feed_forward import fuse_feed_forward
@@ -15,6 +16,7 @@ from toolkit.fuse.rows import to_rows
 
 FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("gelu_steps", raise_gelu),
+    ("attention_steps", raise_attention),
     ("attention", fuse_attention),
     ("cached", fuse_cached),
     ("qkv", fuse_qkv),

@@ -98,7 +98,7 @@ def match(node: fx.Node, appended: Mapping[fx.Node, fx.Node] = MappingProxyType(
 
 def _side_by_side(heads: fx.Node) -> Any:
     """[B, heads, S, d] = transpose(view of x [B, S, heads·d]) → x, None for anything else"""
-    if heads.target is not aten.transpose.int or {int(dim) % 4 for dim in heads.args[1:]} != {1, 2}:  # type: ignore
+    if not _turns(heads):
         return None
     view: Any = heads.args[0]
     if view.target not in RESHAPES or len(shape_of(view)) != 4:
@@ -108,6 +108,13 @@ def _side_by_side(heads: fx.Node) -> Any:
     return source if shape_of(source) == (str(batch), str(sequence), str(count * size)) else None
 
 
+def _turns(node: fx.Node) -> bool:
+    """Whether `node` exchanges the heads of four dimensions and the sequence"""
+    if node.target is aten.permute.default:
+        return node.args[1] == [0, 2, 1, 3]
+    return node.target is aten.transpose.int and {int(dim) % 4 for dim in node.args[1:]} == {1, 2}  # type: ignore
+
+
 def _joined(node: fx.Node) -> fx.Node | None:
     """[B, heads, S, d] → where it is read as [B, S, heads·d] again, None if it is read in any other way"""
     full, turned = shape_of(node), False
@@ -115,7 +122,7 @@ def _joined(node: fx.Node) -> fx.Node | None:
         return None
     here, user = node, only_user(node)
     while user is not None:
-        if user.target is aten.transpose.int and not turned and {int(d) % 4 for d in user.args[1:]} == {1, 2}:  # type: ignore
+        if _turns(user) and not turned:
             turned = True
         elif user.target in RESHAPES and turned and len(shape_of(user)) == 3:
             heads, size = node.meta["val"].shape[1], node.meta["val"].shape[3]

@@ -3,6 +3,7 @@
 import operator
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from targets._fused import NormRows, Quantize, RowsLinear, RowsLinearAddNorm
@@ -119,7 +120,9 @@ def _one_norm(gm: fx.GraphModule, nodes: list[Any]) -> Norm | None:
     if len({(*(getattr(source, "target", None) for source in node.args[2:4]), *node.args[4:5]) for node in nodes}) > 1:
         return None
     gamma, beta = (parameter(gm, source) for source in nodes[0].args[2:4])
-    return None if gamma is None or beta is None else (gamma, beta, (*nodes[0].args, 1e-5)[4])
+    if gamma is None or (beta is None and nodes[0].args[3] is not None):
+        return None
+    return gamma, torch.zeros_like(gamma) if beta is None else beta, (*nodes[0].args, 1e-5)[4]
 
 
 def _ways(gm: fx.GraphModule, node: fx.Node) -> dict[Way, list[fx.Node]]:

@@ -10,9 +10,10 @@ from targets._attention import Attention, CachedAttention
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.fuse.attention import COPIES
-from toolkit.fuse.matching import ROWS, aten, calls, is_rows, mark_rows, module_of, parameter, shape_of, sizes
+from toolkit.fuse.matching import ROWS, SIZE, aten, calls, is_rows, mark_rows, module_of, parameter, shape_of, sizes
 
 ENTRY, EXIT = "entry", "exit"  # what the meta ROWS says of the nodes at the border
+LINEARS = (QuantizedLinear, WeightLinear, nn.Linear)
 EMBEDDING = aten.embedding.default
 ELEMENTWISE = {
     aten.add.Tensor,
@@ -38,24 +39,24 @@ def to_rows(gm: fx.GraphModule) -> int:
     """[B, S, C] → token-wise operators and Attention → [B, S, C]
     → [B·S, C] → the same → [B·S, C], read as [B, S, C] by all else
 
-    It reaches from the ids that the embeddings look up to the first operators that are not token-wise. → how many
-    Attention are on rows now
+    It reaches from each Attention and linear to the first operators that are not token-wise, and to the ids that the
+    embeddings look up. → how many Attention are on rows now, or linears where a model attends in another way
     """
     cached = [part for node in calls(gm, CachedAttention) for part in node.users if part.args[1] == 0]
     attentions = [node for node in (*calls(gm, Attention), *cached) if not is_rows(node)]
-    if not attentions:
-        return 0
     backs = {next(iter(node.users)): node for node in attentions}
-    example = next(iter(backs))
-    shape, size = shape_of(example)[:2], sizes(gm, shape_of(example))
+    linears = [node for node in gm.graph.find_nodes(op="call_module") if isinstance(module_of(gm, node), LINEARS)]
+    seeds = [node for node in (*backs, *linears) if len(shape_of(node)) == 3]
+    size = next((found for node in seeds if (found := sizes(gm, shape_of(node)))), None)
     if size is None:
         return 0
+    shape = size[0].meta[SIZE]
     backs = {back: node for back, node in backs.items() if shape_of(back)[:2] == shape}
     region = _Region(gm, shape, size, backs)
-    region.grow()
+    region.grow([node for node in seeds if shape_of(node)[:2] == shape])
     region.rebuild()
     region.leave()
-    return len(backs)
+    return len(backs or [node for node in linears if node in region.inside])
 
 
 def _call_of(rows: Any) -> Any:
@@ -64,7 +65,7 @@ def _call_of(rows: Any) -> Any:
 
 
 class _Region:
-    """The token-wise part of a graph around its Attention; `rows` is the same on rows."""
+    """The token-wise parts of a graph, around its Attention; `rows` is the same on rows."""
 
     def __init__(
         self, gm: fx.GraphModule, shape: tuple[str, ...], size: tuple[fx.Node, fx.Node], backs: dict[fx.Node, fx.Node]
@@ -75,9 +76,9 @@ class _Region:
         self.inside: set[fx.Node] = set()
         self.rows: dict[fx.Node, fx.Node] = {}  # [B, S, C] → [B·S, C]
 
-    def grow(self) -> None:
-        """Finds every node that is joined to an Attention through token-wise ones."""
-        todo = [*self.attention, *(flat.args[0] for flat in self.flats)]
+    def grow(self, seeds: list[fx.Node]) -> None:
+        """Finds every node that is joined to one of `seeds` or an Attention through token-wise ones."""
+        todo = [*seeds, *(flat.args[0] for flat in self.flats)]
         while todo:
             node = todo.pop()
             if node not in self.inside and (node in self.attention or self._joins(node)):
@@ -122,7 +123,7 @@ class _Region:
 
     def _token_wise(self, node: fx.Node) -> bool:
         if node.op == "call_module":
-            return isinstance(module_of(self.gm, node), QuantizedLinear | WeightLinear | nn.Linear)
+            return isinstance(module_of(self.gm, node), LINEARS)
         if node.target is aten.linear.default:  # of a weight that others use too, a head that is the embedding
             return parameter(self.gm, node.args[1]) is not None
         if node.target is aten.layer_norm.default:

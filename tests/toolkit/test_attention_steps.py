@@ -1,0 +1,102 @@
+"""Attention that is written out in small steps becomes one operator; what only looks like it stays."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.checks import assert_sqnr
+from tests.toolkit.small_graphs import X, count, graph_of
+from toolkit.fuse.attention_steps import raise_attention
+from toolkit.pipeline import clean
+
+SDPA = torch.ops.aten.scaled_dot_product_attention.default
+ROOT = math.sqrt(3)
+Steps = Callable[
+    [Tensor, Tensor, Tensor, Tensor], Tensor
+]  # query, key, value [B, 2, S, 3] and a mask [S, S] → [B, 2, S, 3]
+
+
+class Written(nn.Module):
+    """Attention of two heads by `steps`."""
+
+    def __init__(self, steps: Steps) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (y.view(*x.shape[:2], 2, 3).permute(0, 2, 1, 3) for y in (x, x + 1, x * 2))
+        mask = torch.ones(x.shape[1], x.shape[1]).tril().log()
+        return self.steps(q, k, v, mask).transpose(1, 2).reshape(x.shape)
+
+
+def in_place(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    scores = torch.matmul(q, k.transpose(-1, -2)) / ROOT
+    scores += mask
+    return torch.matmul(scores.softmax(-1), v)
+
+
+def keys_turned_at_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    return ((q @ k.permute(0, 2, 1, 3).permute(0, 2, 3, 1)) * 0.5 + mask).softmax(-1) @ v
+
+
+def read_elsewhere(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    probabilities = (q @ k.transpose(2, 3) + mask).softmax(-1)
+    return probabilities @ v + probabilities.sum()
+
+
+TAKEN: dict[str, Steps] = {
+    "plain": lambda q, k, v, mask: (q @ k.transpose(-1, -2)).softmax(-1) @ v,
+    "scores divided": lambda q, k, v, mask: (q @ k.transpose(-1, -2) / ROOT + mask).softmax(-1) @ v,
+    "scores multiplied": lambda q, k, v, mask: (q @ k.transpose(2, 3) * 0.3 + mask).softmax(3) @ v,
+    "query divided": lambda q, k, v, mask: ((q / ROOT) @ k.transpose(-1, -2) + mask).softmax(-1) @ v,
+    "mask first": lambda q, k, v, mask: (mask + q @ k.transpose(-1, -2)).softmax(-1) @ v,
+    "two masks": lambda q, k, v, mask: (q @ k.transpose(-1, -2) + mask * 2 + mask).softmax(-1) @ v,
+    "in place": in_place,
+    "keys turned at once": keys_turned_at_once,
+}
+LEFT: dict[str, Steps] = {
+    "scaled after the mask": lambda q, k, v, mask: ((q @ k.transpose(-1, -2) + mask) / ROOT).softmax(-1) @ v,
+    "over queries": lambda q, k, v, mask: (q @ k.transpose(-1, -2)).softmax(-2) @ v,
+    "the mask twice": lambda q, k, v, mask: (q @ k.transpose(-1, -2)).add(mask, alpha=2).softmax(-1) @ v,
+    "keys not turned": lambda q, k, v, mask: (q @ k.reshape(*k.shape[:2], 3, -1)).softmax(-1) @ v,
+    "in double": lambda q, k, v, mask: (q @ k.transpose(-1, -2) + mask).softmax(-1, dtype=torch.float64).float() @ v,
+    "read elsewhere": read_elsewhere,
+}
+
+
+@pytest.mark.parametrize("steps", TAKEN.values(), ids=TAKEN)
+def test_one_operator(steps: Steps) -> None:
+    gm = graph_of(Written(steps))
+    before = gm(X)
+    assert raise_attention(gm) == 1
+    clean(gm)
+    assert count(gm, SDPA) == 1 and count(gm, torch.ops.aten.softmax.int) == 0
+    (node,) = gm.graph.find_nodes(op="call_function", target=SDPA)
+    assert [str(size) for size in node.meta["val"].shape[1::2]] == ["2", "3"], "fusions go by the shape"
+    assert_sqnr(gm(X), before, 120)
+
+
+@pytest.mark.parametrize("steps", LEFT.values(), ids=LEFT)
+def test_others_stay(steps: Steps) -> None:
+    assert raise_attention(graph_of(Written(steps))) == 0
+
+
+def test_layers_share_the_sum_of_their_masks() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            q = x.view(*x.shape[:2], 2, 3).transpose(1, 2)
+            low = torch.ones(x.shape[1], x.shape[1]).tril().log()
+            near = -torch.arange(x.shape[1], dtype=torch.float32)
+            for _ in range(2):
+                q = (q @ q.transpose(-1, -2) + low + near).softmax(-1) @ q
+            return q.transpose(1, 2).reshape(x.shape)
+
+    gm = graph_of(Two())
+    before = gm(X)
+    assert raise_attention(gm) == 2
+    clean(gm)
+    assert len({node.args[3] for node in gm.graph.find_nodes(op="call_function", target=SDPA)}) == 1
+    assert_sqnr(gm(X), before, 120)
