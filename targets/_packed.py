@@ -141,6 +141,7 @@ FUSIONS = (
     "gelu_steps",
     "attention_steps",
     "attention",
+    "heads",
     "cached",
     "qkv",
     "rows",

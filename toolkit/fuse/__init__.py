@@ -1,7 +1,7 @@
 """The fused graph: passes between quantize and lower that any target may ask for, by name, in Target.fusions."""
 
 from targets.base import Pass
-from toolkit.fuse.attention import fuse_attention, fuse_attention_rows
+from toolkit.fuse.attention import fuse_attention, fuse_attention_rows, fuse_heads
 from toolkit.fuse.attention_steps import raise_attention
 from toolkit.fuse.cached import fuse_cached
 from toolkit.fuse.embeddings import fuse_lookups
@@ -18,6 +18,7 @@ FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("gelu_steps", raise_gelu),
     ("attention_steps", raise_attention),
     ("attention", fuse_attention),
+    ("heads", fuse_heads),
     ("cached", fuse_cached),
     ("qkv", fuse_qkv),
     ("rows", to_rows),

@@ -2,36 +2,22 @@
 
 import logging
 import operator
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import fx
 
 from targets._attention import Attention, AttentionRows
 from targets._fused import Quantize
+from toolkit.fuse.heads import Site, match, match_heads
 from toolkit.fuse.mask import CAUSAL, MASK, PADDING, kind_of
 from toolkit.fuse.matching import add_module, aten, calls, module_of, only_user, shape_of, sizes
 
 log = logging.getLogger(__name__)
 
 SDPA = aten.scaled_dot_product_attention.default
-NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-RESHAPES = (aten.view.default, aten.reshape.default)
-COPIES = (aten.contiguous.default, aten.clone.default)
 Keys = tuple[fx.Node, fx.Node | None]
-
-
-class Site(NamedTuple):
-    """One attention: its inputs [B, S, H], its output [B, S, H], heads, scale, mask; causal without one"""
-
-    sources: list[fx.Node]
-    out: fx.Node
-    heads: int
-    scale: float
-    mask: Any
-    causal: bool
 
 
 def fuse_attention(gm: fx.GraphModule) -> int:
@@ -41,11 +27,25 @@ def fuse_attention(gm: fx.GraphModule) -> int:
     starts: where each sequence begins, keep: which tokens are real (None without a mask). Any other mask is left alone;
     the log says so.
     """
+    return _fuse(gm, match)
+
+
+def fuse_heads(gm: fx.GraphModule) -> int:
+    """scaled_dot_product_attention(q, k, v [B, heads, S, d] made in another way, padding or causal mask)
+    → Attention(their heads side by side [B·S, 3H], starts, keep), back to [B, S, H]
+
+    For queries and keys that are turned by their position (RoFormer, Llama), or that several heads share. A copy of the
+    three is cheaper than PyTorch's attention on a CPU.
+    """
+    return _fuse(gm, match_heads)
+
+
+def _fuse(gm: fx.GraphModule, matched: Callable[[fx.Node], Site | None]) -> int:
     masks: dict[Any, str | None] = {None: PADDING}
     keys: dict[Any, Keys] = {}
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=SDPA):
-        site = match(node)
+        site = matched(node)
         size = sizes(gm, shape_of(site.out)) if site else None
         if site is None or size is None:
             log.info("attention %s is left alone: it is not plain attention over heads of one sequence", node.name)
@@ -79,60 +79,6 @@ def fuse_attention_rows(gm: fx.GraphModule) -> int:
     return fused
 
 
-def match(node: fx.Node, appended: Mapping[fx.Node, fx.Node] = MappingProxyType({})) -> Site | None:
-    """→ the attention that `node` computes, None if it is no plain one; appended: for keys and values that follow those
-    of earlier tokens, the new ones alone"""
-    given: dict[str, Any] = {**dict(zip(NAMES, node.args, strict=False)), **node.kwargs}
-    if given.get("dropout_p") or given.get("enable_gqa"):
-        return None
-    parts = [appended.get(given[name], given[name]) for name in NAMES[:3]]
-    sources, out = [_side_by_side(part) for part in parts], _joined(node)
-    shapes = {shape_of(source) for source in sources}
-    if out is None or None in sources or shapes != {shape_of(out)}:
-        return None
-    _, heads, _, size = parts[0].meta["val"].shape
-    scale = given.get("scale")
-    scale = size**-0.5 if scale is None else scale
-    return Site(sources, out, int(heads), scale, given.get("attn_mask"), bool(given.get("is_causal")))
-
-
-def _side_by_side(heads: fx.Node) -> Any:
-    """[B, heads, S, d] = transpose(view of x [B, S, heads·d]) → x, None for anything else"""
-    if not _turns(heads):
-        return None
-    view: Any = heads.args[0]
-    if view.target not in RESHAPES or len(shape_of(view)) != 4:
-        return None
-    source = view.args[0]
-    batch, sequence, count, size = view.meta["val"].shape
-    return source if shape_of(source) == (str(batch), str(sequence), str(count * size)) else None
-
-
-def _turns(node: fx.Node) -> bool:
-    """Whether `node` exchanges the heads of four dimensions and the sequence"""
-    if node.target is aten.permute.default:
-        return node.args[1] == [0, 2, 1, 3]
-    return node.target is aten.transpose.int and {int(dim) % 4 for dim in node.args[1:]} == {1, 2}  # type: ignore
-
-
-def _joined(node: fx.Node) -> fx.Node | None:
-    """[B, heads, S, d] → where it is read as [B, S, heads·d] again, None if it is read in any other way"""
-    full, turned = shape_of(node), False
-    if len(full) != 4:
-        return None
-    here, user = node, only_user(node)
-    while user is not None:
-        if _turns(user) and not turned:
-            turned = True
-        elif user.target in RESHAPES and turned and len(shape_of(user)) == 3:
-            heads, size = node.meta["val"].shape[1], node.meta["val"].shape[3]
-            return user if shape_of(user) == (full[0], full[2], str(heads * size)) else None
-        elif user.target not in (*RESHAPES, *COPIES) or shape_of(user) != shape_of(here):
-            return None
-        here, user = user, only_user(user)
-    return None
-
-
 def _whole(sources: list[fx.Node]) -> fx.Node | None:
     """x, of which `sources` are the first, second and third third, None for anything else"""
     split = sources[0].args[0] if sources[0].target is operator.getitem else None
@@ -162,9 +108,19 @@ def flat_of(graph: fx.Graph, site: Site) -> fx.Node:
     width = value.shape[2]
     cat = _whole(site.sources)
     if cat is None:
-        cat = graph.call_function(aten.cat.default, (site.sources, -1))
+        parts = [_put_side_by_side(graph, part) if len(shape_of(part)) == 4 else part for part in site.sources]
+        cat = graph.call_function(aten.cat.default, (parts, -1))
         cat.meta["val"] = value.new_empty((*value.shape[:2], 3 * width))
     return graph.call_function(aten.reshape.default, (cat, [-1, 3 * width]))
+
+
+def _put_side_by_side(graph: fx.Graph, heads: fx.Node) -> fx.Node:
+    """[B, heads, S, d] → [B, S, heads·d]"""
+    value = heads.meta["val"].transpose(1, 2)
+    turned = graph.call_function(aten.transpose.int, (heads, 1, 2))
+    flat = graph.call_function(aten.flatten.using_ints, (turned, 2))
+    turned.meta["val"], flat.meta["val"] = value, value.flatten(2)
+    return flat
 
 
 def put_back(graph: fx.Graph, site: Site, rows: fx.Node, size: tuple[fx.Node, fx.Node]) -> None:

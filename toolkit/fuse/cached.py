@@ -9,7 +9,8 @@ import torch
 from torch import fx
 
 from targets._attention import CachedAttention
-from toolkit.fuse.attention import SDPA, Site, erase_chain, flat_of, match, put_back
+from toolkit.fuse.attention import SDPA, erase_chain, flat_of, put_back
+from toolkit.fuse.heads import Site, match
 from toolkit.fuse.mask import CAUSAL, MASK, kind_of
 from toolkit.fuse.matching import add_module, aten, calls, module_of, shape_of, sizes
 from toolkit.inputs import KEY, Inputs

@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from targets._attention import Attention
-from toolkit.fuse.attention import COPIES
+from toolkit.fuse.heads import COPIES
 from toolkit.fuse.mask import MASK
 from toolkit.fuse.matching import ROWS, aten, calls, is_rows, mark_rows, shape_of
 from toolkit.fuse.rows import ENTRY, EXIT

@@ -9,7 +9,7 @@ from torch import fx, nn
 from targets._attention import Attention, CachedAttention
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
-from toolkit.fuse.attention import COPIES
+from toolkit.fuse.heads import COPIES
 from toolkit.fuse.matching import ROWS, SIZE, aten, calls, is_rows, mark_rows, module_of, parameter, shape_of, sizes
 
 ENTRY, EXIT = "entry", "exit"  # what the meta ROWS says of the nodes at the border
