@@ -6,6 +6,7 @@ until `kernels.load()` is called; then the compiled library answers for CPU tens
 
 from operators import (
     attention,
+    attention_biased,
     attention_cached,
     calls,
     embedding,
@@ -27,6 +28,7 @@ from operators.weights import quantize_weight, weight_sum
 __all__ = [
     "OPERATORS",
     "attention",
+    "attention_biased",
     "attention_cached",
     "attention_kernels",
     "calls",

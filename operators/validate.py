@@ -160,6 +160,11 @@ def check_packed_heads(op: str, qkv: Tensor, heads: int, scale: float) -> None:
     require(math.isfinite(scale), f"{op}: scale must be finite", scale, "pass d ** -0.5")
 
 
+def check_bias(op: str, bias: Tensor) -> None:
+    """bias: float32 with four dimensions."""
+    _tensor(op, "bias", bias, float32, 4)
+
+
 def check_attention(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> None:
     """qkv and scale as above; starts: int32 [B + 1]; keep: bool [T]."""
     check_packed_heads(op, qkv, heads, scale)

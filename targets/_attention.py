@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from operators.attention import attend as attend_each
+from operators.attention_biased import add_and_attend
 from operators.attention_cached import over_past, split
 from targets._linear import Activation, Rows
 
@@ -48,6 +49,24 @@ class AttentionRows(nn.Module):
     def extra_repr(self) -> str:
         how = f"heads={self.heads}, scale={self.scale}, precise={self.precise}, causal={self.causal}"
         return f"{how}, {self.activation}"
+
+
+class BiasedAttention(nn.Module):
+    """qkv [B·S, 3H] float32 or bfloat16, bias float32 [B or 1, heads or 1, S or 1, S] → [B·S, H] of qkv's dtype
+
+    softmax(scale · query · keyᵀ + bias) · value, of sequences of one length, all with their padding; bias is -inf, or
+    very low, where a token must not look. precise: as Attention's.
+    """
+
+    def __init__(self, heads: int, scale: float, precise: bool = False) -> None:
+        super().__init__()
+        self.heads, self.scale, self.precise = heads, scale, precise
+
+    def forward(self, qkv: Tensor, bias: Tensor) -> Tensor:
+        return add_and_attend(qkv, bias, self.heads, self.scale).to(qkv.dtype)
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}"
 
 
 class CachedAttention(nn.Module):

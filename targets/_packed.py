@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from targets._attention import Attention, AttentionRows, CachedAttention
+from targets._attention import Attention, AttentionRows, BiasedAttention, CachedAttention
 from targets._cached import PackedCachedAttention
 from targets._fused import EmbedNorm, NormRows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import QuantizedLinear, Rows, TargetLinear
@@ -114,6 +114,16 @@ class PackedAttention(Attention):
         return y.to(qkv.dtype)
 
 
+class PackedBiasedAttention(BiasedAttention):
+    """BiasedAttention as opswap::attention_biased: qkv [B·S, 3H], bias → [B·S, H] of qkv's dtype"""
+
+    def __init__(self, source: BiasedAttention) -> None:
+        super().__init__(source.heads, source.scale, source.precise)
+
+    def forward(self, qkv: Tensor, bias: Tensor) -> Tensor:
+        return torch.ops.opswap.attention_biased(qkv, bias, self.heads, self.scale, self.precise).to(qkv.dtype)
+
+
 class PackedAttentionRows(AttentionRows):
     """AttentionRows as opswap::attention_int8: qkv [T, 3H], starts, keep → rows [T, H]"""
 
@@ -133,6 +143,7 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     RowsLinearAddNorm: PackedRowsLinearAddNorm,
     Attention: PackedAttention,
     AttentionRows: PackedAttentionRows,
+    BiasedAttention: PackedBiasedAttention,
     CachedAttention: PackedCachedAttention,
 }
 
@@ -142,6 +153,7 @@ FUSIONS = (
     "attention_steps",
     "attention",
     "heads",
+    "biased",
     "cached",
     "qkv",
     "rows",

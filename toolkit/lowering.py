@@ -5,7 +5,7 @@ from functools import partial
 from torch import fx
 
 import targets
-from targets._attention import Attention, AttentionRows, CachedAttention
+from targets._attention import Attention, AttentionRows, BiasedAttention, CachedAttention
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.bind import bind
@@ -56,7 +56,7 @@ def lowered(
     floats = set(linears_of(graph))  # now: fusing gives linears other names
     fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision in chosen.fused else {}
     for module in graph.modules():
-        if isinstance(module, Attention | AttentionRows | CachedAttention):
+        if isinstance(module, Attention | AttentionRows | BiasedAttention | CachedAttention):
             module.precise = recipe.precise_attention()
     run(graph, (partial(narrow_cache, to=chosen.kept),))
     if recipe.precision in chosen.wide:

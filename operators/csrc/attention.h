@@ -18,6 +18,10 @@ typedef struct {
   int causal;
   int64_t before; // keys that come before that of the first row
   void *packed;   // keys and values in the kernel's own layout, aligned to 64: pack writes, attend reads
+  // What is added to the scaled scores of a row and each key, float [rows, count], bias_stride elements
+  // between rows; null: nothing. Only where all keys are looked at, by attend alone.
+  const float *bias;
+  int64_t bias_stride;
 } Head;
 
 // Rows of one head's result, with memory for the kernel's own use.

@@ -32,6 +32,24 @@ static void load_queries(Block *b, int64_t first, int64_t rows) {
   }
 }
 
+// What is added to the scores of `rows` rows, in their units, zeros behind the last key; of each the largest.
+static void load_bias(Block *b, int64_t first, int64_t rows) {
+  const Head h = *b->head;
+  const __m512 unit = _mm512_set1_ps(LOG2_E * UNIT), lowest = _mm512_set1_ps(-__builtin_inff());
+  for (int64_t r = 0; r < round_up(rows, ROWS); r++) {
+    const float *from = h.bias + (first + r) * h.bias_stride;
+    float *to = b->bias + r * b->bias_stride;
+    __m512 high = lowest;
+    for (int64_t key = 0; key < b->bias_stride; key += LANES) {
+      const __mmask16 m = r < rows ? lanes(h.count - key) : 0;
+      const __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, from + key), unit);
+      _mm512_storeu_ps(to + key, x);
+      high = _mm512_mask_max_ps(high, m, high, x);
+    }
+    b->high[r] = _mm512_reduce_max_ps(high);
+  }
+}
+
 // R rows of 16 V columns of the result.
 template <int R, int V>
 static void average(const Block *b, const Rows *out, int64_t row, int64_t column) {
@@ -49,7 +67,7 @@ static void average(const Block *b, const Rows *out, int64_t row, int64_t column
     if (row + i >= out->rows)
       break;
     const __m512 sum = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_load_ps(b->sums[row + i])));
-    const __mmask16 any = b->seen[row + i] ? 0xffff : 0;
+    const __mmask16 any = b->seen[row + i] ? _mm512_cmp_ps_mask(sum, _mm512_setzero_ps(), _CMP_NEQ_UQ) : 0;
     UNROLL
     for (int j = 0; j < V; j++)
       _mm512_mask_storeu_ps(y + i * out->y_stride + j * LANES, lanes(b->head->d - column - j * LANES),
@@ -93,9 +111,11 @@ static void attend_block(Block *b, const Rows *out) {
   for (int64_t row = 0; row < BLOCK; row++)
     b->seen[row] = row < out->rows ? keys_seen(b->head, out->first + row) : b->keys;
   (b->head->q_bf16 ? load_queries<true> : load_queries<false>)(b, out->first, out->rows);
-  int careful[BLOCK / ROWS];
+  if (b->bias)
+    load_bias(b, out->first, out->rows);
+  Reach reach[BLOCK / ROWS];
   for (int64_t row = 0; row < out->rows; row += ROWS)
-    careful[row / ROWS] = choose_shifts(b, row);
+    reach[row / ROWS] = choose_shifts(b, row);
   int64_t row_to_come = out->first;
   const int64_t tiles = (b->keys + TILE - 1) / TILE * (BLOCK / ROWS),
                 step = tiles ? (BLOCK + tiles - 1) / tiles : 0;
@@ -103,13 +123,17 @@ static void attend_block(Block *b, const Rows *out) {
     for (int64_t row = 0; row < out->rows; row += ROWS) {
       if (out->upcoming)
         fetch(out->upcoming, &row_to_come, out->first + out->rows, step);
-      (careful[row / ROWS] ? weigh_tile<true> : weigh_tile<false>)(b, row, key);
+      const Reach one = reach[row / ROWS];
+      (one == WITHIN     ? weigh_tile<WITHIN>
+       : one == ANYWHERE ? weigh_tile<ANYWHERE>
+                         : weigh_tile<BIASED>)(b, row, key);
     }
   average_columns(b, out);
 }
 
 extern "C" AttentionBytes attention_bytes_avx512bf16(int64_t count, int64_t d) {
-  const int64_t work = BLOCK * (query_pairs(d) + probability_pairs(count) + LANES) * 4;
+  const int64_t work =
+      BLOCK * (query_pairs(d) + probability_pairs(count) + LANES + round_up(count, TILE)) * 4;
   return AttentionBytes{packed_bytes(count, d), work};
 }
 
@@ -126,6 +150,7 @@ extern "C" void attention_attend_avx512bf16(const Head *h, const Rows *rows) {
   b.q = (int32_t *)rows->work;
   b.p = b.q + BLOCK * b.q_stride;
   b.sums = (float (*)[LANES])(b.p + BLOCK * b.p_stride);
+  b.bias = h->bias ? (float *)(b.sums + BLOCK) : nullptr, b.bias_stride = round_up(h->count, TILE);
   for (int64_t done = 0; done < rows->rows; done += BLOCK) {
     Rows part = *rows;
     part.first += done, part.rows = smaller(BLOCK, rows->rows - done), part.y += done * rows->y_stride;

@@ -32,8 +32,14 @@ typedef struct {
   int32_t *q, *p;             // [BLOCK, q_stride], [BLOCK, p_stride]: queries and probabilities
   float (*sums)[LANES];       // [BLOCK], by lane: squares of the queries, then sums of the probabilities
   int64_t seen[BLOCK], keys;  // how many keys each row looks at, and the most of them
-  float start[BLOCK]; // what sums of scores start from: 127 UNIT - BEND, less the shift; 127 is 1's exponent
+  float start[BLOCK];  // what sums of scores start from: 127 UNIT - BEND, less the shift; 127 is 1's exponent
+  float *bias;         // [BLOCK, bias_stride] what is added to each score, in its units; null: nothing
+  int64_t bias_stride; // a multiple of TILE
+  float high[BLOCK];   // a row's largest
 } Block;
+
+// How far scores may reach: not out of exp2_of's range, anywhere, or anywhere with a bias added.
+enum Reach { WITHIN, ANYWHERE, BIASED };
 } // namespace
 
 // 2^((x + BEND) / UNIT - 127) in bfloat16 for 32 x from 0 to 253 UNIT, zeros where `keep` has none. The root
@@ -66,18 +72,25 @@ static inline __mmask32 seen_of(const Block *b, int64_t row, int64_t key) {
   return lanes(left) | (__mmask32)lanes(left - LANES) << LANES;
 }
 
+static inline __m512 bias_at(const Block *b, int64_t row, int64_t key) {
+  return _mm512_loadu_ps(b->bias + row * b->bias_stride + key);
+}
+
 // Which of the keys of a tile six rows look at: all of its 64, all rows at the same, or each at others.
 enum Seen { ALL, SAME, EACH };
 
 // Probabilities, not yet divided by their sum, of six rows for the 16 V keys from `key` on.
-template <int V, bool CAREFUL, Seen SEEN>
+template <int V, Reach REACH, Seen SEEN>
 static void weigh(Block *b, int64_t row, int64_t key) {
   __m512 c[ROWS][V];
   UNROLL
   for (int i = 0; i < ROWS; i++)
     UNROLL
-  for (int j = 0; j < V; j++)
+  for (int j = 0; j < V; j++) {
     c[i][j] = _mm512_set1_ps(b->start[row + i]);
+    if (REACH == BIASED)
+      c[i][j] = _mm512_add_ps(c[i][j], bias_at(b, row + i, key + j * LANES));
+  }
   multiply<ROWS, V>(c, b->q + row * b->q_stride, b->q_stride, b->packed.k + key * b->packed.pairs,
                     tile_width(&b->packed, key), b->packed.pairs);
   const __m512i one = _mm512_set1_epi16(0x3f80);
@@ -90,7 +103,7 @@ static void weigh(Block *b, int64_t row, int64_t key) {
       const __m512 low = c[i][j], high = j + 1 < V ? c[i][j + 1 < V ? j + 1 : j] : low;
       const __mmask32 keep =
           SEEN == ALL ? ~(__mmask32)0 : seen_of(b, SEEN == EACH ? row + i : row, key + j * LANES);
-      const __m512i y = CAREFUL ? exp2_of_any(low, high, keep) : exp2_of(low, high, keep);
+      const __m512i y = REACH == WITHIN ? exp2_of(low, high, keep) : exp2_of_any(low, high, keep);
       dot(sum, y, one);
       _mm512_storeu_si512(p + i * b->p_stride + j * LANES / 2, y);
     }
@@ -106,7 +119,7 @@ static void largest(const Block *b, int64_t row, int64_t key, __m512 (&most)[ROW
   for (int i = 0; i < ROWS; i++)
     UNROLL
   for (int j = 0; j < V; j++)
-    c[i][j] = _mm512_setzero_ps();
+    c[i][j] = b->bias ? bias_at(b, row + i, key + j * LANES) : _mm512_setzero_ps();
   multiply<ROWS, V>(c, b->q + row * b->q_stride, b->q_stride, b->packed.k + key * b->packed.pairs,
                     tile_width(&b->packed, key), b->packed.pairs);
   UNROLL
@@ -146,8 +159,35 @@ static void find_maxima(const Block *b, int64_t row, __m512 (&most)[ROWS]) {
   }
 }
 
-// Sets what the sums of six rows start from, clears their squares; 1 if scores may leave exp2_of's range.
-static int choose_shifts(Block *b, int64_t row) {
+// The same for rows whose scores have a bias: no score is above the bound of its product and the largest
+// bias.
+static void choose_biased_shifts(Block *b, int64_t row) {
+  __m512 most[ROWS];
+  int any = 0, wide[ROWS];
+  for (int i = 0; i < ROWS; i++) {
+    const float square = _mm512_reduce_add_ps(_mm512_load_ps(b->sums[row + i]));
+    const float bound = __builtin_sqrtf(square) * *b->packed.longest;
+    wide[i] = !(bound <= WIDEST * UNIT); // or NaN
+    any |= wide[i];
+    b->start[row + i] = 127 * UNIT - BEND;
+    if (!wide[i] && b->high[row + i] != -__builtin_inff()) // all of its scores are, and count for nothing
+      b->start[row + i] -= bound + b->high[row + i] - HIGHEST * UNIT;
+    _mm512_store_ps(b->sums[row + i], _mm512_setzero_ps());
+  }
+  if (!any)
+    return;
+  find_maxima(b, row, most);
+  for (int i = 0; i < ROWS; i++)
+    if (wide[i] && b->high[row + i] != -__builtin_inff())
+      b->start[row + i] -= _mm512_reduce_max_ps(most[i]);
+}
+
+// Sets what the sums of six rows start from, clears their squares; how far their scores may reach.
+static Reach choose_shifts(Block *b, int64_t row) {
+  if (b->bias) {
+    choose_biased_shifts(b, row);
+    return BIASED;
+  }
   __m512 squares[ROWS], all = _mm512_setzero_ps();
   for (int i = 0; i < ROWS; i++) {
     squares[i] = _mm512_load_ps(b->sums[row + i]);
@@ -157,7 +197,7 @@ static int choose_shifts(Block *b, int64_t row) {
   }
   // no row's bound is larger than this one; a row's shift does not depend on the rows beside it
   if (__builtin_sqrtf(_mm512_reduce_add_ps(all)) * *b->packed.longest <= HIGHEST * UNIT)
-    return 0;
+    return WITHIN;
   int careful[ROWS], any = 0;
   for (int i = 0; i < ROWS; i++) {
     const float bound = __builtin_sqrtf(_mm512_reduce_add_ps(squares[i])) * *b->packed.longest;
@@ -167,28 +207,28 @@ static int choose_shifts(Block *b, int64_t row) {
       b->start[row + i] -= bound - HIGHEST * UNIT;
   }
   if (!any)
-    return 0;
+    return WITHIN;
   __m512 most[ROWS];
   find_maxima(b, row, most);
   for (int i = 0; i < ROWS; i++)
     if (careful[i])
       b->start[row + i] -= _mm512_reduce_max_ps(most[i]);
-  return 1;
+  return ANYWHERE;
 }
 
-template <bool CAREFUL, Seen SEEN>
+template <Reach REACH, Seen SEEN>
 static void weigh_some(Block *b, int64_t row, int64_t key) {
   const int64_t v = registers_at(b, key);
-  (v == 4   ? weigh<4, CAREFUL, SEEN>
-   : v == 3 ? weigh<3, CAREFUL, SEEN>
-   : v == 2 ? weigh<2, CAREFUL, SEEN>
-            : weigh<1, CAREFUL, SEEN>)(b, row, key);
+  (v == 4   ? weigh<4, REACH, SEEN>
+   : v == 3 ? weigh<3, REACH, SEEN>
+   : v == 2 ? weigh<2, REACH, SEEN>
+            : weigh<1, REACH, SEEN>)(b, row, key);
 }
 
-template <bool CAREFUL>
+template <Reach REACH>
 static void weigh_tile(Block *b, int64_t row, int64_t key) {
   if (b->seen[row] >= key + TILE) // the row that looks at the fewest
-    weigh<4, CAREFUL, ALL>(b, row, key);
+    weigh<4, REACH, ALL>(b, row, key);
   else
-    (differ(b, row, key) ? weigh_some<CAREFUL, EACH> : weigh_some<CAREFUL, SAME>)(b, row, key);
+    (differ(b, row, key) ? weigh_some<REACH, EACH> : weigh_some<REACH, SAME>)(b, row, key);
 }

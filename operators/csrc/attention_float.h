@@ -105,6 +105,10 @@ static float exponentials(float *p, int64_t count, int64_t keys) {
   float shift = most[0];
   for (int i = 1; i < LANES; i++)
     shift = most[i] > shift ? most[i] : shift;
+  if (shift == -__builtin_inff()) { // nothing may be looked at
+    memset(p, 0, keys * sizeof(float));
+    return 1;
+  }
   Floats sums = (Floats){};
   for (int64_t key = 0; key < keys; key += LANES) {
     const Floats y = exp2_of(*(Floats *)(p + key) - shift);
@@ -131,6 +135,8 @@ static void attend_rows(Block *b, int64_t first, int64_t rows, float *y, int64_t
   float sums[ROWS];
   for (int64_t i = 0; i < rows; i++) {
     const int64_t seen = keys_seen(h, first + i);
+    for (int64_t key = 0; h->bias && key < seen; key++)
+      b->p[i * b->stride + key] += h->bias[(first + i) * h->bias_stride + key] * 1.44269504f;
     if (seen)
       sums[i] = exponentials(b->p + i * b->stride, seen, keys);
     else

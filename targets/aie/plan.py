@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from targets._attention import Attention, AttentionRows
+from targets._attention import Attention, AttentionRows, BiasedAttention
 from targets._fused import EmbedNorm, NormRows, Quantize
 from targets.aie import linear as aie
 from targets.aie.cycles import Cost, Gemm
@@ -18,7 +18,7 @@ from targets.aie.mapper import best, common
 
 LINEARS = (aie.AieLinear, aie.AieRowsLinear, aie.AieRowsLinearGelu, aie.AieRowsLinearAddNorm)
 FOLLOWED = (aie.AieRowsLinearGelu, aie.AieRowsLinearAddNorm)  # by one more operator of the host
-ATTENTION = (Attention, AttentionRows)
+ATTENTION = (Attention, AttentionRows, BiasedAttention)
 NORMS = (NormRows, EmbedNorm, Quantize)
 
 

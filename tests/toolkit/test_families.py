@@ -14,16 +14,27 @@ from toolkit.quantize import quantize
 
 # two layers each; linears count by their calls. DeBERTa's query and key project its table of distances too, which is no
 # row of tokens, so that they quantize for themselves.
-NAMES = ("attention_steps", "attention", "heads", "rows", "packing", "quantize", "gelu", "feed_forward", "layers")
+NAMES = (
+    "attention_steps",
+    "attention",
+    "heads",
+    "biased",
+    "rows",
+    "packing",
+    "quantize",
+    "gelu",
+    "feed_forward",
+    "layers",
+)
 COUNTS = {
-    "megatron-bert": (2, 2, 0, 2, 1, 8, 2, 2, 2),
-    "luke": (2, 2, 0, 2, 1, 8, 2, 2, 2),
-    "bigbird": (2, 2, 0, 2, 1, 10, 3, 2, 2),
-    "mpnet": (2, 0, 0, 13, 0, 12, 2, 2, 0),
-    "deberta-v2": (0, 0, 0, 13, 0, 8, 2, 2, 0),
-    "roformer": (2, 0, 2, 2, 0, 13, 2, 2, 0),
-    "llama": (0, 0, 2, 2, 0, 14, 0, 0, 0),
-    "modernbert": (0, 0, 1, 1, 0, 9, 0, 0, 0),
+    "megatron-bert": (2, 2, 0, 0, 2, 1, 8, 2, 2, 2),
+    "luke": (2, 2, 0, 0, 2, 1, 8, 2, 2, 2),
+    "bigbird": (2, 2, 0, 0, 2, 1, 10, 3, 2, 2),
+    "mpnet": (2, 0, 0, 2, 2, 0, 8, 2, 2, 0),
+    "deberta-v2": (0, 0, 0, 0, 13, 0, 8, 2, 2, 0),
+    "roformer": (2, 0, 2, 0, 2, 0, 13, 2, 2, 0),
+    "llama": (0, 0, 2, 0, 2, 0, 14, 0, 0, 0),
+    "modernbert": (0, 0, 1, 1, 2, 0, 9, 0, 0, 0),
 }
 
 

@@ -30,6 +30,7 @@ TWO_LAYERS = {
     "attention_steps": 0,
     "attention": 2,
     "heads": 0,
+    "biased": 0,
     "cached": 0,
     "qkv": 2,
     "rows": 2,

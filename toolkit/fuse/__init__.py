@@ -3,6 +3,7 @@
 from targets.base import Pass
 from toolkit.fuse.attention import fuse_attention, fuse_attention_rows, fuse_heads
 from toolkit.fuse.attention_steps import raise_attention
+from toolkit.fuse.biased import fuse_biased
 from toolkit.fuse.cached import fuse_cached
 from toolkit.fuse.embeddings import fuse_lookups
 from toolkit.fuse.feed_forward import fuse_feed_forward
@@ -19,6 +20,7 @@ FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("attention_steps", raise_attention),
     ("attention", fuse_attention),
     ("heads", fuse_heads),
+    ("biased", fuse_biased),
     ("cached", fuse_cached),
     ("qkv", fuse_qkv),
     ("rows", to_rows),

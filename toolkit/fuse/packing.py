@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from targets._attention import Attention
+from targets._attention import Attention, BiasedAttention
 from toolkit.fuse.heads import COPIES
 from toolkit.fuse.mask import MASK
 from toolkit.fuse.matching import ROWS, aten, calls, is_rows, mark_rows, shape_of
@@ -34,6 +34,9 @@ def drop_padding(gm: fx.GraphModule) -> int:
     mask = next((node for node in gm.graph.find_nodes(op="placeholder") if node.name == MASK), None)
     masked = all(is_rows(node) and node.args[2] is not None for node in attentions)
     if mask is None or not attentions or not masked:
+        return 0
+    if calls(gm, BiasedAttention):
+        log.info("padding stays: what is added to scores is for all positions")
         return 0
     mixing = [node.name for node in exits if not all(_reads_first(reader) for reader in readers(node))]
     if mixing:

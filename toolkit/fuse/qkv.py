@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from targets._attention import Attention
+from targets._attention import Attention, BiasedAttention
 from targets._bf16 import Bf16Linear
 from targets._fp8 import Fp8Linear
 from targets._linear import QuantizedLinear
@@ -23,7 +23,7 @@ def fuse_qkv(gm: fx.GraphModule) -> int:
     their calls are rewritten, or none.
     """
     groups = defaultdict(list)
-    for node in calls(gm, Attention):
+    for node in (*calls(gm, Attention), *calls(gm, BiasedAttention)):
         cat = node.args[0].args[0]  # type: ignore[union-attr]
         if isinstance(cat, fx.Node) and _stackable(gm, cat):
             groups[tuple(str(part.target) for part in cat.args[0])].append(cat)  # type: ignore[union-attr]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from targets._attention import Attention, CachedAttention
+from targets._attention import Attention, BiasedAttention, CachedAttention
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.fuse.heads import COPIES
@@ -43,7 +43,7 @@ def to_rows(gm: fx.GraphModule) -> int:
     embeddings look up. → how many Attention are on rows now, or linears where a model attends in another way
     """
     cached = [part for node in calls(gm, CachedAttention) for part in node.users if part.args[1] == 0]
-    attentions = [node for node in (*calls(gm, Attention), *cached) if not is_rows(node)]
+    attentions = [node for node in (*calls(gm, Attention), *calls(gm, BiasedAttention), *cached) if not is_rows(node)]
     backs = {next(iter(node.users)): node for node in attentions}
     linears = [node for node in gm.graph.find_nodes(op="call_module") if isinstance(module_of(gm, node), LINEARS)]
     seeds = [node for node in (*backs, *linears) if len(shape_of(node)) == 3]
