@@ -44,21 +44,26 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        settle_threads(ctx.params, cmd_name)
         return importlib.import_module(f"commands.{cmd_name}").command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        settle_threads(ctx.params, beside_peers=any(argument.startswith("--peer") for argument in args))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted(COMMANDS.items()))
 
 
-def settle_threads(options: Mapping[str, Any], command: str | None) -> None:
+def settle_threads(options: Mapping[str, Any], beside_peers: bool) -> None:
     """Tells PyTorch's thread pool what it reads once, when torch is imported: how many threads, and not to keep a core
-    for milliseconds after each of its operators, where a target's own threads wait for it. Not for `bench`: its peers
-    run in that pool at their best."""
+    for milliseconds after each of its operators, where a target's own threads wait for it. Not beside the peers of
+    `bench`: they run in that pool at their best."""
     if options.get("threads"):
         os.environ["OMP_NUM_THREADS"] = str(options["threads"])
-    if options.get("target", "cpu") != "cpu" and command != "bench" and "OMP_WAIT_POLICY" not in os.environ:
+    if options.get("target", "cpu") != "cpu" and not beside_peers and "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
@@ -134,7 +139,7 @@ def main(
             f"{context.invoked_subcommand} does not take --device: leave it out (validate: --pair cpu@DEVICE:PRECISION)"
         )
     if context.invoked_subcommand is None:
-        settle_threads(context.params, None)
+        settle_threads(context.params, beside_peers=False)
         from commands.ask import command, demonstrate
 
         context.invoke(command if sys.stdin.isatty() else demonstrate)

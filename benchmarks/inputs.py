@@ -11,6 +11,11 @@ from transformers import (
     BertForQuestionAnswering,
     GPT2Config,
     GPT2ForQuestionAnswering,
+    ModernBertConfig,
+    ModernBertForQuestionAnswering,
+    MPNetConfig,
+    MPNetForQuestionAnswering,
+    PretrainedConfig,
     PreTrainedModel,
 )
 
@@ -20,15 +25,24 @@ from models.question_answering.features import Window, collate
 from models.question_answering.predict import like_length_batches
 from toolkit.inputs import inputs_of
 
-# As in the papers: BERT (Devlin et al. 2019), section 3; GPT-2 (Radford et al. 2019), table 2, its smallest. Speed does
-# not depend on what the weights are.
+# As in the papers: BERT (Devlin et al. 2019), section 3; GPT-2 (Radford et al. 2019), table 2, its smallest; MPNet (Song
+# et al. 2020) and ModernBERT (Warner et al. 2024), base, as transformers configures them. Speed does not depend on what
+# the weights are.
 SHAPES: dict[str, dict[str, Any]] = {
     "bert-base": {},
     "bert-large": {
         "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
     },
     "gpt2": {},
+    "mpnet-base": {},
+    "modernbert-base": {},
 }  # fmt: skip
+# BERT, where there is none
+ARCHITECTURES: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel]]] = {
+    "gpt2": (GPT2Config, GPT2ForQuestionAnswering),
+    "mpnet-base": (MPNetConfig, MPNetForQuestionAnswering),
+    "modernbert-base": (ModernBertConfig, ModernBertForQuestionAnswering),
+}
 
 
 @dataclass(frozen=True)
@@ -45,9 +59,8 @@ def random_model(shape: str) -> PreTrainedModel:
     """A key of SHAPES → a model of that size for question answering, float32, evaluation mode, random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        if shape == "gpt2":
-            return GPT2ForQuestionAnswering(GPT2Config(**SHAPES[shape])).eval()
-        return BertForQuestionAnswering(BertConfig(**SHAPES[shape])).eval()
+        config, model = ARCHITECTURES.get(shape, (BertConfig, BertForQuestionAnswering))
+        return model(config(**SHAPES[shape])).eval()
 
 
 def random_batch(model: Any, rows: int, length: int) -> Batch:

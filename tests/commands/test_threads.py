@@ -38,9 +38,11 @@ def seen(*arguments: str, **environment: str) -> dict[str, str | None]:
         (["--target", "customcpu", "--threads", "3", "eval"], "3", "1000"),
         (["--target", "customcpu"], None, "1000"),
         (["--target", "cpu", "--threads", "1", "eval"], "1", None),
-        (["--target", "customcpu", "bench"], None, None),
+        (["--target", "customcpu", "bench", "--iterations", "3"], None, "1000"),
+        (["--target", "customcpu", "bench", "--peers"], None, None),
+        (["--target", "customcpu", "bench", "--peer=onnx*"], None, None),
     ],
-    ids=["own threads", "without a command", "stock threads", "beside peers"],
+    ids=["own threads", "without a command", "stock threads", "bench", "beside peers", "beside one peer"],
 )
 def test_before_torch(arguments: list[str], threads: str | None, spins: str | None) -> None:
     assert seen(*arguments) == {"OMP_NUM_THREADS": threads, "GOMP_SPINCOUNT": spins}
