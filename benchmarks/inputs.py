@@ -25,9 +25,9 @@ from models.question_answering.features import Window, collate
 from models.question_answering.predict import like_length_batches
 from toolkit.inputs import inputs_of
 
-# As in the papers: BERT (Devlin et al. 2019), section 3; GPT-2 (Radford et al. 2019), table 2, its smallest; base sizes of
-# MPNet (Song et al. 2020) and ModernBERT (Warner et al. 2024) as transformers has them. Speed does not depend on what
-# the weights are.
+# As in the papers: BERT (Devlin et al. 2019), section 3; GPT-2 (Radford et al. 2019), table 2, its smallest; base sizes
+# of MPNet (Song et al. 2020) and ModernBERT (Warner et al. 2024) as transformers has them. Speed does not depend on
+# what the weights are.
 SHAPES: dict[str, dict[str, Any]] = {
     "bert-base": {},
     "bert-large": {

@@ -18,6 +18,7 @@ from toolkit.equalize.stored import ORIGIN
 from toolkit.integers import to_int
 from toolkit.lowering import lowered
 from toolkit.narrow import narrow
+from toolkit.products import product_to_linear
 from toolkit.qdq import read_qdq
 from toolkit.quantizers import NATIVE, Accuracy
 from toolkit.raising import raise_linear, untie_heads
@@ -51,6 +52,7 @@ PASSES: tuple[Pass, ...] = (
     passes.out_of_place,
     passes.outputs_to_float32,
     read_qdq,  # before raise_linear: what it cannot read is a linear all the same
+    product_to_linear,
     untie_heads,  # before raise_linear, which leaves a weight alone that anything else uses
     raise_linear,
 )

@@ -5,8 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.toolkit.small_graphs import apply, count
+from tests.checks import assert_sqnr
+from tests.toolkit.small_graphs import X, apply, count, graph_of
 from toolkit import raising
+from toolkit.pipeline import clean
+from toolkit.products import product_to_linear
 from toolkit.report import KEPT
 
 
@@ -134,3 +137,42 @@ class ByHand(nn.Module):
 def test_untie_heads_leaves_what_is_no_head(model):
     gm, rewrites = apply(raising.untie_heads, model)
     assert rewrites == 0 and not [node for node in gm.graph.nodes if node.op == "call_module"]
+
+
+TURNED = {
+    "T": lambda x, w, b: x @ w.T,
+    "t": lambda x, w, b: x @ w.t(),
+    "transpose": lambda x, w, b: torch.matmul(x, w.transpose(-1, -2)),
+    "permute": lambda x, w, b: x @ w.permute(1, 0),
+    "with a bias": lambda x, w, b: x @ w.T + b,
+}
+
+
+class Product(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.layer = function, nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.function(x, self.layer.weight, self.layer.bias)
+
+
+@pytest.mark.parametrize("function", TURNED.values(), ids=TURNED)
+def test_a_product_with_a_weight_is_a_linear(function):
+    gm = graph_of(Product(function))
+    before = gm(X)
+    assert product_to_linear(gm) == 1
+    clean(gm)
+    assert raising.raise_linear(gm) == 1
+    clean(gm)
+    assert [node.target for node in gm.graph.nodes if node.op != "placeholder"] == ["layer", "output"]
+    assert_sqnr(gm(X), before, 120)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x, w, b: x @ (w.T * 2), lambda x, w, b: x @ x.transpose(1, 2), lambda x, w, b: x[..., :3] @ w],
+    ids=["computed", "of two inputs", "not turned"],
+)
+def test_other_products_stay(function):
+    assert product_to_linear(graph_of(Product(function))) == 0
