@@ -30,6 +30,9 @@ class Outside(nn.Module):
         found = self.run(dict(zip(self.names, given, strict=True)))
         return tuple(found[name] for name in self.outputs)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Outside":
+        return Outside(self.run, self.names, self.outputs)  # nothing of a session changes, and none can be copied
+
 
 def go_native(
     graph: fx.GraphModule, recipe: Recipe, target: Target, execution: Execution, strict: bool

@@ -1,5 +1,6 @@
 """The road to the real NPU, on a stand-in for ONNX Runtime with its provider: nobody here has the hardware."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from targets import aie
 from targets.aie import native, plan
 from targets.base import NotNative, TargetUnavailable, UsageError
 from tests import tiny
-from tests.checks import assert_sqnr
+from tests.checks import assert_equal_bits, assert_sqnr
 from toolkit import Recipe, report_of, transform
 from toolkit.pipeline import captured
 from toolkit.sensitivity import Variants
@@ -76,6 +77,16 @@ def test_a_model_runs_on_the_npu_and_the_report_says_where(npu, monkeypatch: pyt
         with pytest.raises(NotNative, match="leaves 3 nodes to the CPU"):
             transform(model, INT, "aie", strict=True)
         assert npu.OPENED[-1][1]["session.disable_cpu_ep_fallback"] == "1"
+
+
+def test_a_copy_calls_the_same_session(npu) -> None:
+    """What was compiled for minutes has nothing that changes."""
+    model = tiny.build("bert")
+    graph, inputs = transform(model, INT, "aie"), tiny.inputs(model, 3, 11)
+    opened = len(npu.OPENED)
+    other = copy.deepcopy(graph)
+    assert_equal_bits(other(**inputs).start_logits, graph(**inputs).start_logits)
+    assert report_of(other) == report_of(graph) and len(npu.OPENED) == opened
 
 
 def test_the_plan_is_of_the_linears_here_too(npu) -> None:
