@@ -7,6 +7,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,10 +28,16 @@ def quiet_copies() -> Iterator[None]:
 
 
 def place(graph: fx.GraphModule, device: torch.device, wrap: Callable[[fx.GraphModule], Run] | None = None) -> None:
-    """Makes every call of `graph` run on `device`, in place; wrap: what compiles or records the part that runs there.
+    """Makes every call of `graph`, and of its deep copies, run on `device`, in place; wrap: what compiles or records
+    the part that runs there, for each copy anew.
 
     The graph's modules move to the device; the model that it was captured from stays where it is.
     """
+    _install(graph, device, wrap)
+    graph._register_deepcopy_hook(partial(_install, device=device, wrap=wrap))
+
+
+def _install(graph: fx.GraphModule, device: torch.device, wrap: Callable[[fx.GraphModule], Run] | None) -> None:
     with quiet_copies():
         moved = fx.GraphModule(graph, copy.deepcopy(graph.graph), class_name=type(graph).__name__).eval()
     move(moved, device)

@@ -58,7 +58,7 @@ def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> Non
         halve(graph)
     rest = split_rows(graph, plan, device)
     graph.recompile()
-    place(graph, rest, partial(with_steps, step=step, device=rest))
+    place(graph, rest, partial(with_steps, device=rest))
 
 
 def require_widths(graph: fx.GraphModule) -> None:

@@ -17,7 +17,7 @@ from torch.utils import _pytree
 
 from targets._place import Run
 from targets.cuda.buckets import Capture, Capturing, Graphs, round_up
-from targets.cuda.cached import REACH, CudaCachedAttention, Step
+from targets.cuda.cached import REACH, CudaCachedAttention
 
 aten = torch.ops.aten
 log = logging.getLogger(__name__)
@@ -35,12 +35,12 @@ class Cache:
     results: tuple[tuple[int, int] | None, ...]
 
 
-def with_steps(graph: fx.GraphModule, step: Step, device: torch.device) -> Run:
+def with_steps(graph: fx.GraphModule, device: torch.device) -> Run:
     """→ what to call in the place of `graph`: Steps, or the graph itself where a step of it can't be captured, which
     the log says"""
     found = cache_of(graph)
     if isinstance(found, Cache):
-        return Steps(graph, found, step, capture_on(device))
+        return Steps(graph, found, capture_on(device))
     if found:
         log.info("the steps of %s are not captured: %s", type(graph).__name__, found)
     return graph
@@ -86,8 +86,8 @@ def _readers(node: fx.Node) -> set[fx.Node]:
 class Steps:
     """The graph's calls: those with one new token and a cache are captured, by how many tokens they reach."""
 
-    def __init__(self, graph: fx.GraphModule, cache: Cache, step: Step, capture: Capture | None) -> None:
-        self.graph, self.cache, self.step = graph, cache, step
+    def __init__(self, graph: fx.GraphModule, cache: Cache, capture: Capture | None) -> None:
+        self.graph, self.cache, self.step = graph, cache, cache.attentions[0].step  # which is all attentions'
         self.graphs = Graphs(capture) if capture else None
         self.lock = threading.Lock()  # one call at a time: they share the rooms and `step`
         self.made: list[int] = []  # of the rooms that were captured

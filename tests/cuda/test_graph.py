@@ -156,7 +156,11 @@ def test_the_model_and_copies_stay_as_they_are():
     graph = transform(model, Recipe("fp16"), "cuda")
     given = tiny.inputs(model, 2, 9)
     want = graph(**given)[0]
-    assert torch.equal(copy.deepcopy(graph)(**given)[0], want)
+    other = copy.deepcopy(graph)
+    assert torch.equal(other(**given)[0], want)
+    plans = {id(one.plan) for one in other.modules() if isinstance(one, CudaAttention | PackedRows)}
+    inner = {id(one.plan) for one in other.packed.held[0].modules() if isinstance(one, CudaAttention)}
+    assert plans == inner == {id(other.packed.plan)} and other.packed.plan is not graph.packed.plan
     for name, tensor in model.state_dict().items():
         assert tensor.device == before[name].device and torch.equal(tensor, before[name])
 

@@ -1,5 +1,6 @@
 """Whole models token by token through captured steps: on a GPU by CUDA graphs, else by what stands in for them."""
 
+import copy
 import logging
 import threading
 from collections.abc import Callable
@@ -99,8 +100,8 @@ def test_a_cache_that_is_continued_twice(graphs: Graphs) -> None:
         assert_sqnr(have, want, 100)
     assert float((logits[-2] - logits[-4]).abs().max()) > 0.01
     for parts, copies in caches:
-        for part, copy in zip(parts, copies, strict=True):
-            assert_equal_bits(part.contiguous(), copy)
+        for part, before in zip(parts, copies, strict=True):
+            assert_equal_bits(part.contiguous(), before)
     assert graphs.reaches == [cached.REACH] * 3  # of the first rooms, and of a copy for each other way
 
 
@@ -170,6 +171,19 @@ def test_two_threads_have_one_graph(graphs: Graphs) -> None:
     for seed in (1, 2):
         for have, expected in zip(found[seed], want[seed - 1], strict=True):
             assert_sqnr(have, expected, 100)
+
+
+@pytest.mark.parametrize("precision", ["fp", "int"])
+def test_a_copy_captures_its_own_steps(graphs: Graphs, precision: str) -> None:
+    """In rooms of its own, in turns with the graph that it is of"""
+    graph, ids = model_of(precision), ids_of(2, 12)
+    want = list(going_on(graph, ids, 4))
+    assert graphs.reaches == [cached.REACH]
+    other = copy.deepcopy(graph)
+    for have, same, expected in zip(going_on(graph, ids, 4), going_on(other, ids, 4), want, strict=True):
+        assert_equal_bits(have, expected)
+        assert_equal_bits(same, expected)
+    assert graphs.reaches == [cached.REACH] * 3
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int"])

@@ -3,6 +3,7 @@
 The stand-in's device is the CPU, and its two operators are served by our emulation.
 """
 
+import copy
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -110,6 +111,13 @@ def test_float_graphs_go_to_the_card(
     assert report.target["isa"] == ("HPU graphs" if lazy else "hpu_backend") and report.target["reason"] is None
     if precision == "fp":
         assert_equal_bits(found.start_logits, transform(model)(**given).start_logits)
+
+
+def test_a_copy_is_compiled_and_runs_there_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    sdk, model = put(monkeypatch), tiny.build("bert")
+    graph, given = transform(model, Recipe("fp"), "hpu"), tiny.inputs(model, 2, 9)
+    assert_equal_bits(copy.deepcopy(graph)(**given).start_logits, graph(**given).start_logits)
+    assert sdk.asked == ["compile hpu_backend"] * 2 + ["run"] * 2
 
 
 def test_fp8_by_the_cards_operators_is_what_the_emulation_says(
