@@ -1,6 +1,7 @@
 """What a captured graph is called with: example inputs to capture it, and the check of every later call."""
 
 import inspect
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +86,7 @@ def example(model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
 
 
 def guard(graph: fx.GraphModule, inputs: Inputs) -> None:
-    """Makes every call of `graph`, and of its deep copies, go through `complete`."""
+    """Makes every call of `graph`, and of its deep copies, go through `complete`; none of them can be pickled."""
     graph.meta[KEY] = inputs
     _install(graph)
     graph._register_deepcopy_hook(_install)
@@ -93,6 +94,14 @@ def guard(graph: fx.GraphModule, inputs: Inputs) -> None:
 
 def _install(graph: fx.GraphModule) -> None:
     graph.register_forward_pre_hook(complete, with_kwargs=True)
+    type(graph).__reduce_ex__ = _refuse  # type: ignore[method-assign,assignment] # each has a class of its own
+
+
+def _refuse(graph: fx.GraphModule, protocol: object) -> None:
+    """In the place of GraphModule's own, which writes code that it can't read again: operators and packed weights are
+    those of this machine and these versions."""
+    wanted = f"{type(graph).__name__} is a graph that can't be pickled, being made for this machine"
+    raise pickle.PicklingError(f"{wanted}: save its model, quantized (quantize --output) or not, and transform that")
 
 
 def complete(
