@@ -12,12 +12,14 @@ import platform
 import shlex
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
+from operators.own_folder import making, remove_left
+
+PREFIX = "kernels-"
 SOURCES = Path(__file__).parent / "csrc"
 TORCH = Path(torch.__file__).parent
 FLAGS = (
@@ -79,9 +81,11 @@ def _key(command: list[str]) -> str:
 
 def _build(command: list[str], library: Path) -> None:
     """Compiles all files at once in a folder of its own; the result is renamed into place, so that processes
-    which build at the same time do not see each other's halves."""
+    which build at the same time do not see each other's halves. What killed builds have left, of whichever sources,
+    is removed."""
     library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryDirectory(dir=library.parent, prefix="building-") as folder:
+    remove_left(library.parent, rf"{PREFIX}\w+\.so")
+    with making(library) as folder:
         objects = _objects(platform.machine())
 
         def compile_one(name: str) -> str:
@@ -101,7 +105,7 @@ def build() -> Path:
     """Returns the library's path, after compiling it if no earlier build fits. Raises BuildError (one line)."""
     command = compiler()
     try:
-        library = cache_folder() / f"kernels-{_key(command)}.so"
+        library = cache_folder() / f"{PREFIX}{_key(command)}.so"
         if not library.exists():
             _build(command, library)
     except OSError as error:

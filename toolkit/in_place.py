@@ -2,10 +2,11 @@
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from operators.own_folder import making
 
 
 @contextmanager
@@ -25,11 +26,11 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def folder_beside(path: Path) -> Iterator[Path]:
     """→ a folder that no other process has, on the disk of `path`; in the end it is gone with all that is left in it. A
-    kill leaves it, safetensors' own .tmp file too. The folder around it is made if need be. Raises OSError."""
+    kill leaves it, safetensors' own .tmp file too, until the same path is written to again. The folder around it is
+    made if need be. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix, suffix = f".{os.getpid()}-", f"-{path.name}"
-    with tempfile.TemporaryDirectory(suffix, prefix, path.parent, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    with making(path) as folder:
+        yield folder
 
 
 def require_replaceable(path: Path) -> None:

@@ -88,3 +88,32 @@ def test_a_process_that_was_killed(
 def kinds(cache: Path) -> list[str]:
     """→ of the states in the cache"""
     return sorted(path.name.partition("-")[0] for path in cache.iterdir()) if cache.exists() else []
+
+
+# killed when it has written half of the rounding
+HALF = """
+import os, signal
+import run
+from toolkit.equalize import stored
+
+
+def half(tensors, beside, metadata):
+    beside.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+stored.save = half
+run.entry()
+"""
+
+
+def test_what_a_killed_one_left_in_the_models_folder_goes_with_the_next(cli: Cli, tmp_path: Path) -> None:
+    model = tiny_folder(tmp_path / "model", "ask")
+    before = {path.name for path in model.iterdir()}
+    given = ("--model", str(model), "--calibration", GIVEN[1], "--samples", "9", "calibrate")
+    done = subprocess.run([sys.executable, "-c", HALF, *given], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (left,) = {path.name for path in model.iterdir()} - before
+    assert left.endswith("-rounding.safetensors") and [*(model / left).iterdir()]
+    assert cli(*given).code == 0
+    assert {path.name for path in model.iterdir()} == before | {"rounding.safetensors"}

@@ -90,6 +90,45 @@ def test_two_processes_build_at_once(tmp_path: Path) -> None:
     assert [path.suffix for path in tmp_path.iterdir()] == [".so"]
 
 
+# a compiler that makes files of one line, once there is no file `wait` beside it
+COMPILER = """#!/bin/sh
+[ "$1" = --version ] && echo 1 && exit
+while [ -e "$0.wait" ]; do sleep 0.1; done
+for last; do :; done
+echo made > "$last"
+"""
+
+
+def test_what_a_killed_build_has_left_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another compiler too; what a build that goes on has stays."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("OPSWAP_CACHE", str(cache))
+    begun = []
+    for name in ("killed", "living", "next"):
+        (tmp_path / name).write_text(COMPILER)
+        (tmp_path / name).chmod(0o755)
+        monkeypatch.setenv("CXX", str(tmp_path / name))
+        if name != "next":
+            (tmp_path / f"{name}.wait").touch()
+            begun.append(subprocess.Popen([sys.executable, "-m", "operators.build"], cwd=ROOT))
+    killed, living = begun
+    try:
+        while not cache.exists() or len(made := {*cache.iterdir()}) < 2:
+            assert living.poll() is killed.poll() is None
+        killed.kill()
+        killed.wait()
+        library = build.build()
+        assert library.read_text() == "made\n"
+        (stays,) = {*cache.iterdir()} - {library}
+        assert stays in made
+        (tmp_path / "living.wait").unlink()
+        assert living.wait() == 0 and [path.suffix for path in cache.iterdir()] == [".so"] * 2
+    finally:
+        living.kill()
+        living.wait()
+        (tmp_path / "killed.wait").unlink()  # its compiler goes on
+
+
 @pytest.mark.parametrize("isa", ["portable", "reference"])
 def test_forced(isa: str) -> None:
     compiled = isa != "reference"
