@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from operators.own_folder import OLD
 from tests.toolkit.killing import BATCHES, Kill, Killed, assert_same, kill, made, model_and_data, whole
 from toolkit.calibrate import state, stream
-from toolkit.calibrate.place import OLD, lasting
+from toolkit.calibrate.place import Place
 
 pytestmark = pytest.mark.usefixtures("few_rows")
 
@@ -85,7 +86,7 @@ def test_what_a_kill_in_the_midst_of_writing_left_is_removed(tmp_path, seen, alw
     kill(tmp_path)
     states = list(tmp_path.iterdir())
     for path in states:
-        (path / ".tmpXYZ").write_bytes(b"half")
+        left_by_a_kill(path / "state.safetensors")
     seen.clear()
     with pytest.raises(Killed):
         made(folder=tmp_path, progress=Kill(2, BATCHES))
@@ -95,23 +96,31 @@ def test_what_a_kill_in_the_midst_of_writing_left_is_removed(tmp_path, seen, alw
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_kill_left_half_written_of_ranges_is_removed_in_the_end(tmp_path):
-    place = lasting(tmp_path, "0" * 32)
-    kept = {"a": torch.zeros(10_000)}
+def left_by_a_kill(path):
+    """In the midst of writing a file of 40 kB: → what is there then, and not `path`"""
+    kept, before = {"a": torch.zeros(10_000)}, {*path.parent.iterdir()}
     child = os.fork()
-    if child == 0:  # ended by the system in the midst of its write
+    if child == 0:  # ended by the system
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
         try:
-            state.save(place, SimpleNamespace(state=lambda: kept), state.Counts())
+            state.save(Place(path, "", True), SimpleNamespace(state=lambda: kept), state.Counts())
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGXFSZ
-    left = list(tmp_path.iterdir())
-    assert left and place.path not in left
+    (left,) = {*path.parent.iterdir()} - before
+    assert left != path
+    return left
+
+
+def test_what_a_kill_left_half_written_of_ranges_is_removed(tmp_path):
+    """Of other data too; what another machine does stays, until it is old."""
+    left = left_by_a_kill(tmp_path / f"calibration-{'0' * 32}.safetensors")
+    other = tmp_path / f".00000000-{left.name[10:]}"
+    other.mkdir()
     (tmp_path / ".1-others.safetensors").touch()
-    for age, stays in ((OLD - 60, left), (OLD + 60, [])):
+    for age, stays in ((OLD - 60, [other]), (OLD + 60, [])):
         for path in tmp_path.iterdir():
             os.utime(path, (time.time() - age,) * 2)
         made("static", folder=tmp_path)

@@ -2,13 +2,12 @@
 
 import logging
 import shutil
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+from operators.own_folder import is_old, remove_left
 
-OLD = 7 * 24 * 3600  # seconds after which nobody will go on with a run that was killed
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Scratch:
             return None
         own = self.folder / f"{kind}-{key}"
         for other in self.folder.glob(f"{kind}-*/"):
-            if other != own and _is_old(other):
+            if other != own and is_old(other):  # nobody will go on with it
                 _remove(other)
         self.places.append(Place(own / "state.safetensors", key, lasting=False))
         return self.places[-1]
@@ -47,27 +46,9 @@ class Scratch:
 
 
 def lasting(folder: Path, key: str) -> Place:
-    """→ where the pass `key` is kept; what any such pass that was killed left half written is removed, once nobody can
-    be writing it"""
-    for half in folder.glob(".[0-9]*-calibration-*.safetensors"):  # as `replacing` names it
-        if _is_old(half):
-            _remove(half)
+    """→ where the pass `key` is kept; what any such pass that was killed left half written is removed"""
+    remove_left(folder, r"calibration-\w+\.safetensors")
     return Place(folder / f"calibration-{key}.safetensors", key, lasting=True)
-
-
-def remove_beside(path: Path) -> None:
-    """What a run that was killed while it wrote has left: as large as the file itself."""
-    if path.parent.exists():
-        for left in path.parent.iterdir():
-            if left != path:
-                _remove(left)
-
-
-def _is_old(path: Path) -> bool:
-    try:
-        return time.time() - path.stat().st_mtime > OLD  # of the last write: in a folder that renames a file
-    except FileNotFoundError:  # another run has ended at this moment
-        return False
 
 
 def _remove(path: Path) -> None:

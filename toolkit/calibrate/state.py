@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, fx
 
-from toolkit.calibrate.place import Place, remove_beside
+from operators.own_folder import remove_left
+from toolkit.calibrate.place import Place
 from toolkit.in_place import replacing
 from toolkit.tensor_file import save as save_tensors
 
@@ -77,7 +79,7 @@ def load(place: Place, seen: Seen) -> Counts:
     run's"""
     try:
         if not place.lasting:
-            remove_beside(place.path)
+            remove_left(place.path.parent, re.escape(place.path.name))
         if not place.path.exists():
             return Counts()
         with safe_open(place.path, "pt") as file:
