@@ -88,6 +88,12 @@ def test_what_fails_leaves_everything_as_it_was(tmp_path: Path) -> None:
     assert content_of(place) == NEW and [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_it_has_the_rights_that_any_new_folder_gets(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    folder.replace(tmp_path / "model", write_new)
+    assert (tmp_path / "model").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_link_stays_and_its_folder_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")

@@ -1,6 +1,5 @@
 """A folder that several processes replace or read at once: none takes what is another's away."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -64,19 +63,3 @@ def test_one_that_is_put_back_by_a_reader_is_replaced_all_the_same(
     monkeypatch.setattr(folder, "exchange", lambda first, second: False)
     folder.replace(place, write_new)
     assert met and content_of(place) == NEW and [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_a_new_folder_that_is_cleaned_away_before_it_is_locked_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flock, met = fcntl.flock, []
-
-    def late(lock: int, how: int) -> None:
-        if not met:
-            met.extend(path for path in tmp_path.iterdir() if ".saving-" in path.name)
-            folder._remove_unless_locked(met[0])
-        flock(lock, how)
-
-    monkeypatch.setattr(folder.fcntl, "flock", late)
-    folder.replace(tmp_path / "model", write_new)
-    assert met and content_of(tmp_path / "model") == NEW and [path.name for path in tmp_path.iterdir()] == ["model"]

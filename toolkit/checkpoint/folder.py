@@ -6,14 +6,14 @@ renamed away and the new one in; killed between the two, the old one lies beside
 
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from toolkit.checkpoint.errors import CheckpointError
+from toolkit.in_place import folder_beside
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EXDEV)  # no such call, or not on this file system
@@ -26,11 +26,9 @@ def replace(place: Path, write: Callable[[Path], None]) -> None:
     """
     place = place.resolve()  # a link stays, what it leads to is replaced
     recover(place)
-    for left in _beside(place, "saving"):
-        _remove_unless_locked(left)
     for old in _beside(place, "replaced") if place.exists() else ():
         shutil.rmtree(old, ignore_errors=True)
-    with _locked_folder(place) as new:
+    with _new_folder(place) as new:
         write(new)
         for path in sorted(new.rglob("*")):
             _sync(path)
@@ -42,7 +40,7 @@ def replace(place: Path, write: Callable[[Path], None]) -> None:
 
 def require_writable(place: Path) -> None:
     """Raises CheckpointError for a place that `replace` could not write to, before anything has spent its time."""
-    with _locked_folder(place.resolve()):
+    with _new_folder(place.resolve()):
         pass
 
 
@@ -67,8 +65,7 @@ def _move(new: Path, place: Path) -> None:
     while not _moved_in(new, place):
         if exchange(new, place):
             step("exchanged")
-            shutil.rmtree(new)
-            return
+            return  # what stood there is in the new one's stead, and goes
         os.rename(place, away)
         step("renamed away")
     step("renamed in")
@@ -100,49 +97,17 @@ def exchange(first: Path, second: Path) -> bool:
 
 
 @contextmanager
-def _locked_folder(place: Path) -> Iterator[Path]:
-    """A new folder beside `place` (what both lie in is made if need be), locked while this process lives; removed in
-    the end if it still lies there."""
-    new = place.with_name(f".{place.name}.saving-{os.getpid()}")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock = _locked(new)
-    except OSError as error:
-        raise CheckpointError(f"{place.parent} can't be written to ({error.strerror}): give another folder") from error
-    try:
-        yield new
-    finally:
-        os.close(lock)
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _locked(new: Path) -> int:
-    """Makes the folder, and again if another process took it for a killed one's before it was locked. → the lock"""
-    while True:
-        new.mkdir()
+def _new_folder(place: Path) -> Iterator[Path]:
+    """A new folder on the disk of `place`, with the rights that any new folder gets (what that lies in is made if need
+    be); removed in the end, or what was put in its stead."""
+    with ExitStack() as stack:
         try:
-            lock = os.open(new, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if new.exists():
-            return lock
-        os.close(lock)
-
-
-def _remove_unless_locked(left: Path) -> None:
-    """Removes what a killed process left; one that still writes holds its lock."""
-    try:
-        lock = os.open(left, os.O_RDONLY)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(left, ignore_errors=True)
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(lock)
+            new = stack.enter_context(folder_beside(place)) / place.name
+            new.mkdir()
+        except OSError as error:
+            why = f"{place.parent} can't be written to ({error.strerror}): give another folder"
+            raise CheckpointError(why) from error
+        yield new
 
 
 def _beside(place: Path, what: str) -> list[Path]:
