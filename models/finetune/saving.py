@@ -2,7 +2,6 @@
 
 import copy
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from models.errors import InputError
+from operators.own_folder import making
 
 SAVED = torch.float16  # half()
 NOTE = "quantization_aware_training"  # the key of config.json that says what a model was trained for
@@ -38,7 +38,7 @@ def save_model(
         half.config.update({NOTE: qat})
     elif hasattr(half.config, NOTE):  # the base's
         delattr(half.config, NOTE)
-    with tempfile.TemporaryDirectory(dir=output, prefix=".saving-") as beside:
+    with making(output / "model") as beside:
         try:
             half.save_pretrained(beside, safe_serialization=True)
         except SafetensorError as error:  # of a full disk too
@@ -48,7 +48,7 @@ def save_model(
         tokens.backend_tokenizer.no_padding()
         tokens.save_pretrained(beside)
         # The weights' file is the owner's alone; it gets the rights that any new file gets.
-        mode = (Path(beside) / "config.json").stat().st_mode
-        for path in sorted(Path(beside).iterdir()):
+        mode = (beside / "config.json").stat().st_mode
+        for path in sorted(beside.iterdir()):
             path.chmod(mode)
             os.replace(path, output / path.name)
