@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from commands.common import Options, a_number, out, print_json, print_passage, refuse, written
+from commands.common import Options, a_number, err, out, print_json, print_passage, refuse, written
 from commands.graph import Ready, prepare
 from commands.prompt import converse
 from commands.story import QUESTIONS, STORY
@@ -16,12 +16,14 @@ from commands.texts import STDIN, lines_of, standard_input, window_options
 from models import InputError
 from models.outside import require_characters
 from models.question_answering.examples import Example, read_text
+from models.question_answering.features import MAX_QUESTION_TOKENS, cut_questions
 from models.question_answering.predict import predict
 from models.question_answering.spans import Answer
 from models.texts import longest_row
 
 MAX_WORDS = 50_000  # about 300 windows of 384 tokens: half a minute on two cores
 BATCH = 8  # windows of a long passage at once
+SHOWN = 40  # characters of a question that is spoken of
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,12 @@ def answer(ready: Ready, context: str, question: str, how: How) -> dict[str, Any
     if not question.strip():
         raise InputError("the question is empty: give one with at least a word")
     require_characters(question, "the question")  # what is typed at a prompt may be any bytes
-    begun = time.perf_counter()
     example = Example("0", "", context, question, ())
+    tokens = cut_questions(ready.tokenizer, [example]).get(0)
+    if tokens:
+        start = " ".join(question.split())[:SHOWN]
+        err.print(f"'{start}…' has {tokens} tokens, its first {MAX_QUESTION_TOKENS} are read: shorten it")
+    begun = time.perf_counter()
     length = longest_row(ready.tokenizer, ready.config, how.max_length)
     found = predict(ready.graph, ready.tokenizer, [example], BATCH, length, how.stride)[0]
     elapsed = 1000 * (time.perf_counter() - begun)
@@ -117,6 +123,7 @@ def answer(ready: Ready, context: str, question: str, how: How) -> dict[str, Any
     best = {"text": "", "score": 1.0 - sum(piece["score"] for piece in pieces), "start": None, "end": None}
     return {
         "question": question,
+        "question_truncated": tokens is not None,
         **(best if null else pieces[0]),
         "no_answer": null,
         "latency_ms": round(elapsed, 2),

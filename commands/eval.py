@@ -12,6 +12,7 @@ from commands.common import GATE_MISSED, Options, a_number, err, finite, out, pr
 from commands.graph import prepare
 from commands.texts import window_options
 from models.question_answering.examples import Example, read_examples
+from models.question_answering.features import MAX_QUESTION_TOKENS, cut_questions
 from models.question_answering.metrics import evaluate
 from models.question_answering.predict import answer_texts, predict
 from models.question_answering.regression import (
@@ -71,6 +72,10 @@ def command(
         require_same_questions(wanted, Path(data).name, examples)
     ready = prepare(options)
     length = longest_row(ready.tokenizer, ready.config, max_length)
+    cut = len(cut_questions(ready.tokenizer, examples))
+    if cut:
+        many = f"{cut} of {len(examples)} questions have more than {MAX_QUESTION_TOKENS} tokens"
+        err.print(f"{many}: their first {MAX_QUESTION_TOKENS} are read")
     begun = time.perf_counter()
     with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None)
@@ -87,6 +92,7 @@ def command(
         **ready.header,
         "data": Path(data).name,
         **evaluate(examples, texts),
+        "questions_truncated": cut,
         "seconds": round(seconds, 2),
     }
     result["samples_per_second"] = round(len(examples) / seconds, 2)

@@ -84,14 +84,26 @@ def _without_spaces(context: str, start: int, end: int) -> tuple[int, int]:
     return start, start + len(piece.strip())
 
 
+def cut_questions(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example]) -> dict[int, int]:
+    """→ the questions, by place, of which windows hold the first MAX_QUESTION_TOKENS tokens, and how many they have"""
+    parts = _tokens(tokenizer, [example.question.strip() for example in examples])
+    return {place: len(spans) for place, spans in enumerate(parts) if len(spans) > MAX_QUESTION_TOKENS}
+
+
 def _shortened(tokenizer: PreTrainedTokenizerFast, questions: list[str]) -> list[str]:
     """Questions cut after MAX_QUESTION_TOKENS tokens, at a token's end."""
-    # verbose: it would warn of more tokens than the model reads, which none of these will be
-    split = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return [
         question if len(spans) <= MAX_QUESTION_TOKENS else question[: spans[MAX_QUESTION_TOKENS - 1][1]]
-        for question, spans in zip(questions, split["offset_mapping"], strict=True)
+        for question, spans in zip(questions, _tokens(tokenizer, questions), strict=True)
     ]
+
+
+def _tokens(tokenizer: PreTrainedTokenizerFast, questions: list[str]) -> list[list[tuple[int, int]]]:
+    """→ (first, past-last) character of each question's tokens"""
+    if not questions:  # which a tokenizer doesn't take
+        return []
+    # verbose: it would warn of more tokens than the model reads, which none of these will be
+    return tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
 
 
 def answer_positions(window: Window, answer: tuple[str, int] | None) -> tuple[int, int]:

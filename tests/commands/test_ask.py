@@ -74,6 +74,19 @@ def test_lines_of_standard_input_end_as_those_of_a_file(cli: Cli) -> None:
                                                                        "Who was the captain?"]  # fmt: skip
 
 
+def test_a_question_that_is_cut_is_said(cli: Cli) -> None:
+    """Its answer is that of its first 64 tokens."""
+    cut = "Who " * 64
+    asked = ("Who repaired the lamp?", f"{cut}repaired the lamp?", cut)
+    result = cli("--json", "ask", *(part for question in asked for part in ("--question", question)))
+    found = result.json["answers"]
+    assert [one["question_truncated"] for one in found] == [False, True, False]
+    assert found[1]["candidates"] == found[2]["candidates"]
+    (said,) = (row for row in result.err.splitlines() if "tokens" in row)
+    assert said == "'Who Who Who Who Who Who Who Who Who Who …' has 68 tokens, its first 64 are read: shorten it"
+    assert "tokens" not in cli("ask", "--question", asked[0]).err
+
+
 def test_the_threshold_turns_no_answer_off_and_on(cli: Cli) -> None:
     def ask(threshold: str) -> dict:
         arguments = ("--json", "ask", "--no-answer", threshold, "--question")

@@ -33,6 +33,18 @@ def test_int8_stays_near_float_and_targets_agree(cli: Cli, tmp_path) -> None:
         assert sum(float_answers[key] == answers[key] for key in float_answers) >= 52
 
 
+def test_questions_that_are_cut_are_counted(cli: Cli, tmp_path: Path) -> None:
+    rows = [{"id": str(number), "context": "Ann slept.", "question": "Who " * words, "answers": [{"text": "Ann",
+             "answer_start": 0}]} for number, words in enumerate((3, 64, 65, 200))]  # fmt: skip
+    file = tmp_path / "some.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    for count, limit in ((2, "4"), (0, "2")):
+        result = cli("--json", "eval", "--data", str(file), "--limit", limit)
+        assert result.json["questions_truncated"] == count
+        said = "2 of 4 questions have more than 64 tokens: their first 64 are read"
+        assert [row for row in result.err.splitlines() if "tokens" in row] == [said] * (count > 0)
+
+
 def test_version_2_reports_both_kinds_of_question(cli: Cli) -> None:
     report = cli("--json", "eval", "--data", SAMPLE_V2, "--limit", "40").json
     assert report["HasAns_total"] + report["NoAns_total"] == report["total"] == 40

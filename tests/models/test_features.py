@@ -8,7 +8,14 @@ import torch
 
 from models import InputError
 from models.question_answering.examples import Example
-from models.question_answering.features import MAX_QUESTION_TOKENS, Window, answer_positions, collate, make_windows
+from models.question_answering.features import (
+    MAX_QUESTION_TOKENS,
+    Window,
+    answer_positions,
+    collate,
+    cut_questions,
+    make_windows,
+)
 from models.question_answering.metrics import normalize
 from tests.models.samples import KINDS, sample, tokenizer
 
@@ -112,6 +119,17 @@ def test_long_questions_are_cut(kind: str) -> None:
         assert window.input_ids[begin : begin + MAX_QUESTION_TOKENS] == asked
         assert len(window) <= 110
     assert len(windows) > 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_which_questions_are_cut(kind: str) -> None:
+    """Those alone of which the windows hold less; spaces around one are none of it."""
+    split = tokenizer(kind)
+    questions = ["Who? " * count for count in range(15, 40)] + ["  ", "Who?" + " " * 100]
+    lengths = [len(split(question.strip(), add_special_tokens=False)["input_ids"]) for question in questions]
+    found = cut_questions(split, [example("Curie.", question) for question in questions])
+    assert found == {place: length for place, length in enumerate(lengths) if length > MAX_QUESTION_TOKENS}
+    assert 0 < len(found) < 25 and cut_questions(split, []) == {}
 
 
 def test_a_long_question_is_cut_without_a_warning_of_errors_to_come(caplog: pytest.LogCaptureFixture) -> None:
