@@ -47,12 +47,13 @@ def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def notes(result: dict[str, Any]) -> list[str]:
-    """The measured peak, and one line for each engine that was left out."""
+    """The measured peak, and one line for each engine that was left out, and for each reason why ours isn't faster."""
     peak = result["peak"]
     found = [f"Peak: {peak['reason']}"] if "reason" in peak else [_peak(peak, result["threads"])]
     for entry in result["left_out"]:
         how = f", {entry['batches']}" if "batches" in entry else ""
         found.append(f"Left out: {entry['name']}{how}: {entry['reason']}")
+    found += [f"Missed: {one['what']}, {len(one['names'])} times: {one['why']}" for one in result.get("missed", ())]
     return found
 
 

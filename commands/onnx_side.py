@@ -46,7 +46,7 @@ def ready(options: Options, provider: str | None, task: Task) -> tuple[Ready, in
             if options.strict:
                 raise NotNative(f"{provider or CPU} does not run all of the file: {why}; leave out --strict") from why
             raise
-    header |= {"target": ran(session), "fused": {}}
+    header |= {"target": ran(session), "fused": {}, "missed": []}
     err.print(describe(header))
     return Ready(session, made.tokenizer, header, made.config), size
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from torch import fx
 
 from targets._fused import COUNTED
+from targets._missed import missed
 from targets.base import Execution, Target
 from toolkit.recipe import Recipe
 
@@ -29,7 +30,8 @@ class Report:
     neither. equalized: for each step of toolkit/equalize that was asked for, on how many linears it was done, or why
     not. quantizer: who quantized, with the version of another's package. terms: the linears of 16 bits, and the names
     of those that their second terms became; these don't count as swapped. weights: FROM_INT8 where float weights are
-    what a quantized folder's integers stand for, None for all others."""
+    what a quantized folder's integers stand for, None for all others. missed: what fusions left alone, and steps of
+    cuda's that could not be captured: {"what", "why", "names"}, of the graph's nodes or itself."""
 
     target: dict[str, object]
     precision: str
@@ -43,10 +45,12 @@ class Report:
     quantizer: str
     terms: dict[str, list[str]]
     weights: str | None
+    missed: tuple[dict[str, object], ...]
 
     def as_json(self) -> dict[str, object]:
         """→ plain dicts, lists, strings, numbers and booleans"""
-        return {**asdict(self), "kept": [dict(entry) for entry in self.kept]}
+        found = asdict(self)
+        return {**found, **{name: list(found[name]) for name in ("kept", "missed")}}
 
 
 def keep(graph: fx.GraphModule, name: str, why: str, precision: str = "fp") -> None:
@@ -83,9 +87,8 @@ def attach(
     terms, weights = graph.meta.pop(TERMS, {}), graph.meta.pop(WEIGHTS, None)
     counts = fused | {name: fused.get(name, 0) + count for name, count in graph.meta.pop(COUNTED, {}).items()}
     scheme = next(iter(schemes)) if len(schemes) == 1 else recipe.scheme
-    report = Report(
-        described, recipe.precision, scheme, schemes, swapped, kept, counts, found, equalized, quantizer, terms, weights
-    )
+    report = Report(described, recipe.precision, scheme, schemes, swapped, kept, counts, found, equalized, quantizer,
+                    terms, weights, missed(graph))  # fmt: skip
     graph.meta[KEY] = report
     return report
 

@@ -12,6 +12,7 @@ from targets._attention import Attention, AttentionRows, CachedAttention
 from targets._fp8 import Fp8Linear
 from targets._fused import EmbedNorm, NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._linear import QuantizedLinear
+from targets._missed import miss
 from targets._place import place
 from targets._swap import outermost, swap_modules
 from targets._whole import QuantizeWhole
@@ -20,7 +21,7 @@ from targets.cuda import linear, norm
 from targets.cuda.attention import CudaAttention, CudaAttentionRows, Plan
 from targets.cuda.cached import CudaCachedAttention, Step
 from targets.cuda.packed import split_rows
-from targets.cuda.steps import with_steps
+from targets.cuda.steps import cache_of, with_steps
 
 QUANTIZED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     QuantizedLinear: linear.CudaLinear,
@@ -57,6 +58,9 @@ def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> Non
     if quantized:
         halve(graph)
     rest = split_rows(graph, plan, device)
+    uncaptured = cache_of(graph)
+    if isinstance(uncaptured, str):
+        miss(graph, "steps", type(graph).__name__, uncaptured)
     graph.recompile()
     place(graph, rest, partial(with_steps, device=rest))
 

@@ -3,7 +3,6 @@
 A step is captured for one memory of keys and values, so its graphs go when that grows, or holds other texts.
 """
 
-import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from targets.cuda.buckets import Capture, Capturing, Graphs, round_up
 from targets.cuda.cached import REACH, CudaCachedAttention
 
 aten = torch.ops.aten
-log = logging.getLogger(__name__)
 Rooms = Sequence[tuple[Tensor, Tensor]]  # of each attention: keys and values [B, heads, C, d]
 
 
@@ -36,14 +34,9 @@ class Cache:
 
 
 def with_steps(graph: fx.GraphModule, device: torch.device) -> Run:
-    """→ what to call in the place of `graph`: Steps, or the graph itself where a step of it can't be captured, which
-    the log says"""
+    """→ what to call in the place of `graph`: Steps, or the graph itself where a step of it can't be captured"""
     found = cache_of(graph)
-    if isinstance(found, Cache):
-        return Steps(graph, found, capture_on(device))
-    if found:
-        log.info("the steps of %s are not captured: %s", type(graph).__name__, found)
-    return graph
+    return Steps(graph, found, capture_on(device)) if isinstance(found, Cache) else graph
 
 
 def capture_on(device: torch.device) -> Capture | None:

@@ -70,6 +70,14 @@ def test_the_table_has_a_row_an_engine_fastest_first_and_names_who_is_missing() 
     assert text[0] == "tiny, batch 4, 8 tokens, 1 thread" and len({len(line) for line in text[2:5]}) == 1
 
 
+def test_what_our_graph_missed_is_a_line_a_reason() -> None:
+    missed = [{"what": "attention", "why": "its mask is odd", "names": ["one", "two"]}]
+    assert (
+        "- Missed: attention, 2 times: its mask is odd" in table.markdown({**result(), "missed": missed}).splitlines()
+    )
+    assert "Missed" not in table.text({**result(), "missed": []})
+
+
 def test_the_plot_is_a_picture_with_a_panel_a_result(tmp_path: Path) -> None:
     one, two = tmp_path / "one.png", tmp_path / "two.png"
     plot.draw([result()], one)

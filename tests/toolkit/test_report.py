@@ -34,7 +34,7 @@ def test_report_as_json():
     model = tiny.build("bert")
     report = report_of(transform(model, Recipe("int"), target="aie")).as_json()
     keys = {"target", "precision", "scheme", "swapped", "kept", "fused", "calibration", "equalized", "quantizer"}
-    keys |= {"terms", "schemes", "weights"}
+    keys |= {"terms", "schemes", "weights", "missed"}
     assert report.keys() == keys
     assert list(report["target"]) == ["requested", "executed", "native", "device", "isa", "reason"]
     assert report["target"]["requested"] == "aie" and report["target"]["executed"] == "aie-emulated"

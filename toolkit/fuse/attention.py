@@ -1,8 +1,8 @@
 """Attention as one module on packed heads, and with what it is quantized."""
 
-import logging
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,11 +10,10 @@ from torch import fx
 
 from targets._attention import Attention, AttentionRows
 from targets._fused import Quantize
+from targets._missed import found_a_way, miss
 from toolkit.fuse.heads import Site, match, match_heads
 from toolkit.fuse.mask import CAUSAL, MASK, PADDING, kind_of
 from toolkit.fuse.matching import add_module, aten, calls, module_of, only_user, shape_of, sizes
-
-log = logging.getLogger(__name__)
 
 SDPA = aten.scaled_dot_product_attention.default
 Keys = tuple[fx.Node, fx.Node | None]
@@ -24,10 +23,9 @@ def fuse_attention(gm: fx.GraphModule) -> int:
     """scaled_dot_product_attention(heads of q, of k, of v, padding or causal mask), heads side by side again
     → Attention(q, k and v side by side [B·S, 3H], starts, keep), back to [B, S, H]
 
-    starts: where each sequence begins, keep: which tokens are real (None without a mask). Any other mask is left alone;
-    the log says so.
+    starts: where each sequence begins, keep: which tokens are real (None without a mask). Any other mask is left alone.
     """
-    return _fuse(gm, match)
+    return _fuse(gm, match, partial(miss, gm, "attention"))
 
 
 def fuse_heads(gm: fx.GraphModule) -> int:
@@ -37,10 +35,10 @@ def fuse_heads(gm: fx.GraphModule) -> int:
     For queries and keys that are turned by their position (RoFormer, Llama), or that several heads share. A copy of the
     three is cheaper than PyTorch's attention on a CPU.
     """
-    return _fuse(gm, match_heads)
+    return _fuse(gm, match_heads, lambda name, why: None)  # fuse_attention has said why already
 
 
-def _fuse(gm: fx.GraphModule, matched: Callable[[fx.Node], Site | None]) -> int:
+def _fuse(gm: fx.GraphModule, matched: Callable[[fx.Node], Site | None], leave: Callable[[str, str], None]) -> int:
     masks: dict[Any, str | None] = {None: PADDING}
     keys: dict[Any, Keys] = {}
     fused = 0
@@ -48,19 +46,20 @@ def _fuse(gm: fx.GraphModule, matched: Callable[[fx.Node], Site | None]) -> int:
         site = matched(node)
         size = sizes(gm, shape_of(site.out)) if site else None
         if site is None or size is None:
-            log.info("attention %s is left alone: it is not plain attention over heads of one sequence", node.name)
+            leave(node.name, "it is not plain attention over heads of one sequence")
             continue
         if site.mask not in masks:
             masks[site.mask] = kind_of(gm, site.mask)
         kind = masks[site.mask]
         if kind is None:
-            log.info("attention %s is left alone: its mask is neither the padding's nor causal", node.name)
+            leave(node.name, "its mask is neither the padding's nor causal")
             continue
         masked = site.mask is not None
         if (size, masked) not in keys:
             keys[size, masked] = _padded(gm, size, masked)
         made = Attention(site.heads, site.scale, causal=site.causal or kind == CAUSAL)
         _rewrite(gm, node, site, size, keys[size, masked], made)
+        found_a_way(gm, node.name)
         fused += 1
     return fused
 

@@ -1,18 +1,16 @@
 """Attention whose scores something is added to, a bias by distance or any mask, as one module on packed heads."""
 
-import logging
 from typing import Any
 
 import torch
 from torch import fx
 
 from targets._attention import BiasedAttention
+from targets._missed import found_a_way
 from toolkit.fuse.attention import SDPA, erase_chain, flat_of, put_back
 from toolkit.fuse.heads import Site, match, match_heads
 from toolkit.fuse.mask import kind_of
 from toolkit.fuse.matching import add_module, aten, shape_of, sizes
-
-log = logging.getLogger(__name__)
 
 
 def fuse_biased(gm: fx.GraphModule) -> int:
@@ -40,7 +38,7 @@ def fuse_biased(gm: fx.GraphModule) -> int:
             call = gm.graph.call_module(name, (flat_of(gm.graph, site), bias))
             put_back(gm.graph, site, call, size)
         erase_chain(node, site.out)
-        log.info("attention %s has a mask that is neither the padding's nor causal: it is added", node.name)
+        found_a_way(gm, node.name)  # which fuse_attention has not
         fused += 1
     return fused
 

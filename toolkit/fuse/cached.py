@@ -1,6 +1,5 @@
 """Attention to earlier tokens, whose keys and values come in and go out: one module on packed heads."""
 
-import logging
 import operator
 from dataclasses import replace
 from typing import Any
@@ -9,13 +8,12 @@ import torch
 from torch import fx
 
 from targets._attention import CachedAttention
+from targets._missed import found_a_way, miss
 from toolkit.fuse.attention import SDPA, erase_chain, flat_of, put_back
 from toolkit.fuse.heads import Site, match
 from toolkit.fuse.mask import CAUSAL, MASK, kind_of
 from toolkit.fuse.matching import add_module, aten, calls, module_of, shape_of, sizes
 from toolkit.inputs import KEY, Inputs
-
-log = logging.getLogger(__name__)
 
 
 def fuse_cached(gm: fx.GraphModule) -> int:
@@ -24,7 +22,7 @@ def fuse_cached(gm: fx.GraphModule) -> int:
     → y, keys, values = CachedAttention(q, k and v side by side [B·S, 3H], past_key, past_value, attention_mask),
     y back to [B, S, H]
 
-    Any other mask is left alone; the log says so.
+    Any other mask is left alone.
     """
     inputs = gm.meta.get(KEY)
     past = {one.name for one in inputs.past} if isinstance(inputs, Inputs) else set[str]()
@@ -36,14 +34,15 @@ def fuse_cached(gm: fx.GraphModule) -> int:
         site = match(node, {append: append.args[0][1] for append in appends})
         size = sizes(gm, shape_of(site.out)) if site else None
         if site is None or size is None or len(set(appends)) < 2:
-            log.info("attention %s is left alone: it is not plain attention over heads with a cache", node.name)
+            miss(gm, "cached", node.name, "it is not plain attention over heads with a cache")
             continue
         if site.mask not in masks:
             masks[site.mask] = kind_of(gm, site.mask)
         if masks[site.mask] != CAUSAL:
-            log.info("attention %s is left alone: its mask is not causal", node.name)
+            miss(gm, "cached", node.name, "its mask is not causal")
             continue
         _rewrite(gm, node, site, size, appends, mask)
+        found_a_way(gm, node.name)  # which fuse_attention has not
         fused += 1
     return fused
 

@@ -35,7 +35,7 @@ def kind_of(gm: fx.GraphModule, mask: fx.Node) -> str | None:
         try:
             computed = _evaluate(gm, mask, real, earlier, generator)
         except (RuntimeError, IndexError, ValueError) as error:  # it cannot be computed from a mask alone
-            log.info("the mask %s cannot be tried: %s", mask.name, error)
+            log.debug("the mask %s cannot be tried: %s", mask.name, error)
             return None
         kinds = [kind for kind in kinds if computed is not None and _says(computed, real.bool(), earlier, kind)]
     return kinds[0] if kinds else None

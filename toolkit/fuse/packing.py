@@ -1,6 +1,5 @@
 """No padding: the rows of all positions become the rows of the real tokens."""
 
-import logging
 import operator
 from typing import Any
 
@@ -8,12 +7,11 @@ import torch
 from torch import fx
 
 from targets._attention import Attention, BiasedAttention
+from targets._missed import miss
 from toolkit.fuse.heads import COPIES
 from toolkit.fuse.mask import MASK
 from toolkit.fuse.matching import ROWS, aten, calls, is_rows, mark_rows, shape_of
 from toolkit.fuse.rows import ENTRY, EXIT
-
-log = logging.getLogger(__name__)
 
 # what reads position 0 of each sequence of x, and its arguments after x: x[:, 0] and x[:, :1]
 FIRST: dict[Any, Any] = {aten.select.int: (1, 0), aten.slice.Tensor: (1, 0, 1)}
@@ -32,15 +30,18 @@ def drop_padding(gm: fx.GraphModule) -> int:
     attentions = calls(gm, Attention)
     exits = _border(gm, EXIT)
     mask = next((node for node in gm.graph.find_nodes(op="placeholder") if node.name == MASK), None)
+    biased = calls(gm, BiasedAttention)
+    for node in biased:
+        miss(gm, "packing", node.name, "what is added to its scores is for all positions")
+    if biased:
+        return 0
     masked = all(is_rows(node) and node.args[2] is not None for node in attentions)
     if mask is None or not attentions or not masked:
         return 0
-    if calls(gm, BiasedAttention):
-        log.info("padding stays: what is added to scores is for all positions")
-        return 0
     mixing = [node.name for node in exits if not all(_reads_first(reader) for reader in readers(node))]
     if mixing:
-        log.info("padding stays: what reads %s looks from one token at another", ", ".join(mixing))
+        for name in mixing:
+            miss(gm, "packing", name, "what reads it looks from one token at another")
         return 0
     first = any(readers(node) for node in exits)
     tokens, *keys = _pack(gm, mask, attentions[0].args, first)

@@ -1,0 +1,81 @@
+"""What fusions left alone is in the report, with why, and nothing is where all went well."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from tests import tiny
+from tests.toolkit.fusing import model_of
+from tests.toolkit.test_cache import language_model, mistral
+from toolkit import Recipe, report_of, transform
+from toolkit.cache import with_cache
+
+
+def missed(model: nn.Module, precision: str = "int", **how: object) -> list[dict[str, object]]:
+    found = report_of(transform(model.eval(), Recipe(precision, **how), "customcpu"))  # type: ignore[arg-type]
+    assert found.as_json()["missed"] == list(found.missed)
+    return list(found.missed)
+
+
+CONFIG = BertConfig(vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=52,
+                    max_position_embeddings=64)  # fmt: skip
+
+
+class Mean(BertModel):
+    """The mean of all positions, as sentence embeddings are made"""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **given: object) -> dict[str, Tensor]:
+        return {"mean": super().forward(input_ids, attention_mask).last_hidden_state.mean(1)}
+
+
+class Near(BertModel):
+    """Tokens look at their neighbours alone."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **given: object) -> dict[str, Tensor]:
+        place = torch.arange(input_ids.shape[1])
+        near = (place[:, None] - place).abs() < 4
+        return super().forward(input_ids, attention_mask[:, None, None].bool() & near)
+
+
+@pytest.mark.parametrize("precision", ["int", "bf16", "fp"])
+@pytest.mark.parametrize("name", [*tiny.BUILDERS, "classifier"])
+def test_nothing_is_missed_of_what_is_fused(name: str, precision: str) -> None:
+    assert missed(model_of(name), precision) == []
+
+
+def test_what_attention_leaves_to_a_cache_is_not_missed() -> None:
+    assert missed(language_model()) == missed(with_cache(language_model())) == []
+
+
+def test_what_was_not_asked_for_is_not_missed() -> None:
+    assert missed(mistral(), without=("attention", "heads", "biased")) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "what", "why"),
+    [
+        (lambda: Near(CONFIG), "attention", "its mask is neither the padding's nor causal"),
+        (mistral, "attention", "it is not plain attention over heads of one sequence"),
+        (lambda: with_cache(mistral()), "cached", "it is not plain attention over heads with a cache"),
+    ],
+    ids=["a mask of its own", "keys that are turned", "keys that are turned, with a cache"],
+)
+def test_attention_that_is_left_alone(make: Callable[[], nn.Module], what: str, why: str) -> None:
+    names = ["scaled_dot_product_attention", "scaled_dot_product_attention_1"]
+    assert missed(make(), without=("heads", "biased")) == [{"what": what, "why": why, "names": names}]
+
+
+@pytest.mark.parametrize("make", [lambda: Near(CONFIG), mistral], ids=["a mask of its own", "keys that are turned"])
+def test_attention_that_another_fusion_takes(make: Callable[[], nn.Module]) -> None:
+    """With a mask that is added; padding stays for that."""
+    why = "what is added to its scores is for all positions"
+    assert missed(make()) == [{"what": "packing", "why": why, "names": ["attention", "attention_1"]}]
+
+
+def test_padding_that_a_mean_looks_at() -> None:
+    (found,) = missed(Mean(CONFIG, add_pooling_layer=False))
+    assert (found["what"], found["why"]) == ("packing", "what reads it looks from one token at another")
+    assert len(found["names"]) == 1  # type: ignore[arg-type]
