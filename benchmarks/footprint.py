@@ -23,6 +23,7 @@ from benchmarks.one_line import OneLine
 from benchmarks.peers.base import Batch
 from benchmarks.table import in_markdown, in_threads
 from models.errors import InputError
+from models.memory import nobody_writes
 from toolkit import Recipe, checkpoint, transform
 from toolkit.pipeline import quantized
 from toolkit.validate.memory import added_memory, bytes_of
@@ -65,6 +66,7 @@ def measure(way: str, folder: Path, batch: Batch, threads: int) -> dict[str, flo
     most that the process holds, above what it held before, while the model is made and called once. Raises InputError
     where the system does not say."""
     torch.set_num_threads(threads)
+    nobody_writes()
     targets.require_runnable(targets.get("customcpu"), "int", strict=False)  # its kernels, built where they are not yet
     with added_memory() as added, torch.inference_mode():
         begun = time.perf_counter()

@@ -16,7 +16,7 @@ from commands.passes import shown
 from commands.recipe import recipe_of, require_sense, require_task
 from commands.tuning import accuracy_on, read_questions
 from models.calibration import CalibrationData, read_calibration
-from models.memory import keep_freed_memory
+from models.memory import keep_freed_memory, nobody_writes
 from models.question_answering.examples import Example
 from models.tasks import ASK, Task
 from models.texts import longest_row
@@ -151,9 +151,10 @@ def require_target(options: Options) -> None:
 
 
 def use_threads(options: Options) -> None:
-    """Makes PyTorch compute on --threads threads."""
+    """Makes PyTorch compute on --threads threads; none that this program starts writes to a model's weights."""
     if options.threads:
         torch.set_num_threads(options.threads)
+    nobody_writes()
 
 
 def describe(header: dict[str, Any]) -> str:

@@ -3,6 +3,10 @@
 import ctypes
 import platform
 
+from targets._pages import nobody_writes
+
+__all__ = ["give_back_memory", "keep_freed_memory", "nobody_writes"]
+
 # From glibc's malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 

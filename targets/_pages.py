@@ -13,13 +13,26 @@ IN_MEMORY, SWAPPED, OF_A_FILE = (np.uint64(1 << bit) for bit in (63, 62, 61))
 MADV_DONTNEED = 4
 
 
+_alone = False
+
+
+def nobody_writes(sure: bool = True) -> None:
+    """Says for this process that no thread writes to a model's weights while another transforms it; else none are let
+    go. What a thread writes to a page for the first time between the look at it and its leaving would be lost, from the
+    model itself: no call of the system lets go of unwritten pages alone but MADV_PAGEOUT, with which a file leaves the
+    system's memory too, and is read from the disk again."""
+    global _alone
+    _alone = sure
+
+
 def let_go(tensor: Tensor) -> int:
     """The pages of `tensor` leave the process's memory and come back by themselves when they are read; its values stay.
 
     Only pages that hold what their file holds: memory of no file, and a file's where anything was written to it, stays
-    as it is, and so does everything where the system isn't Linux. No other thread may write to the tensor meanwhile:
-    what it writes between the look at the pages and their leaving is lost. → the bytes that left
+    as it is, and so does everything where the system isn't Linux, or nobody said `nobody_writes`. → the bytes that left
     """
+    if not _alone:
+        return 0
     pages = _whole_pages(tensor)
     flags = _flags(pages)
     if len(flags) < len(pages):  # nothing is known of the rest

@@ -16,9 +16,12 @@ def one_thread() -> Iterator[None]:
     """Whatever the test sets, as `--threads` does."""
     import torch
 
+    from targets._pages import nobody_writes
+
     yield
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+    nobody_writes(False)  # as commands say
 
 
 @pytest.fixture(autouse=True, scope="session")

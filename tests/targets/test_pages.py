@@ -1,6 +1,7 @@
 """Weights of a file leave the process's memory once they are rounded or packed, and nothing else changes."""
 
 import shutil
+import threading
 from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from targets import _pages
 from targets._float import PackedFloatLinear, PackedWeightLinear
 from targets._linear import Activation, QuantizedLinear
 from targets._packed import PackedLinear
-from targets._pages import IN_MEMORY, let_go
+from targets._pages import IN_MEMORY, let_go, nobody_writes
 from targets._weight import WeightLinear
 from tests.checks import assert_equal_bits
 from toolkit import Recipe
@@ -31,6 +32,12 @@ LITTLE = 0.1  # the system maps some neighbours of what is read
 def in_memory(tensor: Tensor) -> int:
     """→ how many bytes of the tensor's whole pages are in the process's memory"""
     return int(((_pages._flags(_pages._whole_pages(tensor)) & IN_MEMORY) > 0).sum()) * PAGESIZE
+
+
+@pytest.fixture(autouse=True)
+def alone() -> None:
+    """As in a command; tests/conftest.py takes it back"""
+    nobody_writes()
 
 
 @pytest.fixture
@@ -48,6 +55,22 @@ def test_pages_of_a_file_leave_and_come_back(mapped: Tensor) -> None:
     assert let_go(mapped) == here
     assert in_memory(mapped) == 0
     assert_equal_bits(mapped, VALUES)
+
+
+def test_what_another_thread_writes_first_is_not_lost(tmp_path: Path) -> None:
+    """Unless somebody said that nobody writes: then one of four of these was, in the model itself."""
+    nobody_writes(False)
+    save_file({"values": VALUES}, tmp_path / "values.safetensors")
+    for _ in range(50):
+        values = load_file(tmp_path / "values.safetensors")["values"]
+        assert_equal_bits(values, VALUES)
+        begin = threading.Event()
+        thread = threading.Thread(target=lambda values=values, begin=begin: begin.wait() and values.add_(1))
+        thread.start()
+        begin.set()
+        assert let_go(values) == 0
+        thread.join()
+        assert_equal_bits(values, VALUES + 1)
 
 
 def test_what_was_written_to_stays(mapped: Tensor) -> None:
