@@ -67,6 +67,7 @@ def command(options: Options, pairs: tuple[str, ...], listed: str | None, refere
         raise click.UsageError(f"nothing to compare {reference} with: give --pair TARGET:PRECISION, or --save FILE")
     require_possible(options, sides if file else [first, *sides])
     known = read(file) if file else None
+    reason = why_other(known, options.model) if known else reason
     inputs = _inputs(options, task, data, limit, max_length, stride)
     if known:
         require_same_inputs(known, replace(known, name="this run", digest=inputs.digest(), about=inputs.about))
@@ -98,6 +99,12 @@ def why_not_float(model: str) -> str | None:
         return None
     return (f"{REFERENCE} computes with the 8-bit weights of {model}, read as floats: --reference FILE compares with "
             "what validate --save wrote of the float model")  # fmt: skip
+
+
+def why_other(known: Measured, model: str) -> str | None:
+    """→ what is said of a file of another model's outputs, which may be as near as is wanted; None for `model`'s own"""
+    of = known.about["model"]
+    return None if of == model else f"{known.name} is of the model {of}, all else of {model}"
 
 
 def _sides(options: Options, pairs: tuple[str, ...], listed: str | None) -> list[Side]:

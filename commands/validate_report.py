@@ -11,8 +11,8 @@ SIDE = ("side", "runs as", "native", "swapped / kept", "ms a row", "weights", "r
 
 
 def as_json(measured: list[Measured], found: list[Pair], reason: str | None) -> dict[str, Any]:
-    """reason: why the reference is what nobody asked for. → the fields of every command, of the last side; "inputs";
-    "reference"; "sides", the reference first; "pairs" """
+    """reason: of what the reference is, where that is not what the model's name says. → the fields of every command, of
+    the last side; "inputs"; "reference"; "sides", the reference first; "pairs" """
     sides = [{"name": one.name, **one.about} for one in measured]
     about = sides[-1]
     header = {key: about[key] for key in ("model", "target", "precision", "scheme", "swapped", "kept")}
@@ -21,7 +21,7 @@ def as_json(measured: list[Measured], found: list[Pair], reason: str | None) -> 
     return {
         **header,
         "inputs": {**inputs, "digest": measured[0].digest},
-        "reference": {"name": measured[0].name, "reason": reason},
+        "reference": {"name": measured[0].name, "model": measured[0].about["model"], "reason": reason},
         "sides": [{key: value for key, value in side.items() if key not in shared} for side in sides],
         "pairs": [pair.as_json() for pair in found],
         "passed": all(pair.passed for pair in found),

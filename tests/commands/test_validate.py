@@ -55,9 +55,22 @@ def test_a_file_of_another_machine(cli: Cli, tmp_path: Path) -> None:
     assert found.code == 0
     assert found.json["pairs"][0]["reference"] == "customcpu:fp (box.safetensors)"
     assert found.json["pairs"][0]["max_abs"] == 0 and found.json["pairs"][0]["sqnr_db"] is None
+    assert found.json["reference"]["model"] == "minilm-squad" and found.json["reference"]["reason"] is None
     assert [side["name"] for side in found.json["sides"]] == ["customcpu:fp (box.safetensors)", "customcpu:fp"]
     other = cli("validate", "--reference", str(file), "--pair", "customcpu:fp", "--limit", "3")
     other.fails_in_one_line(2, "rows 2 there, 3 here", "Give both the same")
+
+
+def test_a_file_of_another_model_is_said_to_be_one(cli: Cli, tmp_path: Path) -> None:
+    """As near as it may be: it passed, and nothing said of what the outputs were."""
+    folders, file = [str(tiny_folder(tmp_path / name, "encode")) for name in ("one", "two")], tmp_path / "box.ref"
+    asked = ("validate", "--task", "encode", "--pair", "cpu:fp", "--max-length", "200", "--limit", "1")
+    assert cli("--model", folders[0], *asked, "--save", str(file)).code == 0
+    shown, page = cli("--model", folders[1], *asked, "--reference", str(file)), tmp_path / "page.html"
+    assert shown.code == 0 and f"is of the model {folders[0]}, all else of {folders[1]}" in shown.out
+    told = cli("--json", "--model", folders[1], *asked, "--reference", str(file), "--output", str(page)).json
+    assert (told["model"], told["reference"]["model"]) == (folders[1], folders[0])
+    assert told["reference"]["reason"] in page.read_text("utf-8")
 
 
 def test_the_reference_alone_can_be_saved(cli: Cli, tmp_path: Path) -> None:

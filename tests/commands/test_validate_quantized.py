@@ -56,7 +56,8 @@ def test_a_file_of_the_float_model_is_a_reference(cli: Cli, folders: tuple[str, 
     asked = ("validate", "--pair", "customcpu:int", "--limit", "2", *ANY)
     told = cli("--json", "--model", output, *asked, "--reference", file, "--save", own)
     assert told.code == 0, told.err
-    assert told.json["reference"] == {"name": "cpu:fp (float.safetensors)", "reason": None}
+    why = f"cpu:fp (float.safetensors) is of the model {model}, all else of {output}"
+    assert told.json["reference"] == {"name": "cpu:fp (float.safetensors)", "model": model, "reason": why}
     assert told.json["pairs"][0]["sqnr_db"] > 10
     again = cli("--json", "--model", output, *asked, "--reference", own)
     assert again.code == 0 and again.json["pairs"][0]["max_abs"] == 0, again.err
