@@ -75,9 +75,9 @@ def label(device: torch.device) -> str:
 
 
 def _tried(device: torch.device) -> str | None:
-    """→ what PyTorch says against a tensor there, None if it makes one"""
+    """→ the first sentence of what PyTorch says against a tensor there, None if it makes one"""
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, ImportError) as error:
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__
     return None

@@ -34,9 +34,12 @@ def test_a_device_that_is_missing_is_one_line(cli: Cli, name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["hpu", "privateuseone", "vulkan"])
+@pytest.mark.parametrize("name", ["hpu", "privateuseone", "vulkan", "hip"])
 def test_a_device_of_other_builds_of_pytorch_is_one_line(cli: Cli, name: str) -> None:
-    cli("--device", name, "ask", "--question", "Who?").fails_in_one_line(1, f"device {name} is not here: ")
+    """Of what PyTorch says the beginning: a list of all its backends came after it."""
+    said = cli("--device", name, "ask", "--question", "Who?")
+    said.fails_in_one_line(1, f"device {name} is not here: ", "; leave --device out")
+    assert len(said.err) < 250, said.err
 
 
 def test_the_cpu_is_a_device(cli: Cli) -> None:
