@@ -13,6 +13,7 @@ from operators.triton.fp8 import linear_fp8
 from operators.triton.int8 import linear_int8, linear_int8_levels, linear_int8_parts
 from operators.triton.layer_norm import norm, norm_parts
 from operators.triton.rows import gelu_parts, quantize, scale_parts
+from operators.triton.weight_only import linear_w8
 
 # name → wrapper; tests, benchmarks and the compile check all read this one list
 KERNELS = {
@@ -26,4 +27,5 @@ KERNELS = {
     "linear_int8_levels": linear_int8_levels,
     "linear_int8_parts": linear_int8_parts,
     "linear_fp8": linear_fp8,
+    "linear_w8": linear_w8,
 }

@@ -47,6 +47,7 @@ TARGET = Target(
     fusions=frozenset(FUSIONS) - {"heads", "biased"},  # PyTorch's attention is fast on a GPU, wherever its heads lie
     fused=("fp", "bf16", "fp16", "int", "fp8"),
     quantized=("int", "fp8"),
+    schemes=("dynamic", "static", "weight"),
     unavailable=device.why_not,
     kept=torch.float16,  # as the floats between its kernels, which have 11 bits of precision
 )

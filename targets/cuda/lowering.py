@@ -15,6 +15,7 @@ from targets._linear import QuantizedLinear
 from targets._missed import miss
 from targets._place import place
 from targets._swap import outermost, swap_modules
+from targets._weight import WeightLinear
 from targets._whole import QuantizeWhole
 from targets.base import UsageError
 from targets.cuda import linear, norm
@@ -22,6 +23,7 @@ from targets.cuda.attention import CudaAttention, CudaAttentionRows, Plan
 from targets.cuda.cached import CudaCachedAttention, Step
 from targets.cuda.packed import split_rows
 from targets.cuda.steps import cache_of, with_steps
+from targets.cuda.weight import CudaWeightLinear
 
 QUANTIZED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     QuantizedLinear: linear.CudaLinear,
@@ -33,6 +35,7 @@ QUANTIZED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     QuantizeWhole: linear.CudaQuantizeWhole,
     NormRows: norm.CudaNorm,
     EmbedNorm: norm.CudaEmbedNorm,
+    WeightLinear: CudaWeightLinear,
     nn.Linear: linear.FloatLinear,
 }
 # whose floats come out in `dtype`, and who reads floats of any type

@@ -20,7 +20,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from operators.floating import ACTIVATIONS, GELUS
-from operators.triton import embed, fp8, int8, layer_norm, rows, tiles
+from operators.triton import embed, fp8, int8, layer_norm, rows, tiles, weight_only
 from operators.triton.levels import FP8, Levels
 from operators.triton.source import Parts
 
@@ -95,6 +95,9 @@ def compile_linears() -> None:
             int8.linear_int8(given, _int8_weight(), torch.float16, gelu, tile)
     for gelu in GELUS:
         int8.linear_int8_levels(given, _int8_weight(), STATIC, gelu)
+    only = weight_only.Weight(empty(N, K, dtype=torch.int8), empty(N), empty(N))
+    for m in (1, M):
+        weight_only.linear_w8(empty(m, K), only)
     if tiles.chip() == "sm_80":
         return  # it has no units for FP8
     for entry in table["fp8"] if whole else table["fp8"][-1:]:

@@ -28,7 +28,8 @@ def compiled(chip: str, which: str, folder: object) -> list[dict]:
 def test_linears(chip, tmp_path):
     found = compiled(chip, "linears", tmp_path)
     int8, fp8 = INSTRUCTIONS[chip]
-    wanted = {"_linear_int8_kernel": int8} | ({"_linear_fp8_kernel": fp8} if fp8 else {})
+    wanted = {"_linear_int8_kernel": int8, "_linear_w8_kernel": ".tf32"}
+    wanted |= {"_linear_fp8_kernel": fp8} if fp8 else {}
     assert {entry["kernel"] for entry in found} == set(wanted)
     for entry in found:
         assert entry["stack"] == 0, entry
