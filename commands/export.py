@@ -16,7 +16,7 @@ from toolkit import Recipe, checkpoint
 from toolkit.export import onnx_file, pt2
 from toolkit.export.about import about
 from toolkit.export.check import LEAST_DB, LEAST_EQUAL, LEAST_EQUAL_INT8, Agreement, agreement
-from toolkit.export.files import beside
+from toolkit.export.files import beside, require_place
 from toolkit.onnx_session import open_session
 from toolkit.pipeline import lowered
 from toolkit.validate import Recorder
@@ -59,6 +59,7 @@ def command(options: Options, kind: str, output: Path, data: str | None, limit: 
     if no_check:
         refuse(written(), ("data", "limit", "provider", "min_equal"), "is for the check, which --no-check leaves out")
     begun = time.perf_counter()
+    require_place(output)
     require_possible(options, kind, provider, no_check)
     (questions_of if task == ASK.name else texts_of)(data, limit)  # what is wrong with the file is said now
     made = before_lowering(options, TASKS[task])

@@ -96,8 +96,3 @@ def test_a_missing_package_is_named(cli: Cli, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
     asked = ("export", "--format", "onnx", "--output", str(tmp_path / "x.onnx"))
     cli(*asked).fails_in_one_line(1, "ONNX is written with onnxscript, which is not installed", "pip install")
-
-
-def test_a_place_that_is_none(cli: Cli, tiny: str, tmp_path: Path) -> None:
-    made = cli("--model", tiny, "export", "--format", "pt2", "--output", str(tmp_path))
-    assert made.code == 1 and "is a folder: give the name of a file" in made.err

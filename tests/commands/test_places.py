@@ -15,6 +15,7 @@ COMMANDS = {
     "bench": (("bench",), "--output"),
     "bench, traced": (("bench",), "--trace"),
     "sensitivity": (("sensitivity", "--data", SAMPLE), "--output"),
+    "export": (("export",), "--output"),
     "plan": (("--target", "aie", "--precision", "int", "plan"), "--output"),
 }
 
@@ -36,6 +37,11 @@ def test_a_folder_is_no_beginning_of_names(cli: Cli, name: str) -> None:
 def test_a_folder_is_no_file(cli: Cli, tmp_path: Path) -> None:
     command, option = COMMANDS["eval"]
     cli("--model", "no/such/model", *command, option, str(tmp_path)).fails_in_one_line(1, "it is a folder")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_exported_file(cli: Cli, tmp_path: Path) -> None:
+    cli("--model", "no/such/model", "export", "--output", str(tmp_path)).fails_in_one_line(1, "is a folder: give the")
     assert not list(tmp_path.iterdir())
 
 

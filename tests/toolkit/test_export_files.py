@@ -1,5 +1,6 @@
 """How exported files come to stand there: weights beside them, and what stood there before."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,12 @@ def test_what_goes_wrong_leaves_what_stood_there(tmp_path: Path) -> None:
         pass
     with pytest.raises(ExportError, match="can't be written to"), beside(place / "below" / "model.onnx"):
         pass
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """Who may rename into /dev would else be without its /dev/null."""
+    place = tmp_path / "pipe"
+    os.mkfifo(place)
+    with pytest.raises(ExportError, match="it is there, and no file"), beside(place) as new:
+        new.write_text("new")
+    assert place.is_fifo() and list(tmp_path.iterdir()) == [place]

@@ -7,22 +7,35 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from toolkit.export.errors import ExportError
-from toolkit.in_place import folder_beside
+from toolkit.in_place import folder_beside, require_replaceable
 
 
 @contextmanager
 def beside(place: Path) -> Iterator[Path]:
     """→ where to write the file; in the end it stands at `place`, with what was written beside it, unless something
     was raised. Raises ExportError for a place that can't be written to."""
-    if place.is_dir() or not place.name:
-        raise ExportError(f"{place} is a folder: give the name of a file")
-    with ExitStack() as stack:
-        try:
-            new = stack.enter_context(folder_beside(place))
-        except OSError as error:
-            raise ExportError(f"{place} can't be written to ({error.strerror or error}): give another place") from error
+    with _made_beside(place) as new:
         yield new / place.name
         _move(new, place)
+
+
+@contextmanager
+def _made_beside(place: Path) -> Iterator[Path]:
+    with ExitStack() as stack:
+        try:
+            require_replaceable(place)
+            new = stack.enter_context(folder_beside(place))
+        except IsADirectoryError as error:
+            raise ExportError(f"{place} is a folder: give the name of a file") from error
+        except OSError as error:
+            raise ExportError(f"{place} can't be written to ({error.strerror or error}): give another place") from error
+        yield new
+
+
+def require_place(place: Path) -> None:
+    """Raises, before anything has spent its time, the ExportError of a place that can't be written to."""
+    with _made_beside(place):
+        pass
 
 
 def data_name(place: Path, digest: str) -> str:
