@@ -88,5 +88,22 @@ def test_only_a_checkpoint_is_overwritten(saved: Path, tmp_path: Path, there: st
         checkpoint.require_free(place)
 
 
+@pytest.mark.parametrize("name", [".", ""])
+def test_the_folder_that_it_runs_in_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The shell would stand in one that is gone."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="is the folder that this runs in.*: give a folder inside it"):
+        checkpoint.require_free(Path(name))
+    checkpoint.require_free(Path("below"))
+
+
+def test_a_mounted_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container's volume, which can't be renamed: it was said when all had been quantized."""
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    with pytest.raises(CheckpointError, match="is where a disk is mounted.*: give a folder inside it"):
+        checkpoint.require_free(tmp_path)
+    checkpoint.require_free(tmp_path / "below")
+
+
 def test_an_empty_folder_is_free(tmp_path: Path) -> None:
     checkpoint.require_free(tmp_path)

@@ -39,9 +39,14 @@ def replace(place: Path, write: Callable[[Path], None]) -> None:
 
 
 def require_writable(place: Path) -> None:
-    """Raises CheckpointError for a place that `replace` could not write to, before anything has spent its time."""
-    with _new_folder(place.resolve()):
-        pass
+    """Raises CheckpointError for a place that `replace` could not write to, or had better not, before anything has
+    spent its time."""
+    place = place.resolve()
+    if place == Path.cwd():  # who stands in it would stand in one that is gone
+        raise CheckpointError(f"{place} is the folder that this runs in: give a folder inside it")
+    with _new_folder(place):
+        if place.is_mount():
+            raise CheckpointError(f"{place} is where a disk is mounted, which stays: give a folder inside it")
 
 
 def recover(place: Path) -> bool:
