@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from commands.common import FAILED, NOT_NATIVE, USAGE, Options, finite, require_utf8, written
+from commands.common import FAILED, NOT_NATIVE, USAGE, Options, finite, require_folder, require_utf8, written
 
 COMMANDS = {
     "ask": "Answer questions on a passage, interactively or one-shot.",
@@ -148,6 +148,7 @@ def main(
 def entry() -> None:
     """Runs the command line; every known error is one line on standard error and its exit code."""
     try:
+        require_folder()
         require_utf8(sys.argv[1:])
         sys.exit(main(standalone_mode=False) or 0)
     except click.ClickException as error:

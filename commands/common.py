@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,15 @@ def a_number(context: click.Context, option: click.Parameter, value: float) -> f
     if math.isnan(value):
         raise click.BadParameter(f"{value} is no number.", context, option)
     return value
+
+
+def require_folder() -> None:
+    """Raises click.ClickException in a folder that was removed: PyTorch ends a process there by a line about its own
+    libraries."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise click.ClickException("the folder that this runs in is gone: change to one that is there") from error
 
 
 def require_utf8(arguments: Iterable[str]) -> None:

@@ -50,3 +50,12 @@ def test_a_folder_that_is_not_there_is_made(cli: Cli, tmp_path: Path) -> None:
     done = cli("--target", "customcpu", "--precision", "int", "eval", "--data", SAMPLE, "--limit", "1",
                "--predictions", str(place))  # fmt: skip
     assert done.code == 0 and place.read_text("utf-8").startswith("{")
+
+
+def test_a_folder_that_is_gone(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch ends a process there, by a line about its libraries."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    cli("doctor").fails_in_one_line(1, "the folder that this runs in is gone: change to one that is there")
