@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from models.errors import InputError
-from models.tasks import ENCODE, Task
+from models.tasks import ENCODE, Task, task_of
 from targets._json import parse_json
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
@@ -56,6 +56,17 @@ def check_weights(name: str, notes: dict[str, Any], body: str, new_head: bool, t
             f"the config of {name} has no place for {layers[0]} ({len(layers)} such weights): "
             "use the config.json saved with the weights"
         )
+
+
+def check_task(name: str, config: Any, task: Task) -> None:
+    """The head of another task may have a name that `task` knows, or none, as a language model's whose table it is."""
+    names = getattr(config, "architectures", None) or []
+    others = {one: task_of(config, one) for one in names}
+    if task is ENCODE or task in others.values():
+        return
+    for one, other in others.items():
+        if other and other is not ENCODE:
+            raise InputError(f"{name} is a {other.model} ({one}): give a model {task.trained}")
 
 
 def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerFast, embedded: int) -> None:

@@ -15,7 +15,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from models.checks import check_folder, check_tokenizer, check_weights
+from models.checks import check_folder, check_task, check_tokenizer, check_weights
 from models.errors import InputError
 from models.places import folder_of
 from models.tasks import ASK, ENCODE, Task, drop_missing_pooler
@@ -96,6 +96,8 @@ def load(
     if task is ENCODE:
         drop_missing_pooler(model, notes)
     check_weights(name, notes, model.base_model_prefix, new_head, task)
+    if not new_head:
+        check_task(name, config, task)
     embedded = next(model.get_input_embeddings().parameters()).shape[0]
     check_tokenizer(name, tokenizer, embedded)
     return model.eval(), tokenizer
