@@ -1,16 +1,27 @@
 """OpSwap's command line: parse, call, print."""
 
-import errno
 import importlib
 import os
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-import click
 
-from commands.common import FAILED, NOT_NATIVE, USAGE, Options, finite, require_folder, require_utf8, written
+def not_installed(missing: ModuleNotFoundError) -> str:
+    """→ what is said to who types `python run.py`, where that is the system's Python"""
+    package = str(missing.name).partition(".")[0]
+    return f"opswap: {sys.executable} has no package {package}: `make run` sets up .venv, whose bin/python has it"
 
+
+try:
+    import click
+
+    from commands.common import FAILED, Options, finite, require_folder, require_utf8, written
+    from commands.failures import exit_code
+except ModuleNotFoundError as missing:
+    sys.exit(not_installed(missing))
+
+NEEDED = ("torch", "transformers", "safetensors", "tokenizers", "numpy", "huggingface_hub", "prompt_toolkit", "yaml")
 COMMANDS = {
     "ask": "Answer questions on a passage, interactively or one-shot.",
     "bench": "Latency and throughput: median, p95, p99, share of the machine's peak; other engines beside it.",
@@ -28,8 +39,6 @@ COMMANDS = {
     "validate": "The same inputs on several targets: SQNR, cosine, equal answers, latency and memory; PASS or FAIL.",
     "sensitivity": "What each linear costs in accuracy in 8 bits, and a recipe that keeps the worst ones in float.",
 }
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # where a file was to be written
-NO_FOLDER = (errno.EEXIST, errno.ENOTDIR)  # where one was to be made, as the cache
 MOST_THREADS = max(256, 4 * (os.cpu_count() or 1))  # more only wait for each other, and use up the memory
 SPINS = 1000  # looks of an idle thread of OpenMP's at its work, a few microseconds, before it sleeps
 PLACED = (None, "ask", "classify", "encode", "eval", "generate", "tag")  # the commands that --device is for
@@ -161,36 +170,15 @@ def entry() -> None:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+    except ModuleNotFoundError as missing:
+        if not str(missing.name).startswith(NEEDED):
+            raise
+        sys.exit(not_installed(missing))
     except (ValueError, RuntimeError, OSError) as error:
-        code = _exit_code(error)
+        code = exit_code(error)
         if code is None or os.environ.get("OPSWAP_TRACEBACK"):
             raise
         sys.exit(_say(str(error), code))
-
-
-def _exit_code(error: Exception) -> int | None:
-    """The exit code of an error that this project raises on purpose; None for any other, which is a bug."""
-    from models.errors import InputError
-    from operators.build import BuildError
-    from operators.kernels import NoSuchKernels
-    from operators.weights import WeightError
-    from targets.base import NotFinite, NotNative, TargetUnavailable, UsageError
-    from toolkit.cache import CacheError
-    from toolkit.capture import CaptureError
-    from toolkit.checkpoint.errors import CheckpointError
-    from toolkit.export.errors import ExportError
-
-    if isinstance(error, NotNative):
-        return NOT_NATIVE
-    if isinstance(error, UsageError | NoSuchKernels):
-        return USAGE
-    if isinstance(error, OSError) and error.errno in (*NO_ROOM, *NO_FOLDER):
-        return FAILED
-    known = (
-        InputError, TargetUnavailable, NotFinite, WeightError, CaptureError, BuildError, CheckpointError, ExportError,
-        CacheError, PermissionError,
-    )  # fmt: skip
-    return FAILED if isinstance(error, known) else None
 
 
 def _say(message: str, code: int) -> int:

@@ -57,3 +57,14 @@ def test_help_needs_neither_torch_nor_transformers() -> None:
     assert done.returncode == 0, done.stderr
     for command in ("ask", "doctor", "eval", "finetune"):
         assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    "missing, command", [("click", "doctor"), ("rich", "doctor"), ("torch", "doctor"), ("transformers", "ask")]
+)
+def test_a_python_without_the_packages_is_one_line(missing: str, command: str) -> None:
+    """As the system's, for who types `python run.py` after `make run`."""
+    script = f"import sys; sys.modules[{missing!r}] = None; import run; run.entry()"
+    done = subprocess.run([sys.executable, "-c", script, command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert f"has no package {missing}: `make run` sets up .venv" in done.stderr
