@@ -16,7 +16,7 @@ def not_installed(missing: ModuleNotFoundError) -> str:
 try:
     import click
 
-    from commands.common import FAILED, Options, finite, require_folder, require_utf8, written
+    from commands.common import FAILED, Options, finite, require_folder, require_said, require_utf8, written
     from commands.failures import exit_code
 except ModuleNotFoundError as missing:
     sys.exit(not_installed(missing))
@@ -159,6 +159,7 @@ def entry() -> None:
     try:
         require_folder()
         require_utf8(sys.argv[1:])
+        require_said(sys.argv[1:])
         sys.exit(main(standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()

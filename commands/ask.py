@@ -68,6 +68,8 @@ def command(options: Options, passage: str | None, questions: tuple[str, ...], *
     asked = list(questions)
     if not asked and (options.json or not sys.stdin.isatty()):
         asked = lines_of(standard_input(), STDIN, "questions: give one a line, or --question")
+    for question in asked:
+        require_question(question)
     ready = warmed_up(options, how)
     if not asked:
         converse(
@@ -106,9 +108,7 @@ def show(options: Options, ready: Ready, answers: list[dict[str, Any]]) -> None:
 
 def answer(ready: Ready, context: str, question: str, how: How) -> dict[str, Any]:
     """One question's JSON: text and score (probability) of the best span, its place, time, other candidates."""
-    if not question.strip():
-        raise InputError("the question is empty: give one with at least a word")
-    require_characters(question, "the question")  # what is typed at a prompt may be any bytes
+    require_question(question)  # what is typed at a prompt may be any bytes
     example = Example("0", "", context, question, ())
     tokens = cut_questions(ready.tokenizer, [example]).get(0)
     if tokens:
@@ -142,6 +142,13 @@ def line(found: dict[str, Any]) -> str:
     """Answer, confidence and time in one line."""
     text = "no answer in this passage" if found["no_answer"] else " ".join(found["text"].split())
     return f"{text}  (confidence {100 * found['score']:.0f}%, {found['latency_ms']:.0f} ms)"
+
+
+def require_question(question: str) -> None:
+    """Raises InputError for one that is empty, or no text."""
+    if not question.strip():
+        raise InputError("the question is empty: give one with at least a word")
+    require_characters(question, "the question")
 
 
 def read_passage(given: str, max_words: int = MAX_WORDS) -> str:

@@ -23,6 +23,7 @@ FAILED, USAGE, GATE_MISSED, NOT_NATIVE = 1, 2, 3, 4
 
 out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+TEXTS = ("--text", "--second", "--question", "--context")  # options whose value is what a model reads
 WIDE = 150  # columns that wide tables want; a narrower terminal breaks their lines
 
 
@@ -98,6 +99,17 @@ def require_utf8(arguments: Iterable[str]) -> None:
         except UnicodeEncodeError as error:
             byte = f"character {error.start} is the byte {ord(argument[error.start]) & 0xFF:#04x}"
             raise click.UsageError(f"the argument {argument!r} is not UTF-8 ({byte}): convert it to UTF-8") from error
+
+
+def require_said(arguments: Iterable[str]) -> None:
+    """Raises click.UsageError for an option that is given nothing, as "$FILE" is where FILE was never set: many would
+    be taken for ones that are not given. Texts may be empty, and what takes them says so."""
+    before = ""
+    for argument in arguments:
+        name = before if argument == "" else argument.removesuffix("=")
+        if name != argument and name.startswith("--") and name not in TEXTS:
+            raise click.UsageError(f"{name} is given nothing: give it a value, or leave it out")
+        before = argument
 
 
 def print_passage(passage: str) -> None:

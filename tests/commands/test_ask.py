@@ -110,7 +110,7 @@ def test_a_long_passage_is_read_in_windows(cli: Cli) -> None:
     ("arguments", "stdin", "code", "said"),
     [
         (("--model", "./no-such-folder", "ask", "--question", "Who?"), b"", 1, "no model folder"),
-        (("--model", "", "ask", "--question", "Who?"), b"", 1, "no model is named"),
+        (("--model", " ", "ask", "--question", "Who?"), b"", 1, "no model is named"),
         (("ask", "--context", "no/such/file.txt", "--question", "Who?"), b"", 1, "no file"),
         (("ask", "--context", "", "--question", "Who?"), b"", 1, "empty"),
         (("ask", "--context", " \n ", "--question", "Who?"), b"", 1, "empty"),

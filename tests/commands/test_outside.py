@@ -71,3 +71,26 @@ def test_plain_text_that_is_not_utf8(cli: Cli, tmp_path: Path) -> None:
 def test_a_passage_typed_in_other_bytes() -> None:
     with pytest.raises(InputError, match="the passage holds .* at character 3"):
         read_passage(LATIN)
+
+
+@pytest.mark.parametrize(
+    "name, asked",
+    [
+        ("--baseline", ("eval", "--data", "none.json", "--max-drop", "0.5", "--baseline", "")),  # no gate then
+        ("--baseline", ("eval", "--data", "none.json", "--max-drop", "0.5", "--baseline=")),
+        ("--reference", ("validate", "--pair", "customcpu:int", "--reference", "")),
+        ("--device", ("--device", "", "ask", "--question", "Who?")),
+        ("--output", ("quantize", "--output", "")),
+    ],
+    ids=str,
+)
+def test_an_option_that_is_given_nothing(cli: Cli, name: str, asked: tuple[str, ...]) -> None:
+    """As "$FILE" is where FILE was never set: it was taken for one that is not given, or for this folder."""
+    result = cli(*asked)
+    assert (result.code, result.out) == (2, ""), result
+    assert f"{name} is given nothing: give it a value, or leave it out" in result.err
+
+
+@pytest.mark.parametrize("asked", [("ask", "--question", ""), ("ask", "--context=", "--question", "Who?")], ids=str)
+def test_texts_that_are_empty_have_words_of_their_own(cli: Cli, asked: tuple[str, ...]) -> None:
+    cli("--target", "customcpu", *asked).fails_in_one_line(1, "is empty: give")
