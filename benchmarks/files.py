@@ -23,8 +23,12 @@ def in_place(path: Path, make: Callable[[Path], object]) -> None:
 
 
 def require_places(*paths: Path | None) -> None:
-    """Raises, before anything has spent its time, the InputError of a place that `in_place` could not write to."""
-    for path in filter(None, paths):
+    """Raises, before anything has spent its time, the InputError of a place that `in_place` could not write to, and of
+    one that is given twice."""
+    given = [path for path in paths if path]
+    for number, path in enumerate(given):
+        if path.absolute() in [other.absolute() for other in given[:number]]:
+            raise InputError(f"{path} would be written twice: give each file a place of its own")
         try:
             require_replaceable(path)
             with folder_beside(path):

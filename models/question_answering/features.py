@@ -51,7 +51,10 @@ def make_windows(
     room = max_length - MAX_QUESTION_TOKENS - tokenizer.num_special_tokens_to_add(pair=True)
     if room <= stride:
         least = MAX_QUESTION_TOKENS + tokenizer.num_special_tokens_to_add(pair=True) + stride + 1
-        raise InputError(f"windows of {max_length} tokens can't overlap by {stride}: wanted at least {least} tokens")
+        raise InputError(
+            f"windows of {max_length} tokens can't overlap by {stride}, for that at least {least} are wanted: "
+            "raise --max-length or lower --stride"
+        )
     if not examples:
         return []
     encoded = tokenizer(

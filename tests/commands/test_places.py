@@ -40,6 +40,21 @@ def test_a_folder_is_no_file(cli: Cli, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [("validate", "--pair", "customcpu:int", "--save", "made", "--output", "./made"),
+     ("bench", "--trace", "made.json", "--output", "made")],
+    ids=["validate", "bench"],
+)  # fmt: skip
+def test_two_files_at_one_place(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...]
+) -> None:
+    """The second one took the place of the first."""
+    monkeypatch.chdir(tmp_path)
+    result = cli("--model", "no/such/model", *asked)
+    result.fails_in_one_line(1, "would be written twice: give each file a place of its own")
+
+
 def test_a_folder_is_no_exported_file(cli: Cli, tmp_path: Path) -> None:
     cli("--model", "no/such/model", "export", "--output", str(tmp_path)).fails_in_one_line(1, "is a folder: give the")
     assert not list(tmp_path.iterdir())
