@@ -17,7 +17,7 @@ try:
     import click
 
     from commands.common import FAILED, Options, finite, require_folder, require_said, require_utf8, written
-    from commands.failures import exit_code
+    from commands.failures import exit_code, words_of
 except ModuleNotFoundError as missing:
     sys.exit(not_installed(missing))
 
@@ -175,11 +175,11 @@ def entry() -> None:
         if not str(missing.name).startswith(NEEDED):
             raise
         sys.exit(not_installed(missing))
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
         code = exit_code(error)
         if code is None or os.environ.get("OPSWAP_TRACEBACK"):
             raise
-        sys.exit(_say(str(error), code))
+        sys.exit(_say(words_of(error), code))
 
 
 def _say(message: str, code: int) -> int:

@@ -43,6 +43,7 @@ ARCHITECTURES: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel]]] =
     "mpnet-base": (MPNetConfig, MPNetForQuestionAnswering),
     "modernbert-base": (ModernBertConfig, ModernBertForQuestionAnswering),
 }
+MOST_ROWS = 2**31  # PyTorch counts no further than 2⁶³, bytes too
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def random_batch(model: Any, rows: int, length: int) -> Batch:
     takes = inputs_of(model)
     if takes.longest is not None and length > takes.longest:
         raise InputError(f"the model reads at most {takes.longest} tokens, {length} wanted: lower --sequence-length")
+    if rows >= MOST_ROWS:
+        raise InputError(f"a batch of {rows} rows is more than {MOST_ROWS}: lower --batch-size")
     generator = torch.Generator().manual_seed(0)
     vocabulary = model.config.vocab_size
     ids = torch.randint(min(1000, vocabulary // 2), vocabulary, (rows, length), generator=generator)

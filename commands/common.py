@@ -23,6 +23,7 @@ FAILED, USAGE, GATE_MISSED, NOT_NATIVE = 1, 2, 3, 4
 
 out = Console(highlight=False, markup=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+SEED = click.IntRange(0, 2**63 - 1)  # what PyTorch takes
 TEXTS = ("--text", "--second", "--question", "--context")  # options whose value is what a model reads
 WIDE = 150  # columns that wide tables want; a narrower terminal breaks their lines
 

@@ -6,10 +6,26 @@ from commands.common import FAILED, NOT_NATIVE, USAGE
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # where a file was to be written
 NO_FOLDER = (errno.EEXIST, errno.ENOTDIR)  # where one was to be made, as the cache
+NO_MEMORY = ("can't allocate memory", "out of memory")  # as PyTorch says of a CPU's, and of a GPU's
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether there was not enough memory, Python's or a device's."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    )
+
+
+def words_of(error: Exception) -> str:
+    """→ what is said of a known error"""
+    if not is_memory(error):
+        return str(error)
+    return f"out of memory ({error or 'Python'}): lower --batch-size or the length of the rows, or take a smaller model"
 
 
 def exit_code(error: Exception) -> int | None:
-    """The exit code of an error that this project raises on purpose; None for any other, which is a bug."""
+    """The exit code of an error that this project raises on purpose, or the machine; None for any other, which is a
+    bug."""
     from models.errors import InputError
     from operators.build import BuildError
     from operators.kernels import NoSuchKernels
@@ -25,6 +41,8 @@ def exit_code(error: Exception) -> int | None:
     if isinstance(error, UsageError | NoSuchKernels):
         return USAGE
     if isinstance(error, OSError) and error.errno in (*NO_ROOM, *NO_FOLDER):
+        return FAILED
+    if is_memory(error):
         return FAILED
     known = (
         InputError, TargetUnavailable, NotFinite, WeightError, CaptureError, BuildError, CheckpointError, ExportError,

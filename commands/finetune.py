@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from commands.calibrate import calibrate_trained
-from commands.common import Options, err, finite, out, print_json, progress_bar, refuse, written
+from commands.common import SEED, Options, err, finite, out, print_json, progress_bar, refuse, written
 from commands.graph import use_threads
 from commands.recipe import HOW_INT
 from commands.texts import window_options
@@ -80,7 +80,7 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
 @click.option("--temperature", default=Distillation.temperature, show_default=True,
               type=click.FloatRange(0, min_open=True), callback=finite,
               help="What the logits are divided by for the teacher's share.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, type=SEED)
 @click.option("--bf16/--no-bf16", default=None, help="Default: where the CPU has AVX512-BF16 or AMX.")
 @click.option("--calibrate/--no-calibrate", default=None,
               help="Leave with the model how it is best rounded to 8 bits; never with --qat.  "

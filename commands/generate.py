@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from commands.common import Options, finite, out, print_json, progress_bar, refuse, written
+from commands.common import SEED, Options, finite, out, print_json, progress_bar, refuse, written
 from commands.graph import Ready, prepare
 from commands.texts import given_texts, text_options
 from models import InputError
@@ -21,13 +21,13 @@ PROMPT = ["In the winter of 1911 the lighthouse"]
 @text_options
 @click.option("--new-tokens", default=40, show_default=True, type=click.IntRange(1), help="The most for each text.")
 @click.option("--sample", is_flag=True, help="Draw the next token by its probability, instead of the likeliest.")
-@click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True), callback=finite)
+@click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(1e-6), callback=finite)
 @click.option("--top-k", default=50, show_default=True, type=click.IntRange(0), help="Draw from the K best; 0 for all.")
 @click.option("--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True), callback=finite,
               help="Draw from the best that reach this probability.")  # fmt: skip
 @click.option("--repetition", default=1.0, show_default=True, type=click.FloatRange(0, min_open=True), callback=finite,
               help="Above 1: tokens that are in the text already lose.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=int, help="The same seed draws the same text.")
+@click.option("--seed", default=0, show_default=True, type=SEED, help="The same seed draws the same text.")
 @click.pass_obj
 def command(options: Options, texts: tuple[str, ...], path: str | None, new_tokens: int, sample: bool,
             temperature: float, top_k: int, top_p: float, repetition: float, seed: int) -> None:  # fmt: skip

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ from models.finetune.sampling import TrainingWindow, checksum, epoch_batches, tr
 from models.finetune.saving import round_as_saved
 from models.question_answering.examples import Example
 from models.question_answering.features import collate
+
+SEEDS = 2**63  # what PyTorch takes lies below
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,12 @@ def train(
     data = training_windows(tokenizer, examples, settings.max_length, settings.stride)
     lengths = [len(item.window) for item in data]
     _check_positions(model, max(lengths))
-    plan = [
+    batches = (
         (epoch, batch)
         for epoch in range(settings.epochs)
         for batch in epoch_batches(lengths, settings.batch_size, settings.seed, epoch)
-    ][: settings.max_steps]
+    )
+    plan = list(islice(batches, settings.max_steps))
     optimizer = _optimizer(model, settings)
     dropout = sorted({module.p for module in model.modules() if isinstance(module, (nn.Dropout, Dropout))})
     run = {**asdict(settings), "dropout": dropout, "data": checksum(examples), "processes": world, "base": base}
@@ -106,7 +110,7 @@ def train(
             group["lr"] = rate
         mine = batch[rank::world] or batch[:1]  # a process without a part still has to take its step
         # Seeded a step, not once: a resumed run draws the same dropout without a saved random state.
-        torch.manual_seed((settings.seed * world + rank) * 1_000_003 + number)
+        torch.manual_seed(((settings.seed * world + rank) * 1_000_003 + number) % SEEDS)
         # DDP takes the plain mean over the processes: this makes it the mean over the batch.
         weight = len(batch[rank::world]) * world / len(batch)
         loss = _step(stepped, optimizer, [data[i] for i in mine], weight, tokenizer.pad_token_id, settings, teacher)

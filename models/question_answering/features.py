@@ -53,7 +53,7 @@ def make_windows(
         least = MAX_QUESTION_TOKENS + tokenizer.num_special_tokens_to_add(pair=True) + stride + 1
         raise InputError(
             f"windows of {max_length} tokens can't overlap by {stride}, for that at least {least} are wanted: "
-            "raise --max-length or lower --stride"
+            "make the windows longer, or overlap less"
         )
     if not examples:
         return []

@@ -107,6 +107,11 @@ def test_what_cannot_be_measured_is_said(bench, arguments: tuple, code: int, sai
     assert result.code == code and said in result.err and "Traceback" not in result.err and result.out == ""
 
 
+def test_more_memory_than_there_is_is_one_line(cli: Cli) -> None:
+    result = cli("bench", "--batch-size", str(2**31 - 1))
+    result.fails_in_one_line(1, "out of memory", "can't allocate", "lower --batch-size or the length of the rows")
+
+
 def test_a_plot_that_cannot_be_drawn_is_said_at_once(bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     bench("--output", str(tmp_path / "x")).fails_in_one_line(1, "matplotlib", "pip install -e .[bench]")

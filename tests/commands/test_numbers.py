@@ -46,6 +46,23 @@ def test_no_option_takes_what_is_no_number(name: str, value: str) -> None:
         option.process_value(context, value)
 
 
+HUGE = str(10**20)
+TOO_MUCH = {
+    "a seed of generate": (("generate", "--text", "a", "--sample", "--seed", HUGE), 2, "--seed"),
+    "a seed of finetune": (("finetune", "--train", SAMPLE, "--output", "x", "--seed", HUGE), 2, "--seed"),
+    "scores by nothing": (("generate", "--text", "a", "--sample", "--temperature", "1e-300"), 2, "--temperature"),
+    "a batch of bench": (("bench", "--batch-size", HUGE), 1, "lower --batch-size"),
+    "a batch of plan": (("--target", "aie", "--precision", "int", "plan", "--batch-size", HUGE), 1, "--batch-size"),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_more_than_a_computer_counts(cli: Cli, name: str) -> None:
+    given, code, said = TOO_MUCH[name]
+    result = cli(*given)
+    assert (result.code, result.out) == (code, "") and said in result.err and "Traceback" not in result.err
+
+
 def test_a_limit_that_is_nan_is_one_line(cli: Cli) -> None:
     result = cli("eval", "--data", SAMPLE, "--baseline", SAMPLE, "--max-drop", "nan")
     assert result.code == 2 and "Invalid value for '--max-drop': nan is no finite number." in result.err

@@ -147,7 +147,7 @@ def test_the_smallest_window() -> None:
     examples = [example("Curie was born in Warsaw. " * 20, "word " * 200)]
     least = MAX_QUESTION_TOKENS + 3 + 32 + 1
     assert make_windows(tokenizer(), examples, least, 32)
-    with pytest.raises(InputError, match=f"at least {least} tokens"):
+    with pytest.raises(InputError, match=f"at least {least} are wanted: make the windows longer"):
         make_windows(tokenizer(), examples, least - 1, 32)
 
 

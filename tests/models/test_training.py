@@ -88,6 +88,14 @@ def test_steps_are_told_with_their_numbers(tmp_path: Path) -> None:
     assert [step.epoch for step in steps] == [0] * (total // 2) + [1] * (total // 2)
 
 
+def test_few_steps_of_endless_epochs_and_the_largest_seed(tmp_path: Path) -> None:
+    """Steps that are not taken are not planned, and what each step draws from is a seed that PyTorch takes."""
+    steps: list[Step] = []
+    settings = replace(SETTINGS, epochs=10**20, max_steps=2, seed=2**63 - 1)
+    train(tiny_bert(), tokenizer(), EXAMPLES, settings, tmp_path, on_step=steps.append)
+    assert [(step.number, step.total) for step in steps] == [(1, 2), (2, 2)]
+
+
 def test_the_samples_batches_are_uneven() -> None:
     count = len(training_windows(tokenizer(), EXAMPLES, SETTINGS.max_length, SETTINGS.stride))
     assert count > 2 * SETTINGS.batch_size and SETTINGS.batch_size % 2 == 1
