@@ -44,7 +44,8 @@ LINE_EVERY = 50  # steps between lines where standard error is no terminal
 @click.option("--base", default="all-minilm-l6-v2", show_default=True,
               help="Encoder, or with --qat a question-answering model: name or folder.")  # fmt: skip
 @click.option("--train", "train_files", multiple=True, required=True, help="SQuAD file; repeatable.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--output", type=click.Path(path_type=Path), required=True,
+              help="Folder to write: a new one, or an earlier run's.")  # fmt: skip
 @click.option("--eval-data", help="SQuAD file for the evaluation after each epoch.")
 @click.option(
     "--eval-limit", default=500, show_default=True, type=click.IntRange(0), help="Questions of it; 0 for all."

@@ -4,6 +4,7 @@ import json
 import os
 import zlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +16,7 @@ from models.finetune.averaging import WeightMean
 from targets._json import parse_json
 
 FILE = "training-state.safetensors"
+MODEL = ("config.json", "*.safetensors")  # what a folder of a model holds
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
 
 
@@ -28,10 +30,19 @@ def weights_checksum(model: nn.Module) -> int:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises InputError where no folder can be made, before a run has spent its time."""
+    """Raises InputError where no folder can be made, or there is a model that would be written over and that no run
+    left, as the base; before a run has spent its time."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         raise InputError(f"no folder can be made at {folder}, {there} is a file: give another --output")
+    try:
+        with TemporaryDirectory(dir=there):
+            pass
+    except OSError as error:
+        raise InputError(f"{there} can't be written to ({error.strerror}): give another --output") from error
+    held = sorted(path.name for ending in MODEL for path in folder.glob(ending))
+    if held and not (folder / FILE).exists():
+        raise InputError(f"{folder} holds {held[0]}, which no fine-tuning left: give another --output")
 
 
 def save_state(

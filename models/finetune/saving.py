@@ -30,10 +30,14 @@ def save_model(
     """Writes float16 weights, config.json and a tokenizer that cuts and pads nothing; each is renamed into place.
 
     `qat` says, in the config under NOTE, which rounding the model was trained through. Raises InputError where the
-    weights can't be written.
+    weights can't be written, and for ones that float16 does not hold.
     """
-    output.mkdir(parents=True, exist_ok=True)
     half = copy.deepcopy(model).half()
+    wide = next((name for name, value in half.named_parameters() if not value.isfinite().all()), None)
+    if wide:
+        raise InputError(f"{output} is not written: {wide} has numbers that float16 does not hold: "
+                         "lower --learning-rate, with --no-resume")  # fmt: skip
+    output.mkdir(parents=True, exist_ok=True)
     if qat:
         half.config.update({NOTE: qat})
     elif hasattr(half.config, NOTE):  # the base's

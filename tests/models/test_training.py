@@ -117,6 +117,34 @@ def test_a_loss_that_is_no_number_is_one_line(tmp_path: Path) -> None:
         train(model, tokenizer(), EXAMPLES, SETTINGS, tmp_path, on_step=on_step)
 
 
+@pytest.mark.parametrize("held", ["config.json", "model.safetensors"])
+def test_a_model_that_no_run_left_is_not_written_over(held: str, tmp_path: Path) -> None:
+    """The base's own folder, for one."""
+    (tmp_path / held).write_text("whole")
+    with pytest.raises(InputError, match=f"{tmp_path} holds {held}, which no fine-tuning left: give another --output"):
+        run(tmp_path, on_step=raise_at(1))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_a_run_writes_over_its_own(tmp_path: Path) -> None:
+    run(tmp_path)
+    save_model(tiny_bert(), tokenizer(), tmp_path)
+    run(tmp_path, resume=False)
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_first_step() -> None:
+    with pytest.raises(InputError, match="/proc can't be written to .*: give another --output"):
+        run(Path("/proc/below"), on_step=raise_at(1))
+
+
+def test_weights_that_half_precision_does_not_hold_are_not_written(tmp_path: Path) -> None:
+    model = tiny_bert()
+    torch.nn.init.constant_(model.qa_outputs.bias, 1e5)
+    with pytest.raises(InputError, match="qa_outputs.bias .*float16.*: lower --learning-rate"):
+        save_model(model, tokenizer(), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize("below", ["", "below", "far/below"])
 def test_an_output_that_cannot_be_a_folder_is_told_before_the_first_step(below: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
