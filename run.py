@@ -17,7 +17,7 @@ try:
     import click
 
     from commands.common import FAILED, Options, finite, require_folder, require_said, require_utf8, written
-    from commands.failures import exit_code, words_of
+    from commands.failures import exit_code, known_before, words_of
 except ModuleNotFoundError as missing:
     sys.exit(not_installed(missing))
 
@@ -162,7 +162,7 @@ def entry() -> None:
         require_said(sys.argv[1:])
         sys.exit(main(standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
+        known_before(error).show()
         sys.exit(error.exit_code)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)

@@ -2,11 +2,25 @@
 
 import errno
 
+import click
+
 from commands.common import FAILED, NOT_NATIVE, USAGE
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # where a file was to be written
 NO_FOLDER = (errno.EEXIST, errno.ENOTDIR)  # where one was to be made, as the cache
 NO_MEMORY = ("can't allocate memory", "out of memory")  # as PyTorch says of a CPU's, and of a GPU's
+
+
+def known_before(error: click.ClickException) -> click.ClickException:
+    """→ the error; of an option that stands after the command, and is one of those before it, what says so"""
+    context = getattr(error, "ctx", None)
+    if not isinstance(error, click.NoSuchOption) or context is None or context.parent is None:
+        return error
+    name = error.option_name
+    if not any(name in option.opts for option in context.parent.command.params):
+        return error
+    where = f"it stands before the command, run.py {name} ... {context.info_name}"
+    return click.UsageError(f"No such option {name!r} of {context.info_name}: {where}", context)
 
 
 def is_memory(error: Exception) -> bool:

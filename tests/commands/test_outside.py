@@ -73,6 +73,17 @@ def test_a_passage_typed_in_other_bytes() -> None:
         read_passage(LATIN)
 
 
+@pytest.mark.parametrize("option", [("--json",), ("--target", "cpu"), ("--calibration", "data.json")], ids=str)
+def test_an_option_of_all_commands_after_the_command(cli: Cli, option: tuple[str, ...]) -> None:
+    result = cli("ask", "--question", "Who?", *option)
+    assert (result.code, result.out) == (2, "")
+    assert f"No such option '{option[0]}' of ask: it stands before the command, run.py {option[0]}" in result.err
+
+
+def test_an_option_that_nothing_has(cli: Cli) -> None:
+    assert "No such option '--context-file'. Did you mean" in cli("ask", "--context-file", "x").err
+
+
 @pytest.mark.parametrize(
     "name, asked",
     [
