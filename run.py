@@ -16,7 +16,16 @@ def not_installed(missing: ModuleNotFoundError) -> str:
 try:
     import click
 
-    from commands.common import FAILED, Options, finite, require_folder, require_said, require_utf8, written
+    from commands.common import (
+        FAILED,
+        Options,
+        finite,
+        require_folder,
+        require_said,
+        require_streams,
+        require_utf8,
+        written,
+    )
     from commands.failures import exit_code, known_before, words_of
 except ModuleNotFoundError as missing:
     sys.exit(not_installed(missing))
@@ -157,6 +166,7 @@ def main(
 def entry() -> None:
     """Runs the command line; every known error is one line on standard error and its exit code."""
     try:
+        require_streams()
         require_folder()
         require_utf8(sys.argv[1:])
         require_said(sys.argv[1:])

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +81,15 @@ def a_number(context: click.Context, option: click.Parameter, value: float) -> f
     if math.isnan(value):
         raise click.BadParameter(f"{value} is no number.", context, option)
     return value
+
+
+def require_streams() -> None:
+    """Raises click.ClickException where standard output is closed: the next file that is opened would be it. A standard
+    input that is closed becomes an empty one."""
+    if sys.stdout is None:
+        raise click.ClickException("standard output is closed: give it a file, or /dev/null")
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
 
 
 def require_folder() -> None:
