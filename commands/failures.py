@@ -32,6 +32,9 @@ def is_memory(error: Exception) -> bool:
 
 def words_of(error: Exception) -> str:
     """→ what is said of a known error"""
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return (f"{error.filename} may not be read or written by this user ({error.strerror}): change its rights, or "
+                "give another place")  # fmt: skip
     if not is_memory(error):
         return str(error)
     return f"out of memory ({error or 'Python'}): lower --batch-size or the length of the rows, or take a smaller model"

@@ -30,8 +30,11 @@ def check_folder(source: str) -> None:
     # transformers would make a tokenizer that knows five tokens, without a word.
     if not any((folder / file).exists() for file in TOKENIZER_FILES):
         raise InputError(f"{source} holds no tokenizer.json: copy the tokenizer's files into it")
-    if not list(folder.glob("*.safetensors")):
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
         raise InputError(f"{source} holds no *.safetensors (pickled weights aren't loaded): save it as safetensors")
+    for path in weights:
+        path.open("rb").close()  # of one that may not be read safetensors says that it is missing
 
 
 def check_weights(name: str, notes: dict[str, Any], body: str, new_head: bool, task: Task) -> None:

@@ -31,7 +31,11 @@ def read(place: Path) -> Foreign:
         config = parse_json((place / CONFIG).read_text("utf-8"))["quantization_config"]
         found = [path for path in sorted(place.glob("*.safetensors")) if path.name not in (OWN, ROUNDING)]
         files = [path for path in found if not path.name.startswith(".")]  # what a killed `replacing` has left
+        for path in files:
+            path.open("rb").close()  # of one that may not be read safetensors says that it is missing
         tensors = {name: tensor for path in files for name, tensor in load_file(path).items()}
+    except PermissionError:
+        raise
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(f"{place} is no whole compressed-tensors folder ({why}): copy it again") from error

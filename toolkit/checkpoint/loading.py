@@ -75,7 +75,7 @@ def load(place: Path) -> fx.GraphModule:
         ValueError,
         RecursionError,
     ) as error:
-        if isinstance(error, CheckpointError):
+        if isinstance(error, CheckpointError | PermissionError):
             raise
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(f"the checkpoint {place} is damaged ({why}): copy the folder again") from error
@@ -105,6 +105,7 @@ def _tensors(place: Path) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name in (OWN, WEIGHTS):
         if (place / name).exists():
+            (place / name).open("rb").close()  # of one that may not be read safetensors says that it is missing
             found |= load_file(place / name)
     return found
 

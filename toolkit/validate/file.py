@@ -45,11 +45,14 @@ def read(path: Path) -> Measured:
     if path.is_dir():
         raise UsageError(f"{path} is a folder: {advice}")
     try:
+        path.open("rb").close()  # of one that may not be read safetensors says that it is missing
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             outputs = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     except FileNotFoundError:
         raise UsageError(f"no file at {path}: {advice}") from None
+    except PermissionError as error:
+        raise UsageError(f"{path} can't be read ({error.strerror}): {advice}") from None
     except (SafetensorError, OSError) as error:
         raise UsageError(f"{path} is not safetensors ({error}): {advice}") from error
     if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
