@@ -1,5 +1,6 @@
 """`ask`: questions on a passage, from the options, from standard input, or at a prompt."""
 
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -153,9 +154,9 @@ def require_question(question: str) -> None:
 
 def read_passage(given: str, max_words: int = MAX_WORDS) -> str:
     """The passage itself, or the text of the file it names. Raises InputError when it is empty or too long."""
-    text, source = given, "the passage"
-    if _names_file(given):
-        text, source = read_text(given), given
+    text, source, place = given, "the passage", os.path.expanduser(given)
+    if _names_file(place):
+        text, source = read_text(place), place
     require_characters(text, source)
     words = len(text.split())
     if words == 0:

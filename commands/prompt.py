@@ -26,7 +26,7 @@ def converse(passage: str, read_passage: Callable[[str], str], answer: Callable[
     """Questions until :quit or the end of the input; an unusable passage or question is said and asked again."""
     session: PromptSession[str] = PromptSession(history=_history())
     print_passage(passage)
-    out.print(f"{HELP}\n")
+    say(f"{HELP}\n")
     while True:
         try:
             typed = session.prompt("question> ").strip()
@@ -39,20 +39,25 @@ def converse(passage: str, read_passage: Callable[[str], str], answer: Callable[
             if word in (":quit", ":q", "quit", "exit"):
                 return
             elif word == ":help":
-                out.print(HELP)
+                say(HELP)
             elif word == ":show":
                 print_passage(passage)
             elif word == ":passage":
                 passage = read_passage(rest.strip() or _typed_passage(session))
-                out.print(f"Passage of {len(passage.split())} words.")
+                say(f"Passage of {len(passage.split())} words.")
             elif word.startswith(":"):
-                out.print(f"no command {word}; :help lists them")
+                say(f"no command {word}; :help lists them")
             elif typed:
-                out.print(answer(passage, typed))
+                say(answer(passage, typed))
         except InputError as error:
-            out.print(str(error))
+            say(str(error))
         except KeyboardInterrupt:
-            out.print("stopped")
+            say("stopped")
+
+
+def say(text: str) -> None:
+    """Lines end between words on a terminal."""
+    out.print(text, soft_wrap=not out.is_terminal)
 
 
 def _typed_passage(session: PromptSession[str]) -> str:

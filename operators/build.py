@@ -107,6 +107,8 @@ def build() -> Path:
     try:
         library = cache_folder() / f"{PREFIX}{_key(command)}.so"
         if not library.exists():
+            if sys.stderr.isatty():
+                print("opswap: compiling the kernels for this CPU, once", file=sys.stderr)
             _build(command, library)
     except OSError as error:
         raise BuildError(f"cannot write the kernels: {error}; set OPSWAP_CACHE to a folder that can be") from error

@@ -42,7 +42,8 @@ def read_text(path: str | Path) -> str:
             f"{path} is not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}): convert it to UTF-8"
         ) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} can't be read ({error}): give a readable text or gzip file") from error
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} can't be read ({why}): give a readable text or gzip file") from error
 
 
 def read_examples(path: str | Path, limit: int | None = None) -> list[Example]:

@@ -82,6 +82,17 @@ def test_code_that_does_not_compile_is_one_line(tmp_path: Path, monkeypatch: pyt
     assert not list((tmp_path / "cache").iterdir()), "nothing is left behind"
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_who_waits_at_a_terminal_is_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    monkeypatch.setenv("OPSWAP_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "_build", lambda command, library: None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    build.build()
+    assert capsys.readouterr().err == ("opswap: compiling the kernels for this CPU, once\n" if terminal else "")
+
+
 def test_two_processes_build_at_once(tmp_path: Path) -> None:
     both = [start(OPSWAP_CACHE=str(tmp_path)) for _ in range(2)]
     for process in both:
