@@ -89,7 +89,9 @@ def settle_threads(options: Mapping[str, Any], beside_peers: bool) -> None:
 @click.option("--target", default="cpu", help="cpu, customcpu, aie, cuda or hpu; `doctor` says what each can do here.")
 @click.option("--precision", default="fp", help="fp (float32), bf16, fp16, int or fp8; each target names those it has.")
 @click.option(
-    "--scheme", default="dynamic", help="How activations are quantized: dynamic, a scale for each token, or static."
+    "--scheme",
+    default="dynamic",
+    help="How activations are quantized: dynamic, a scale for each token, static, or weight: weights alone are.",
 )
 @click.option(
     "--calibration",
