@@ -47,14 +47,15 @@ PAST = "opswap_past"  # on a model with a cache (cache.py): its Past
 
 
 def inputs_of(model: nn.Module) -> Inputs:
-    """Token types are an input where the model has more than one; elsewhere zeros are all they can be."""
+    """Token types are an input where the model has more than one, and does not make them itself, of where the question
+    ends, as BigBird does; where there is one, zeros are all they can be."""
     past: tuple[Past, ...] = getattr(model, PAST, ())
     own: Any = type(model).__base__ if past else model  # what a cache was put around
     takes = inspect.signature(own.forward).parameters
     config = getattr(model, "config", None)
     types = getattr(config, "type_vocab_size", None)
     names = [name for name in ("input_ids", MASK) if name in takes] + [POSITIONS] * bool(past)
-    typed = TYPES in takes and types is not None and types > 1
+    typed = TYPES in takes and types is not None and types > 1 and "question_lengths" not in takes
     ignorable = TYPES not in takes or (types is not None and types <= 1)
     if "input_ids" not in names:
         raise UsageError(f"a model that takes input_ids was wanted; {type(model).__name__} takes {', '.join(takes)}")

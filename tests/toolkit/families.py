@@ -40,7 +40,9 @@ MODELS = {
     # written out in small steps, and nothing else
     "megatron-bert": lambda: MegatronBertForQuestionAnswering(MegatronBertConfig(**_PADDED)),
     "luke": lambda: LukeForQuestionAnswering(LukeConfig(**_PADDED)),
-    "bigbird": lambda: BigBirdForQuestionAnswering(BigBirdConfig(**_PADDED, attention_type="original_full")),
+    "bigbird": lambda: BigBirdForQuestionAnswering(
+        BigBirdConfig(**_PADDED, attention_type="original_full", sep_token_id=2)
+    ),
     # with numbers of their own added to the scores
     "mpnet": lambda: MPNetForQuestionAnswering(MPNetConfig(**_PADDED)),
     "deberta-v2": lambda: DebertaV2ForQuestionAnswering(DebertaV2Config(**_PADDED, **_BIASED)),
