@@ -124,6 +124,16 @@ def test_calibrated_variants_are_what_transform_makes(scheme):
     assert report_of(repaired).equalized["compensate"] == 11 and report_of(repaired).swapped == 11
 
 
+@pytest.mark.parametrize("scheme", ["static", "dynamic"])
+def test_a_recipe_by_itself_is_what_transform_makes(scheme):
+    recipe, data = Recipe("int", scheme=scheme), batches()
+    some = Variants.of(captured(model()), recipe, "cpu", "fp", data)
+    kept = some.names[:2]
+    want = transform(model(), some.repaired(kept), "cpu", data=data)
+    for batch in data:
+        assert_equal_bits(some.applied(kept)(**batch)["start_logits"], want(**batch)["start_logits"])
+
+
 def test_static_wants_data():
     with pytest.raises(UsageError, match="wants data to calibrate with"):
         Variants.of(captured(model()), Recipe("int", scheme="static"), "cpu", "bf16")

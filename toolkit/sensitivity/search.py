@@ -80,6 +80,26 @@ def search(
     return Found(best, tried[best], goal.missed_by(tried[best]) == 0, tuple(tried.items()))
 
 
+def confirmed(
+    found: Found,
+    work: Mapping[str, float],
+    evaluate: Callable[[Collection[str]], Score],
+    goal: Goal,
+    most: int = 3,
+) -> Found:
+    """found: by graphs that share what calibration data told; evaluate(names): the score of the recipe that keeps those
+    linears, calibrated by itself, as whoever uses it has it → the first of at most `most` sets that reached the goal
+    which does so by itself, least work first; the best of them where none does."""
+    fitting = [names for names, score in found.tried if goal.missed_by(score) == 0] if found.reached else [found.names]
+    measured: dict[tuple[str, ...], Score] = {}
+    for names in sorted(fitting, key=lambda names: (sum(work[name] for name in names), names))[:most]:
+        measured[names] = evaluate(names)
+        if goal.missed_by(measured[names]) == 0:
+            break
+    best = min(measured, key=lambda names: (goal.missed_by(measured[names]), sum(work[name] for name in names)))
+    return Found(best, measured[best], goal.missed_by(measured[best]) == 0, found.tried)
+
+
 def _pruned(names: Sequence[str], work: Mapping[str, float], missed: Missed) -> tuple[str, ...]:
     """→ `names` without those that the goal is reached without"""
     kept = list(names)

@@ -12,7 +12,7 @@ from torch import fx
 from targets._place import quiet_copies
 from targets.base import UsageError
 from toolkit.calibrate import Batches, Progress, require_data
-from toolkit.integers import Prepared, prepare, round_all
+from toolkit.integers import Prepared, prepare, round_all, to_int
 from toolkit.pipeline import lowered
 from toolkit.quantize import chosen, linears_of
 from toolkit.recipe import Recipe, Rule
@@ -30,7 +30,8 @@ KEEP_AS: dict[str, dict[str, Any]] = {
 class Variants:
     """graph: float, smoothed where the recipe and data say so; recipe: for int; target: its name; keep_as: what a
     linear that is repaired becomes, one of KEEP_AS; names: the linears that the recipe quantizes, which are those to
-    choose from; prepared: what calibration data told, once for all variants."""
+    choose from; prepared: what calibration data told, once for all variants; source, data: the float graph as it came,
+    and what to calibrate with, for a recipe by itself."""
 
     graph: fx.GraphModule
     recipe: Recipe
@@ -38,6 +39,8 @@ class Variants:
     keep_as: str
     names: tuple[str, ...]
     prepared: Prepared
+    source: fx.GraphModule
+    data: Batches | None = None
 
     @classmethod
     def of(
@@ -61,10 +64,10 @@ class Variants:
         if not names:
             raise UsageError("the recipe quantizes no linear of this model: there is nothing to measure; change it")
         with_rules(recipe, keep_as, names)  # a repair that the recipe's scheme has no room for is refused now
-        graph = copied(graph)
-        prepared = prepare(graph, recipe, data, folder, progress)
+        smoothed = copied(graph)
+        prepared = prepare(smoothed, recipe, data, folder, progress)
         prepared.scratch.clear()
-        return cls(graph, recipe, target, keep_as, names, prepared)
+        return cls(smoothed, recipe, target, keep_as, names, prepared, graph, data)
 
     def whole(self) -> fx.GraphModule:
         """→ all linears as the recipe says"""
@@ -84,6 +87,12 @@ class Variants:
     def without(self, names: Collection[str]) -> fx.GraphModule:
         """→ all linears as the recipe says, but those called `names` repaired"""
         return self.finished(self.repaired(names))
+
+    def applied(self, names: Collection[str]) -> fx.GraphModule:
+        """→ the same as `transform` makes it of the recipe: what data tell is found anew, for the linears in 8 bits"""
+        graph, recipe = copied(self.source), self.repaired(names)
+        to_int(graph, recipe, self.data)
+        return lowered(graph, recipe, self.target, native=False)
 
     def repaired(self, names: Iterable[str]) -> Recipe:
         """→ the recipe with a rule in front for each of `names`, sorted"""
