@@ -42,9 +42,34 @@ def keys_turned_at_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor
     return ((q @ k.permute(0, 2, 1, 3).permute(0, 2, 3, 1)) * 0.5 + mask).softmax(-1) @ v
 
 
+def keys_turned_twice(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    keys = k.permute(0, 2, 1, 3).permute(0, 2, 3, 1).transpose(2, 3)
+    return (q @ k.transpose(2, 3) @ keys).softmax(-1) @ v[:, :, :3]
+
+
 def read_elsewhere(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     probabilities = (q @ k.transpose(2, 3) + mask).softmax(-1)
     return probabilities @ v + probabilities.sum()
+
+
+def changed_in_between(which: int) -> Steps:
+    def steps(*given: Tensor) -> Tensor:
+        q, k, v, mask = parts = [part.clamp(min=-5) for part in given]
+        scores = q @ k.transpose(-1, -2) + mask
+        parts[which].mul_(3)
+        return scores.softmax(-1) @ v + parts[which][..., -1:]
+
+    return steps
+
+
+def twice(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    scores = q @ k.transpose(2, 3)
+    return (scores + scores).softmax(-1) @ v
+
+
+def by_themselves(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    probabilities = (q @ k.transpose(2, 3)).softmax(-1)
+    return probabilities @ probabilities @ v
 
 
 TAKEN: dict[str, Steps] = {
@@ -56,6 +81,7 @@ TAKEN: dict[str, Steps] = {
     "two masks": lambda q, k, v, mask: (q @ k.transpose(-1, -2) + mask * 2 + mask).softmax(-1) @ v,
     "in place": in_place,
     "keys turned at once": keys_turned_at_once,
+    "keys turned twice": keys_turned_twice,
 }
 LEFT: dict[str, Steps] = {
     "scaled after the mask": lambda q, k, v, mask: ((q @ k.transpose(-1, -2) + mask) / ROOT).softmax(-1) @ v,
@@ -64,6 +90,15 @@ LEFT: dict[str, Steps] = {
     "keys not turned": lambda q, k, v, mask: (q @ k.reshape(*k.shape[:2], 3, -1)).softmax(-1) @ v,
     "in double": lambda q, k, v, mask: (q @ k.transpose(-1, -2) + mask).softmax(-1, dtype=torch.float64).float() @ v,
     "read elsewhere": read_elsewhere,
+    "a number added": lambda q, k, v, mask: (q @ k.transpose(2, 3) + 0.5).softmax(-1) @ v,
+    "divided by nothing": lambda q, k, v, mask: (q @ k.transpose(2, 3) / 0 + mask).softmax(-1) @ v,
+    "added to themselves": twice,
+    "averaged by themselves": by_themselves,
+    "the query changes": changed_in_between(0),
+    "the mask changes": changed_in_between(3),
+    "a mask of one dimension": lambda q, k, v, mask: (q @ k.transpose(2, 3) + mask[-1]).softmax(-1) @ v,
+    "a mask of none": lambda q, k, v, mask: (q @ k.transpose(2, 3) + mask[0, 0]).softmax(-1) @ v,
+    "more masks than scores": lambda q, k, v, mask: (q[:, :1] @ k[:, :1].mT + v[:, :, None, :, 0]).softmax(-1) @ v,
 }
 
 

@@ -13,12 +13,12 @@ KEYS_LAST = [0, 2, 3, 1]  # a permutation: [B, S, heads, d] → [B, heads, d, S]
 
 
 class Steps(NamedTuple):
-    """One attention: the nodes to erase, the last first; query, key and value [B, heads, S, d]; what is added to the
-    scores after they are scaled"""
+    """One attention: the nodes to erase, the last first; query and value [B, heads, S, d], keys [B, heads, d, S]; what
+    is added to the scores after they are scaled"""
 
     chain: list[fx.Node]
     query: fx.Node
-    key: fx.Node
+    keys: fx.Node
     value: fx.Node
     scale: float
     masks: tuple[fx.Node, ...]
@@ -39,7 +39,7 @@ def raise_attention(gm: fx.GraphModule) -> int:
         last = steps.chain[0]
         with gm.graph.inserting_before(last):
             mask = _sum_of(gm.graph, steps.masks, sums)
-            args = (steps.query, _keys(gm.graph, steps.key), steps.value, mask, 0.0, False)
+            args = (steps.query, _key(gm.graph, steps.keys), steps.value, mask, 0.0, False)
             call = gm.graph.call_function(aten.scaled_dot_product_attention.default, args, {"scale": steps.scale})
         call.meta = dict(last.meta)
         last.replace_all_uses_with(call)
@@ -55,7 +55,7 @@ def _steps(softmax: fx.Node) -> Steps | None:
     over_keys = softmax.args[1:] in ((-1,), (3,)) and not softmax.kwargs
     if last is None or last.target is not aten.matmul.default or last.args[0] is not softmax or not over_keys:
         return None
-    chain, masks, scale = [last, softmax], list[fx.Node](), 1.0
+    chain, masks, scale = [last, softmax], list[Any](), 1.0
     while isinstance(scores, fx.Node) and only_user(scores) is not None:
         chain.append(scores)
         if scores.target is aten.matmul.default:
@@ -72,19 +72,39 @@ def _steps(softmax: fx.Node) -> Steps | None:
     return None
 
 
-def _whole(
-    chain: list[fx.Node], product: fx.Node, last: fx.Node, scale: float, masks: tuple[fx.Node, ...]
-) -> Steps | None:
+def _whole(chain: list[fx.Node], product: fx.Node, last: fx.Node, scale: float, masks: tuple[Any, ...]) -> Steps | None:
     query, keys = product.args
-    key, value = _turned_back(keys), last.args[1]
+    value, begin = last.args[1], product
     factor = _factor(query)
     if factor is not None and isinstance(query, fx.Node):  # the query was scaled, and not the scores
-        scale, query = scale * factor, query.args[0]
+        scale, begin, query = scale * factor, query, query.args[0]
     four = all(len(shape_of(part)) == 4 for part in (query, keys, value))
-    floats = [part.meta["val"].dtype for part in (product, *masks) if isinstance(part.meta.get("val"), Tensor)]
-    if key is None or not four or len(floats) != 1 + len(masks) or len(set(floats)) > 1:
+    apart = not any(part in chain for part in (value, *masks))
+    if not (four and apart and _is_turned(keys) and _are_added(masks, product) and _stay(begin, chain)):
         return None
-    return Steps(chain, query, key, value, scale, masks)  # type: ignore[arg-type]
+    return Steps(chain, query, keys, value, scale, masks)  # type: ignore[arg-type]
+
+
+def _are_added(masks: tuple[Any, ...], product: fx.Node) -> bool:
+    """Whether `masks` are tensors of the scores' dtype that make them no larger, at least one of two dimensions:
+    PyTorch's attention takes no other"""
+    dtype = product.meta["val"].dtype
+    values = [mask.meta.get("val") if isinstance(mask, fx.Node) else None for mask in masks]
+    if not all(isinstance(value, Tensor) and value.dtype == dtype for value in values):
+        return False
+    shapes, full = [shape_of(mask) for mask in masks], shape_of(product)
+    pairs = [pair for shape in shapes for pair in zip(reversed(shape), reversed(full), strict=False)]
+    return 2 <= max(map(len, shapes), default=2) <= 4 and all(have in ("1", want) for have, want in pairs)
+
+
+def _stay(first: fx.Node, chain: list[fx.Node]) -> bool:
+    """Whether nothing but the chain works in place from `first` to its end, where all of it will be read"""
+    node = first
+    while node is not chain[0]:
+        if node not in chain and isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
+            return False
+        node = node.next
+    return True
 
 
 def _factor(node: Any) -> float | None:
@@ -93,7 +113,7 @@ def _factor(node: Any) -> float | None:
         return None
     if node.target in (aten.mul.Tensor, aten.mul.Scalar):
         return float(node.args[1])
-    return 1.0 / node.args[1] if node.target in (aten.div.Tensor, aten.div.Scalar) else None
+    return 1.0 / node.args[1] if node.target in (aten.div.Tensor, aten.div.Scalar) and node.args[1] else None
 
 
 def _parted(add: fx.Node) -> tuple[Any, Any]:
@@ -108,22 +128,21 @@ def _is_product(node: Any) -> bool:
     return isinstance(node, fx.Node) and node.target is aten.matmul.default
 
 
-def _turned_back(keys: Any) -> Any:
-    """[B, heads, d, S] → the node that is keys [B, heads, S, d], or that of their heads side by side for `_keys`; None
-    if they were turned in another way"""
-    if not isinstance(keys, fx.Node):
-        return None
-    if keys.target is aten.transpose.int and {int(dim) % 4 for dim in keys.args[1:]} == {2, 3}:  # type: ignore
-        return keys.args[0]
-    return keys if keys.target is aten.permute.default and keys.args[1] == KEYS_LAST else None
+def _is_turned(keys: Any) -> bool:
+    """Whether `keys`, [B, heads, d, S], were turned from [B, heads, S, d] or from their heads side by side"""
+    if keys.target is aten.permute.default:
+        return bool(keys.args[1] == KEYS_LAST)
+    return keys.target is aten.transpose.int and {int(dim) % 4 for dim in keys.args[1:]} == {2, 3}
 
 
-def _keys(graph: fx.Graph, key: fx.Node) -> fx.Node:
-    if key.target is not aten.permute.default or key.args[1] != KEYS_LAST:
-        return key
-    turned = graph.call_function(aten.transpose.int, (key.args[0], 1, 2))
-    turned.meta["val"] = key.meta["val"].transpose(2, 3)
-    return turned
+def _key(graph: fx.Graph, keys: fx.Node) -> fx.Node:
+    """→ [B, heads, S, d], of which `keys` were turned"""
+    source: Any = keys.args[0]
+    if keys.target is aten.transpose.int:
+        return source  # type: ignore[no-any-return]
+    key = graph.call_function(aten.transpose.int, (source, 1, 2))
+    key.meta["val"] = keys.meta["val"].transpose(2, 3)
+    return key
 
 
 def _sum_of(graph: fx.Graph, masks: tuple[fx.Node, ...], sums: dict[tuple[fx.Node, ...], fx.Node]) -> fx.Node | None:
