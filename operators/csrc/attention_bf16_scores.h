@@ -12,8 +12,9 @@ enum { ROWS = 6, BLOCK = 24 };
 
 // A score is log2(e) * scale * q k in units of 2^-8, so that as an integer of 16 bits it is an exponent and 8
 // bits of a fraction f. No exponent above HIGHEST: products with values stay far below 2^127, and so do sums.
-// A row whose bound is at most WIDEST has none below HIGHEST - 2 * WIDEST, which is above 2^-126.
-static const float UNIT = 256, HIGHEST = 60, WIDEST = 90;
+// A row whose bound is at most WIDEST has none below HIGHEST - 2 * WIDEST: times a value of 2^-36 that still
+// is above 2^-126, and what is not counts for nothing.
+static const float UNIT = 256, HIGHEST = 60, WIDEST = 75;
 static const float LOG2_E = 1.44269504f;
 
 // Added to 256 f it makes 256 (2^f - 1), less half a unit: BEND + 256 (2^f - 1 - f), which is never negative,

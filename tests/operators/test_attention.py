@@ -123,10 +123,11 @@ def test_huge_scores(kernel: str, scale: float) -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["all alike", "all opposite"])
-@pytest.mark.parametrize("size", [1.0, 2.45, 2.6, 3.0, 3.12, 3.2, 8.0, 100.0])
-def test_scores_at_their_bound(kernel: str, size: float, sign: int) -> None:
+@pytest.mark.parametrize("size", [1.0, 2.45, 2.6, 3.0, 3.12, 3.2, 3.3, 8.0, 100.0])
+@pytest.mark.parametrize("values", [1.0, 1e-9])
+def test_scores_at_their_bound(kernel: str, size: float, sign: int, values: float) -> None:
     """Queries and keys in line: all scores are as large (or small) as their bound says, and equal."""
-    qkv = random(70, 2, 32)
+    qkv = random(70, 2, 32) * values
     qkv[:, :64], qkv[:, 64:128] = size, sign * size
     want = qkv[:, 128:].mean(0).expand(70, 64)
     assert_sqnr(ops.attention(qkv, packed(70), None, 2, 32**-0.5), want, least_db(kernel))

@@ -94,6 +94,15 @@ def test_huge_scores(kernel: str, scale: float) -> None:
     assert_sqnr(have, reference.attention_biased(*args), 49 if "bf16" in kernel else 75)
 
 
+@pytest.mark.parametrize("size", [2.45, 3.0, 3.12, 3.2, 3.3, 8.0])
+def test_small_values_where_scores_are_far_below_their_bound(kernel: str, size: float) -> None:
+    """float32 rounds scores of -360 to 3e-5."""
+    qkv = random(70, 2, 32) * 1e-9
+    qkv[:, :64], qkv[:, 64:128] = size, -size
+    args = qkv, bias_of(1, 2, 70, 70), 2, 32**-0.5
+    assert_sqnr(ops.attention_biased(*args), reference.attention_biased(*args), min(least_db(kernel), 90))
+
+
 def test_nan_stays_in_its_row(kernel: str) -> None:
     qkv, bias = random(60, 2, 32), bias_of(2, 2, 30, 30)
     clean = ops.attention_biased(qkv, bias, 2, 0.2)
