@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from operators import validate
-from operators.attention_cached import split
 from operators.schema import define
 from operators.validate import require
 
@@ -26,11 +25,12 @@ def attention_biased(qkv: Tensor, bias: Tensor, heads: int, scale: float, precis
 
 def add_and_attend(qkv: Tensor, bias: Tensor, heads: int, scale: float) -> Tensor:
     """The arithmetic of `attention_biased`; nothing is checked."""
-    q, k, v = split(qkv.float(), qkv.shape[0] // bias.shape[3], heads)
+    rows, length, width = qkv.shape[0], bias.shape[3], qkv.shape[1] // 3
+    q, k, v = qkv.float().reshape(rows // length, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
     scores = scale * (q @ k.transpose(2, 3)) + bias
     nothing = (scores == -torch.inf).all(3, keepdim=True)
     y = (scores.masked_fill(nothing, 0).softmax(-1) @ v).masked_fill(nothing, 0)
-    return y.transpose(1, 2).reshape(qkv.shape[0], -1)
+    return y.transpose(1, 2).reshape(rows, width)
 
 
 def _check(qkv: Tensor, bias: Tensor, heads: int, scale: float) -> None:

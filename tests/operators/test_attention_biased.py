@@ -74,6 +74,13 @@ def test_nothing_to_look_at_gives_zeros(kernel: str) -> None:
     assert_equal_bits(have[11], torch.zeros(64), kernel)
 
 
+@pytest.mark.parametrize("batch", [0, 1])
+def test_no_rows(kernel: str, batch: int) -> None:
+    qkv, bias = random(0, 2, 32), bias_of(batch, 2, 5, 5)
+    for operator in (ops.attention_biased, reference.attention_biased):
+        assert operator(qkv, bias, 2, 0.2).shape == (0, 64)
+
+
 @pytest.mark.parametrize("shift", [-3e4, -100.0, 100.0, 3e4], ids=str)
 def test_a_bias_for_all_keys_changes_nothing(kernel: str, shift: float) -> None:
     """The bias is far from zero, and the scores with it; float32 has few digits left for them at 3e4."""
