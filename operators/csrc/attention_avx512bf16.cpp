@@ -5,6 +5,7 @@
 #include "attention.h"
 #include "attention_bf16.h"
 #include "attention_bf16_scores.h"
+#include "attention_bf16_shifts.h"
 
 static inline int64_t query_pairs(int64_t d) { return round_up(d, 2 * LANES) / 2; }
 

@@ -132,13 +132,9 @@ def test_more_padding_changes_no_bit(name):
 @given(mask=st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=4))
 def test_any_mask(mask):
     """Sequences without a single token too."""
-    graph, _ = fused_bert()
+    graph, _ = fused(unfused("bert"))
     given = inputs("bert", torch.tensor(mask).long())
     assert_same(graph, unfused("bert"), given, packed=True)
-
-
-def fused_bert():
-    return fused(unfused("bert"))
 
 
 @pytest.mark.parametrize("name", ["bert", "classifier"])
@@ -154,7 +150,7 @@ def test_nothing_is_computed_for_nobody(name):
 
 
 def test_the_last_norm_is_not_quantized():
-    graph, _ = fused_bert()
+    graph, _ = fused(unfused("bert"))
     norms = [module.activation is not None for module in graph.modules() if isinstance(module, RowsLinearAddNorm)]
     assert norms == [True, True, True, False]
 
