@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from operators import kernels
 from targets._calls import in_one_call
 from tests.checks import assert_equal_bits
 from tests.targets.test_calls import calls_of
 
 opswap, aten = torch.ops.opswap, torch.ops.aten
+kernels.load()  # what has none is in no run
 
 
 class Given(nn.Module):
@@ -103,6 +105,21 @@ def test_only_what_reads_a_result_ends_a_run(between: str, counted: int) -> None
     for got, wanted in zip(graph(x), before, strict=True):
         assert_equal_bits(got, wanted)
     assert len(calls_of(graph)) == counted // 2
+
+
+def test_what_works_in_place_ends_a_run() -> None:
+    """The first call is done before it, the second after it, though neither reads what it returns."""
+    made = fx.Graph()
+    x = made.placeholder("x")
+    first = made.call_function(opswap.quantize_per_token.default, (x, True))
+    made.call_function(aten.add_.Tensor, (x, 1))
+    second = made.call_function(opswap.quantize_per_token.default, (x, True))
+    made.output(tuple(made.call_function(operator.getitem, (rows, 0)) for rows in (first, second)))
+    graph, x = fx.GraphModule(nn.Module(), made), torch.randn(3, 8)
+    before = graph(x.clone())
+    assert in_one_call(graph) == 0
+    for got, wanted in zip(graph(x.clone()), before, strict=True):
+        assert_equal_bits(got, wanted)
 
 
 def test_what_writes_to_a_cache_stays_where_it_is() -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
+from targets._run import works_in_place
 from toolkit.fuse.matching import aten, only_user, shape_of
 
 ADD = (aten.add.Tensor, aten.add_.Tensor)
@@ -101,7 +102,7 @@ def _stay(first: fx.Node, chain: list[fx.Node]) -> bool:
     """Whether nothing but the chain works in place from `first` to its end, where all of it will be read"""
     node = first
     while node is not chain[0]:
-        if node not in chain and isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
+        if node not in chain and works_in_place(node):
             return False
         node = node.next
     return True
