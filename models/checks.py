@@ -22,7 +22,7 @@ def check_folder(source: str) -> None:
     config = folder / "config.json"
     if not config.exists():
         raise InputError(f"{source} holds no config.json: give a folder that save_pretrained wrote")
-    for path in sorted(folder.glob("*.json")):
+    for path in _files(folder, "json"):
         try:
             parse_json(path.read_text("utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -30,11 +30,16 @@ def check_folder(source: str) -> None:
     # transformers would make a tokenizer that knows five tokens, without a word.
     if not any((folder / file).exists() for file in TOKENIZER_FILES):
         raise InputError(f"{source} holds no tokenizer.json: copy the tokenizer's files into it")
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = _files(folder, "safetensors")
     if not weights:
         raise InputError(f"{source} holds no *.safetensors (pickled weights aren't loaded): save it as safetensors")
     for path in weights:
         path.open("rb").close()  # of one that may not be read safetensors says that it is missing
+
+
+def _files(folder: Path, ending: str) -> list[Path]:
+    """→ those of the model; what a killed process left of one is hidden"""
+    return sorted(path for path in folder.glob(f"*.{ending}") if not path.name.startswith("."))
 
 
 def check_weights(name: str, notes: dict[str, Any], body: str, new_head: bool, task: Task) -> None:

@@ -40,7 +40,7 @@ def check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"{there} can't be written to ({error.strerror}): give another --output") from error
-    held = sorted(path.name for ending in MODEL for path in folder.glob(ending))
+    held = sorted(path.name for ending in MODEL for path in folder.glob(ending) if path.name[0] != ".")
     if held and not (folder / FILE).exists():
         raise InputError(f"{folder} holds {held[0]}, which no fine-tuning left: give another --output")
 
