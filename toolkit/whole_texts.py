@@ -37,6 +37,7 @@ def drop_cache(gm: fx.GraphModule) -> int:
     names = tuple(name for name in inputs.names if name not in gone)
     output = gm.graph.output_node()
     output.args = (output.args[0][: -len(inputs.past)],)  # type: ignore[index]
+    past = {size.node.expr: 0 for one in inputs.past if (size := _tokens(places[one.name])) is not None}
     _count(gm, places[MASK], places[POSITIONS])
     _skip(gm, {places[one.name] for one in inputs.past}, places["input_ids"])
     gm.graph.eliminate_dead_code()
@@ -45,9 +46,37 @@ def drop_cache(gm: fx.GraphModule) -> int:
             raise CacheError(f"{type(gm).__name__} can't do without its cache: {user.target} reads {name}")
         gm.graph.erase_node(places[name])
     _call_with(gm, names)
+    _forget(gm, past)
     gm.meta[KEY] = replace(inputs, names=names, past=())
     clean(gm)
     return len(gone)
+
+
+def _tokens(past: fx.Node) -> torch.SymInt | None:
+    """→ how many tokens a cache has, None for a number"""
+    size = past.meta["val"].shape[2]
+    return size if isinstance(size, torch.SymInt) else None
+
+
+def _forget(gm: fx.GraphModule, past: dict[Any, int]) -> None:
+    """The sizes that the capture noted are those with no tokens in the cache: fusions go by them."""
+
+    def size_of(size: Any) -> Any:
+        if not isinstance(size, torch.SymInt):
+            return size
+        left = size.node.expr.subs(past)
+        return int(left) if left.is_number else size.node.shape_env.create_symintnode(left, hint=None)
+
+    def noted(value: torch.Tensor) -> torch.Tensor:
+        if not any(
+            isinstance(size, torch.SymInt) and size.node.expr.free_symbols & past.keys() for size in value.shape
+        ):
+            return value
+        return value.new_empty([size_of(size) for size in value.shape])
+
+    for node in gm.graph.nodes:
+        if "val" in node.meta:
+            node.meta["val"] = pytree.tree_map_only(torch.Tensor, noted, node.meta["val"])
 
 
 def _count(gm: fx.GraphModule, mask: fx.Node, positions: fx.Node) -> None:

@@ -5,6 +5,7 @@
 
 #include "attention_checks.h"
 #include "attention_dispatch.h"
+#include "calls.h"
 #include "float.h"
 #include "pool.h"
 #include "tensors.h"
@@ -72,4 +73,4 @@ Tensor attention_biased(const Tensor &qkv, const Tensor &bias, int64_t heads, do
 
 } // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { m.impl("attention_biased", TORCH_BOX(&attention_biased)); }
+STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { serve<&attention_biased>(m, "attention_biased"); }
