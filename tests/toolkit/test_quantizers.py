@@ -64,7 +64,8 @@ def test_a_graph_with_a_cache_is_quantized_alike(name: str, scheme: str) -> None
     model, recipe = tiny.build(tiny.TIED), Recipe("int", scheme=scheme, quantizer=name)
     data = [tiny.inputs(model, 3, 17)] if scheme == "static" else None
     plain, cached = (transform(one, recipe, "customcpu", data=data) for one in (model, with_cache(model)))
-    assert replace(report_of(cached), fused={}) == replace(report_of(plain), fused={})
+    alike, wanted = (replace(report_of(one), fused={}, missed=()) for one in (cached, plain))  # a cache has no padding
+    assert alike == wanted
     assert report_of(cached).swapped == 9 and report_of(cached).fused["cached"] == 2
     given = tiny.inputs(model, 1, 9)
     ids, mask = given["input_ids"], torch.ones_like(given["input_ids"])
