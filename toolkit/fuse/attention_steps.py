@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from targets._run import works_in_place
-from toolkit.fuse.matching import aten, only_user, shape_of
+from toolkit.fuse.matching import aten, broadcasts, only_user, shape_of
 
 ADD = (aten.add.Tensor, aten.add_.Tensor)
 KEYS_LAST = [0, 2, 3, 1]  # a permutation: [B, S, heads, d] → [B, heads, d, S]
@@ -94,8 +94,7 @@ def _are_added(masks: tuple[Any, ...], product: fx.Node) -> bool:
     if not all(isinstance(value, Tensor) and value.dtype == dtype for value in values):
         return False
     shapes, full = [shape_of(mask) for mask in masks], shape_of(product)
-    pairs = [pair for shape in shapes for pair in zip(reversed(shape), reversed(full), strict=False)]
-    return 2 <= max(map(len, shapes), default=2) <= 4 and all(have in ("1", want) for have, want in pairs)
+    return max(map(len, shapes), default=2) >= 2 and all(broadcasts(shape, full) for shape in shapes)
 
 
 def _stay(first: fx.Node, chain: list[fx.Node]) -> bool:

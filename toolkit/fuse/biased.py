@@ -10,7 +10,7 @@ from targets._missed import found_a_way
 from toolkit.fuse.attention import SDPA, erase_chain, flat_of, put_back
 from toolkit.fuse.heads import Site, match, match_heads
 from toolkit.fuse.mask import kind_of
-from toolkit.fuse.matching import add_module, aten, shape_of, sizes
+from toolkit.fuse.matching import add_module, aten, broadcasts, shape_of, sizes
 
 
 def fuse_biased(gm: fx.GraphModule) -> int:
@@ -47,9 +47,8 @@ def _fits(site: Site) -> bool:
     """Whether the mask is [B or 1, heads or 1, S or 1, S], of fewer dimensions where the first are 1"""
     batch, sequence, _ = shape_of(site.out)
     have = shape_of(site.mask)
-    full = (batch, str(site.heads), sequence)[-max(0, len(have) - 1) :] if len(have) > 1 else ()
-    sizes_fit = all(one in ("1", want) for one, want in zip(have[:-1], full, strict=False))
-    return 2 <= len(have) <= 4 and have[-1] == sequence and sizes_fit
+    full = (batch, str(site.heads), sequence, sequence)
+    return len(have) >= 2 and have[-1] == sequence and broadcasts(have, full)
 
 
 def _bias(graph: fx.Graph, mask: fx.Node) -> fx.Node:

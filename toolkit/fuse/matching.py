@@ -19,6 +19,12 @@ def shape_of(node: Any) -> tuple[str, ...]:
     return tuple(str(size) for size in value.shape) if isinstance(value, Tensor) else ()
 
 
+def broadcasts(shape: tuple[str, ...], full: tuple[str, ...]) -> bool:
+    """Whether a tensor of `shape` is repeated to `full` without making it larger"""
+    pairs = zip(reversed(shape), reversed(full), strict=False)
+    return len(shape) <= len(full) and all(have in ("1", want) for have, want in pairs)
+
+
 def is_rows(node: Any) -> bool:
     return isinstance(node, fx.Node) and ROWS in node.meta
 
