@@ -18,6 +18,7 @@ from operators import (
     layers,
     packing,
     reference,
+    rotary,
     terms,
     weight_only,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "packing",
     "quantize_weight",
     "reference",
+    "rotary",
     "terms",
     "weight_only",
     "weight_sum",

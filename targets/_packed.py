@@ -151,6 +151,8 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 FUSIONS = (
     "gelu_steps",
     "attention_steps",
+    "thirds",
+    "rotary",
     "attention",
     "heads",
     "biased",

@@ -44,7 +44,8 @@ TARGET = Target(
     precisions=("fp", "bf16", "fp16", "int", "fp8"),
     lower=lower,
     execution=execution,
-    fusions=frozenset(FUSIONS) - {"heads", "biased"},  # PyTorch's attention is fast on a GPU, wherever its heads lie
+    # PyTorch's attention is fast on a GPU, wherever its heads lie and however they are turned
+    fusions=frozenset(FUSIONS) - {"thirds", "rotary", "heads", "biased"},
     fused=("fp", "bf16", "fp16", "int", "fp8"),
     quantized=("int", "fp8"),
     schemes=("dynamic", "static", "weight"),

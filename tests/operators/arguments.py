@@ -76,6 +76,10 @@ ARGUMENTS: dict[str, list[tuple]] = {
         (QKV[:6], torch.randn(2, 2, 3, 3), 2, 0.5),
         (QKV[:6].bfloat16(), torch.randn(1, 1, 1, 6), 4, 0.5, True),
     ],
+    "rotary": [
+        (QKV, torch.randn(7, 4), torch.randn(7, 4), 8, 2),
+        (QKV.view(1, 7, 24), torch.randn(1, 7, 4), torch.randn(1, 7, 4), 4, 3, True),
+    ],
     "attention_cached": [
         (QKV[:6], *torch.randn(2, 2, 2, 9, 4), 5, torch.ones(2, 8, dtype=torch.int64), 2, 0.5),
         (QKV[:1], *torch.randn(2, 1, 4, 3, 2).bfloat16(), 0, torch.ones(1, 1, dtype=torch.bool), 4, 0.5, True),

@@ -16,6 +16,8 @@ from toolkit.quantize import quantize
 # row of tokens, so that they quantize for themselves.
 NAMES = (
     "attention_steps",
+    "thirds",
+    "rotary",
     "attention",
     "heads",
     "biased",
@@ -27,14 +29,14 @@ NAMES = (
     "layers",
 )
 COUNTS = {
-    "megatron-bert": (2, 2, 0, 0, 2, 1, 8, 2, 2, 2),
-    "luke": (2, 2, 0, 0, 2, 1, 8, 2, 2, 2),
-    "bigbird": (2, 2, 0, 0, 2, 1, 10, 3, 2, 2),
-    "mpnet": (2, 0, 0, 2, 2, 0, 8, 2, 2, 0),
-    "deberta-v2": (0, 0, 0, 0, 13, 0, 8, 2, 2, 0),
-    "roformer": (2, 0, 2, 0, 2, 0, 13, 2, 2, 0),
-    "llama": (0, 0, 2, 0, 2, 0, 14, 0, 0, 0),
-    "modernbert": (0, 0, 1, 1, 2, 0, 9, 0, 0, 0),
+    "megatron-bert": (2, 0, 0, 2, 0, 0, 2, 1, 8, 2, 2, 2),
+    "luke": (2, 0, 0, 2, 0, 0, 2, 1, 8, 2, 2, 2),
+    "bigbird": (2, 0, 0, 2, 0, 0, 2, 1, 10, 3, 2, 2),
+    "mpnet": (2, 0, 0, 0, 0, 2, 2, 0, 8, 2, 2, 0),
+    "deberta-v2": (0, 0, 0, 0, 0, 0, 13, 0, 8, 2, 2, 0),
+    "roformer": (2, 0, 4, 2, 0, 0, 2, 1, 9, 2, 2, 0),
+    "llama": (0, 0, 4, 2, 0, 0, 2, 0, 10, 0, 0, 0),
+    "modernbert": (0, 2, 4, 1, 0, 1, 2, 0, 9, 0, 0, 0),
 }
 
 

@@ -28,6 +28,8 @@ PADDINGS = ["right", "left", "none", "scattered", "one sequence", "one token", "
 TWO_LAYERS = {
     "gelu_steps": 0,
     "attention_steps": 0,
+    "thirds": 0,
+    "rotary": 0,
     "attention": 2,
     "heads": 0,
     "biased": 0,
@@ -191,7 +193,7 @@ def test_targets_ask_for_fusions_that_exist(name):
 
 
 def test_unknown_names():
-    with pytest.raises(UsageError, match=r"^unknown fusion 'glue'; choose one of: gelu_steps, attention_steps, attent"):
+    with pytest.raises(UsageError, match=r"^unknown fusion 'glue'; choose one of: gelu_steps, attention_steps, thirds"):
         Recipe("int", without=("gelu", "glue"))
     with pytest.raises(UsageError, match="without must be a tuple of names; got the string 'gelu'"):
         Recipe("int", without="gelu")  # type: ignore[arg-type]

@@ -13,11 +13,15 @@ from toolkit.fuse.linears import fuse_gelu, share_quantize
 from toolkit.fuse.norms import fuse_add_norm, fuse_norm
 from toolkit.fuse.packing import drop_padding
 from toolkit.fuse.qkv import fuse_qkv
+from toolkit.fuse.rotary import raise_rotary
 from toolkit.fuse.rows import to_rows
+from toolkit.fuse.thirds import split_thirds
 
 FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("gelu_steps", raise_gelu),
     ("attention_steps", raise_attention),
+    ("thirds", split_thirds),
+    ("rotary", raise_rotary),
     ("attention", fuse_attention),
     ("heads", fuse_heads),
     ("biased", fuse_biased),

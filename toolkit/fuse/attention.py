@@ -14,8 +14,8 @@ from targets._missed import found_a_way, miss
 from toolkit.fuse.heads import Site, match, match_heads
 from toolkit.fuse.mask import CAUSAL, MASK, PADDING, kind_of
 from toolkit.fuse.matching import add_module, aten, calls, module_of, only_user, shape_of, sizes
+from toolkit.fuse.rotary import ROTARY, SDPA, joined
 
-SDPA = aten.scaled_dot_product_attention.default
 Keys = tuple[fx.Node, fx.Node | None]
 
 
@@ -32,8 +32,8 @@ def fuse_heads(gm: fx.GraphModule) -> int:
     """scaled_dot_product_attention(q, k, v [B, heads, S, d] made in another way, padding or causal mask)
     → Attention(their heads side by side [B·S, 3H], starts, keep), back to [B, S, H]
 
-    For queries and keys that are turned by their position (RoFormer, Llama), or that several heads share. A copy of the
-    three is cheaper than PyTorch's attention on a CPU.
+    For keys and values that several heads share (Llama 3), and heads that a linear mixes (GPT-NeoX). A copy of the three
+    is cheaper than PyTorch's attention on a CPU.
     """
     return _fuse(gm, match_heads, lambda name, why: None)  # fuse_attention has said why already
 
@@ -105,11 +105,16 @@ def flat_of(graph: fx.Graph, site: Site) -> fx.Node:
     """→ query, key and value side by side [B·S, 3H]"""
     value = site.out.meta["val"]
     width = value.shape[2]
-    cat = _whole(site.sources)
+    sources, angles = joined(site.sources)
+    cat = _whole(sources)
     if cat is None:
-        parts = [_put_side_by_side(graph, part) if len(shape_of(part)) == 4 else part for part in site.sources]
+        parts = [_put_side_by_side(graph, part) if len(shape_of(part)) == 4 else part for part in sources]
         cat = graph.call_function(aten.cat.default, (parts, -1))
         cat.meta["val"] = value.new_empty((*value.shape[:2], 3 * width))
+    if angles:
+        whole = cat.meta["val"]
+        cat = graph.call_function(ROTARY, (cat, *angles))
+        cat.meta["val"] = whole
     return graph.call_function(aten.reshape.default, (cat, [-1, 3 * width]))
 
 

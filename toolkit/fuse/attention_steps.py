@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-from targets._run import works_in_place
-from toolkit.fuse.matching import aten, broadcasts, only_user, shape_of
+from toolkit.fuse.matching import aten, broadcasts, only_user, shape_of, unchanged
 
 ADD = (aten.add.Tensor, aten.add_.Tensor)
 KEYS_LAST = [0, 2, 3, 1]  # a permutation: [B, S, heads, d] → [B, heads, d, S]
@@ -81,7 +80,7 @@ def _whole(chain: list[fx.Node], product: fx.Node, last: fx.Node, scale: float, 
         scale, begin, query = scale * factor, query, query.args[0]
     four = all(len(shape_of(part)) == 4 for part in (query, keys, value))
     apart = not any(part in chain for part in (value, *masks))
-    if not (four and apart and _is_turned(keys) and _are_added(masks, product) and _stay(begin, chain)):
+    if not (four and apart and _is_turned(keys) and _are_added(masks, product) and unchanged(begin, chain[0], chain)):
         return None
     return Steps(chain, query, keys, value, scale, masks)  # type: ignore[arg-type]
 
@@ -95,16 +94,6 @@ def _are_added(masks: tuple[Any, ...], product: fx.Node) -> bool:
         return False
     shapes, full = [shape_of(mask) for mask in masks], shape_of(product)
     return max(map(len, shapes), default=2) >= 2 and all(broadcasts(shape, full) for shape in shapes)
-
-
-def _stay(first: fx.Node, chain: list[fx.Node]) -> bool:
-    """Whether nothing but the chain works in place from `first` to its end, where all of it will be read"""
-    node = first
-    while node is not chain[0]:
-        if node not in chain and works_in_place(node):
-            return False
-        node = node.next
-    return True
 
 
 def _factor(node: Any) -> float | None:

@@ -68,9 +68,11 @@ def _joint_shape(source: fx.Node) -> tuple[str, ...]:
 
 def _side_by_side(heads: fx.Node) -> Any:
     """[B, heads, S, d] = transpose(view of x [B, S, heads·d]) → x, None for anything else"""
-    if not _turns(heads):
-        return None
-    view: Any = heads.args[0]
+    return side_by_side(heads.args[0]) if turns(heads) else None
+
+
+def side_by_side(view: Any) -> Any:
+    """[B, S, heads, d] = view of x [B, S, heads·d] → x, None for anything else"""
     if view.target not in RESHAPES or len(shape_of(view)) != 4:
         return None
     source = view.args[0]
@@ -78,7 +80,7 @@ def _side_by_side(heads: fx.Node) -> Any:
     return source if shape_of(source) == (str(batch), str(sequence), str(count * size)) else None
 
 
-def _turns(node: fx.Node) -> bool:
+def turns(node: fx.Node) -> bool:
     """Whether `node` exchanges the heads of four dimensions and the sequence"""
     if node.target is aten.permute.default:
         return node.args[1] == [0, 2, 1, 3]
@@ -92,7 +94,7 @@ def _joined(node: fx.Node) -> fx.Node | None:
         return None
     here, user = node, only_user(node)
     while user is not None:
-        if _turns(user) and not turned:
+        if turns(user) and not turned:
             turned = True
         elif user.target in RESHAPES and turned and len(shape_of(user)) == 3:
             heads, size = node.meta["val"].shape[1], node.meta["val"].shape[3]

@@ -12,6 +12,7 @@ from targets._fp8 import Fp8Linear
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.fuse.matching import MERGED, add_module, aten, calls, module_of, only_user, sites
+from toolkit.fuse.rotary import ROTARY
 
 STACKABLE = (QuantizedLinear, Fp8Linear, WeightLinear, nn.Linear, Bf16Linear)
 
@@ -19,12 +20,13 @@ STACKABLE = (QuantizedLinear, Fp8Linear, WeightLinear, nn.Linear, Bf16Linear)
 def fuse_qkv(gm: fx.GraphModule) -> int:
     """Attention(cat(q(x), k(x), v(x)), ...) → Attention(qkv(x), ...), the three weights stacked
 
-    Exact: weights are quantized one output channel at a time. The three are all quantized, all float or all bf16; all
-    their calls are rewritten, or none.
+    Where rotary comes in between, too. Exact: weights are quantized one output channel at a time. The three are all
+    quantized, all float or all bf16; all their calls are rewritten, or none.
     """
     groups = defaultdict(list)
     for node in (*calls(gm, Attention), *calls(gm, BiasedAttention)):
         cat = node.args[0].args[0]  # type: ignore[union-attr]
+        cat = cat.args[0] if cat.target is ROTARY else cat  # type: ignore[union-attr]
         if isinstance(cat, fx.Node) and _stackable(gm, cat):
             groups[tuple(str(part.target) for part in cat.args[0])].append(cat)  # type: ignore[union-attr]
     used = Counter({name: len(nodes) for kind in STACKABLE for name, nodes in sites(gm, kind).items()})

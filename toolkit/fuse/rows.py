@@ -31,6 +31,7 @@ ELEMENTWISE = {
     aten.erf.default,
     aten.to.dtype,
     torch.ops.opswap.rounding_error.default,
+    torch.ops.opswap.rotary.default,
     *COPIES,
 }
 

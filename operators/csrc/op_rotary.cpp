@@ -1,0 +1,92 @@
+// opswap::rotary for CPU tensors: heads turned by the position of their token, a few rows a task.
+#include <algorithm>
+#include <string>
+
+#include "calls.h"
+#include "checks.h"
+#include "linear.h"
+#include "pool.h"
+
+namespace {
+
+const char *const OP = "rotary";
+const char *const TODO = "convert, reshape or cut it";
+
+void check_angles(const char *name, const Tensor &one, const Tensor &like, const Tensor &x, int64_t size) {
+  const int64_t dims = x.dim();
+  bool fits = one.is_cpu() && one.scalar_type() == ScalarType::Float && one.dim() == dims;
+  for (int64_t dim = 0; fits && dim < dims; dim++)
+    fits = one.size(dim) == like.size(dim);
+  const int64_t r = fits ? one.size(dims - 1) : 1;
+  fits = fits && r % 2 == 0 && r <= size && one.size(dims - 2) == x.size(dims - 2);
+  if (fits && (dims == 2 || one.size(0) == 1 || one.size(0) == x.size(0)))
+    return;
+  std::string rows = std::to_string(x.size(0));
+  if (dims == 3)
+    rows += " or 1, " + std::to_string(x.size(1));
+  fail(OP,
+       std::string(name) + " must be Float on the CPU [" + rows + ", r], r even and at most " +
+           std::to_string(size),
+       named(one), TODO);
+}
+
+void check(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, int64_t turned) {
+  if (!x.is_cpu() || x.scalar_type() != ScalarType::Float || (x.dim() != 2 && x.dim() != 3))
+    fail(OP, "x must be Float on the CPU [T, W] or [B, S, W]", named(x), TODO);
+  const int64_t columns = x.size(x.dim() - 1);
+  if (size <= 0 || columns % size)
+    fail(OP, "size must divide the " + std::to_string(columns) + " columns of x", size, TODO);
+  if (turned < 0 || turned > columns / size)
+    fail(OP, "turned must lie in 0.." + std::to_string(columns / size) + ", the heads of x", turned, TODO);
+  check_angles("cos", cos, cos, x, size);
+  check_angles("sin", sin, cos, x, size);
+}
+
+// The first r numbers of one head. cos and sin may differ between the halves.
+void turn_halves(const float *__restrict x, const float *__restrict cos, const float *__restrict sin,
+                 int64_t r, float *__restrict y) {
+  const int64_t half = r / 2;
+  for (int64_t i = 0; i < half; i++) {
+    const float one = x[i], two = x[i + half];
+    y[i] = one * cos[i] + -two * sin[i];
+    y[i + half] = two * cos[i + half] + one * sin[i + half];
+  }
+}
+
+void turn_pairs(const float *__restrict x, const float *__restrict cos, const float *__restrict sin,
+                int64_t r, float *__restrict y) {
+  for (int64_t i = 0; i < r; i += 2) {
+    y[i] = x[i] * cos[i] + -x[i + 1] * sin[i];
+    y[i + 1] = x[i + 1] * cos[i + 1] + x[i] * sin[i + 1];
+  }
+}
+
+Tensor rotary(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, int64_t turned,
+              bool interleaved) {
+  check(x, cos, sin, size, turned);
+  const Tensor from = dense(x), c = dense(cos), s = dense(sin);
+  const int64_t dims = x.dim(), columns = x.size(dims - 1), r = cos.size(dims - 1);
+  const int64_t rows = dims == 2 ? x.size(0) : x.size(0) * x.size(1);
+  const int64_t angles = dims == 2 ? rows : cos.size(0) * cos.size(1); // for all, or for each sequence again
+  Tensor y = dims == 2 ? empty({rows, columns}, ScalarType::Float)
+                       : empty({x.size(0), x.size(1), columns}, ScalarType::Float);
+  const auto turn = interleaved ? turn_pairs : turn_halves;
+  for_each_task(ceil_div(rows, ENOUGH_ROWS), [&](int64_t task) {
+    const int64_t first = task * ENOUGH_ROWS, end = std::min(rows, first + ENOUGH_ROWS);
+    for (int64_t row = first; row < end; row++) {
+      const float *one = data<float>(from) + row * columns;
+      const float *row_cos = data<float>(c) + row % angles * r, *row_sin = data<float>(s) + row % angles * r;
+      float *to = out<float>(y) + row * columns;
+      for (int64_t head = 0; head < turned; head++) {
+        turn(one + head * size, row_cos, row_sin, r, to + head * size);
+        std::copy(one + head * size + r, one + (head + 1) * size, to + head * size + r);
+      }
+      std::copy(one + turned * size, one + columns, to + turned * size);
+    }
+  });
+  return y;
+}
+
+} // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) { serve<&rotary>(m, "rotary"); }

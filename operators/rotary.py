@@ -1,0 +1,63 @@
+"""Heads turned by the position of their token: torch.ops.opswap.rotary.
+
+    y = h · cos + half(h) · sin        for each of the first heads h of a row
+
+half(h) is (-h2, h1) of the halves h1 and h2 of h, as most checkpoints have it, or, interleaved, (-h[1], h[0], -h[3],
+h[2], ...) of Su et al., RoFormer, 2021, arXiv:2104.09864. Each product and the sum are rounded by themselves, so that
+every device gives the same bits.
+"""
+
+import torch
+from torch import Tensor
+
+from operators.schema import define
+from operators.validate import require
+
+OP, TODO = "rotary", "convert, reshape or cut it"
+
+
+def rotary(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, interleaved: bool = False) -> Tensor:
+    """x float32 [T, W] or [B, S, W], heads of `size` numbers side by side → the same, the first `turned` of them turned
+
+    cos, sin: float32 [T, r], or [B or 1, S, r], r even and at most `size`: the first r numbers of a head are turned,
+    the others stay. Raises ValueError on a bad argument.
+    """
+    _check(x, cos, sin, size, turned)
+    heads, part = x.unflatten(-1, (-1, size)), cos.shape[-1]
+    first, rest = heads[..., :turned, :part], heads[..., :turned, part:]
+    made = first * cos.unsqueeze(-2) + _half(first, interleaved) * sin.unsqueeze(-2)
+    return torch.cat([torch.cat([made, rest], -1), heads[..., turned:, :]], -2).flatten(-2)
+
+
+def _half(heads: Tensor, interleaved: bool) -> Tensor:
+    if interleaved:
+        return torch.stack([-heads[..., 1::2], heads[..., ::2]], -1).flatten(-2)
+    one, two = heads.chunk(2, -1)
+    return torch.cat([-two, one], -1)
+
+
+def _check(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int) -> None:
+    have, columns = f"{x.dtype} of shape {list(x.shape)}", x.shape[-1]
+    require(x.dtype == torch.float32 and x.dim() in (2, 3), f"{OP}: x must be float32 [T, W] or [B, S, W]", have, TODO)
+    require(size > 0 and columns % size == 0, f"{OP}: size must divide the {columns} columns of x", size, TODO)
+    most = columns // size
+    require(0 <= turned <= most, f"{OP}: turned must lie in 0..{most}, the heads of x", turned, TODO)
+    rows = [x.shape[0]] if x.dim() == 2 else [f"{x.shape[0]} or 1", x.shape[1]]
+    wanted = f"must be float32 [{', '.join(map(str, rows))}, r], r even and at most {size}"
+    for name, one in (("cos", cos), ("sin", sin)):
+        fits = one.dtype == torch.float32 and one.shape == cos.shape and _fits(one, x, size)
+        require(fits, f"{OP}: {name} {wanted}", f"{one.dtype} of shape {list(one.shape)}", TODO)
+
+
+def _fits(one: Tensor, x: Tensor, size: int) -> bool:
+    if one.dim() != x.dim() or one.shape[-1] % 2 or one.shape[-1] > size or one.shape[-2] != x.shape[-2]:
+        return False
+    return x.dim() == 2 or one.shape[0] in (1, x.shape[0])
+
+
+def _fake(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, interleaved: bool = False) -> Tensor:
+    _check(x, cos, sin, size, turned)
+    return x.new_empty(x.shape)
+
+
+define(OP, "(Tensor x, Tensor cos, Tensor sin, int size, int turned, bool interleaved=False) -> Tensor", rotary, _fake)

@@ -1,0 +1,91 @@
+"""Heads turned by position, the kernel against the reference bit by bit, and the reference against models' own code."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers.models.cohere.modeling_cohere import apply_rotary_pos_emb as interleaved_one
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as halves_one
+
+from operators import rotary as reference
+from tests.checks import assert_equal_bits, assert_refuses
+from tests.operators.samples import ops
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def check(x: Tensor, cos: Tensor, sin: Tensor, *how: int | bool) -> Tensor:
+    have = ops.rotary(x, cos, sin, *how)
+    assert_equal_bits(have, reference.rotary(x, cos, sin, *how))
+    return have
+
+
+@pytest.mark.parametrize(("apply", "interleaved"), [(halves_one, False), (interleaved_one, True)])
+def test_the_reference_is_what_models_do(apply: Any, interleaved: bool) -> None:
+    x, cos, sin = random(2, 9, 24), random(2, 9, 8, seed=1), random(2, 9, 8, seed=2)
+    heads = x.view(2, 9, 3, 8).transpose(1, 2)
+    want, _ = apply(heads, heads, cos, sin)
+    assert_equal_bits(reference.rotary(x, cos, sin, 8, 3, interleaved), want.transpose(1, 2).reshape(2, 9, 24))
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(("size", "part"), [(2, 2), (7, 6), (8, 4), (33, 32), (64, 64), (64, 0), (100, 98)])
+def test_any_head_size(size: int, part: int, interleaved: bool) -> None:
+    x, cos, sin = random(37, 3 * size), random(37, part, seed=1), random(37, part, seed=2)
+    for turned in (0, 1, 2, 3):
+        have = check(x, cos, sin, size, turned, interleaved)
+        assert_equal_bits(have[:, turned * size :], x[:, turned * size :])
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_angles_for_each_sequence_or_for_all(batch: int) -> None:
+    x, cos, sin = random(3, 21, 64), random(batch, 21, 16, seed=1), random(batch, 21, 16, seed=2)
+    have = check(x, cos, sin, 16, 3)
+    rows = (one.expand(3, -1, -1).reshape(63, 16) for one in (cos, sin))
+    assert_equal_bits(have.view(63, 64), ops.rotary(x.view(63, 64), *rows, 16, 3))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 15, 16, 17, 400])
+def test_any_number_of_rows_on_any_number_of_threads(rows: int, threads: Callable[[int], None]) -> None:
+    x, cos, sin = random(rows, 128), random(rows, 32, seed=1), random(rows, 32, seed=2)
+    threads(2)
+    have = check(x, cos, sin, 32, 3)
+    threads(1)
+    assert_equal_bits(ops.rotary(x, cos, sin, 32, 3), have)
+
+
+def test_views_and_numbers_that_are_none() -> None:
+    x, cos, sin = random(64, 5).t(), random(5, 32, seed=1)[:, ::2], random(16, 5, seed=2).t()
+    check(x, cos, sin, 16, 2)
+    x = x.contiguous()
+    x[0, :4] = torch.tensor([torch.inf, -torch.inf, torch.nan, -0.0])
+    check(x, cos, sin, 16, 2)
+
+
+X, COS = torch.zeros(2, 3, 8), torch.zeros(1, 3, 4)
+REFUSED = {
+    "x of 16 bits": ((X.half(), COS, COS, 4, 2), "x must be"),
+    "x of one dimension": ((X[0, 0], COS, COS, 4, 2), "x must be"),
+    "a size that does not divide": ((X, COS, COS, 3, 2), "size must divide the 8 columns of x"),
+    "no size": ((X, COS, COS, 0, 2), "size must divide"),
+    "more heads than there are": ((X, COS, COS, 4, 3), "turned must lie in 0..2"),
+    "fewer than none": ((X, COS, COS, 4, -1), "turned must lie in 0..2"),
+    "cos of 64 bits": ((X, COS.double(), COS, 4, 2), "cos must be"),
+    "sin unlike cos": ((X, COS, COS.expand(2, -1, -1), 4, 2), "sin must be"),
+    "cos for other rows": ((X, COS[:, :2], COS[:, :2], 4, 2), "cos must be"),
+    "cos for other sequences": ((X, COS.expand(3, -1, -1), COS.expand(3, -1, -1), 4, 2), "cos must be"),
+    "cos for rows": ((X, COS[0], COS[0], 4, 2), "cos must be"),
+    "an odd number": ((X, COS[..., :3], COS[..., :3], 4, 2), "cos must be .* r even and at most 4"),
+    "more than a head has": ((X, COS, COS, 2, 2), "cos must be .* r even and at most 2"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused(case: str) -> None:
+    args, words = REFUSED[case]
+    for operator in (ops.rotary, reference.rotary):
+        assert_refuses(operator, f"rotary(?=: {words})", *args)
