@@ -34,21 +34,27 @@ static void load_queries(Block *b, int64_t first, int64_t rows) {
 }
 
 // What is added to the scores of `rows` rows, in their units, zeros behind the last key; of each the largest.
+// Tiles before the first key and after the last that any of them looks at are left out: windows of tokens.
 static void load_bias(Block *b, int64_t first, int64_t rows) {
   const Head h = *b->head;
   const __m512 unit = _mm512_set1_ps(LOG2_E * UNIT), lowest = _mm512_set1_ps(-__builtin_inff());
+  int64_t from = h.count, last = -TILE;
   for (int64_t r = 0; r < round_up(rows, ROWS); r++) {
-    const float *from = h.bias + (first + r) * h.bias_stride;
+    const float *bias = h.bias + (first + r) * h.bias_stride;
     float *to = b->bias + r * b->bias_stride;
     __m512 high = lowest;
     for (int64_t key = 0; key < b->bias_stride; key += LANES) {
       const __mmask16 m = r < rows ? lanes(h.count - key) : 0;
-      const __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, from + key), unit);
+      const __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, bias + key), unit);
       _mm512_storeu_ps(to + key, x);
       high = _mm512_mask_max_ps(high, m, high, x);
+      if (_mm512_mask_cmp_ps_mask(m, x, lowest, _CMP_NEQ_UQ))
+        from = smaller(from, key), last = last > key ? last : key;
     }
     b->high[r] = _mm512_reduce_max_ps(high);
   }
+  b->from = from / TILE * TILE;
+  b->keys = smaller(h.count, (last / TILE + 1) * TILE);
 }
 
 // R rows of 16 V columns of the result.
@@ -60,8 +66,10 @@ static void average(const Block *b, const Rows *out, int64_t row, int64_t column
     UNROLL
   for (int j = 0; j < V; j++)
     c[i][j] = _mm512_setzero_ps();
-  multiply<R, V>(c, b->p + row * b->p_stride, b->p_stride, b->packed.v + column, b->packed.columns,
-                 (b->keys + 1) / 2);
+  const int64_t first = b->from / 2;
+  multiply<R, V>(c, b->p + row * b->p_stride + first, b->p_stride,
+                 b->packed.v + first * b->packed.columns + column, b->packed.columns,
+                 (b->keys + 1) / 2 - first);
   float *y = out->y + row * out->y_stride + column;
   UNROLL
   for (int i = 0; i < R; i++) {
@@ -108,7 +116,7 @@ static void fetch(const Head *h, int64_t *row, int64_t last, int64_t rows) {
 }
 
 static void attend_block(Block *b, const Rows *out) {
-  b->keys = keys_seen(b->head, out->first + out->rows - 1);
+  b->from = 0, b->keys = keys_seen(b->head, out->first + out->rows - 1);
   for (int64_t row = 0; row < BLOCK; row++)
     b->seen[row] = row < out->rows ? keys_seen(b->head, out->first + row) : b->keys;
   (b->head->q_bf16 ? load_queries<true> : load_queries<false>)(b, out->first, out->rows);
@@ -118,9 +126,9 @@ static void attend_block(Block *b, const Rows *out) {
   for (int64_t row = 0; row < out->rows; row += ROWS)
     reach[row / ROWS] = choose_shifts(b, row);
   int64_t row_to_come = out->first;
-  const int64_t tiles = (b->keys + TILE - 1) / TILE * (BLOCK / ROWS),
+  const int64_t tiles = (b->keys - b->from + TILE - 1) / TILE * (BLOCK / ROWS),
                 step = tiles ? (BLOCK + tiles - 1) / tiles : 0;
-  for (int64_t key = 0; key < b->keys; key += TILE)
+  for (int64_t key = b->from; key < b->keys; key += TILE)
     for (int64_t row = 0; row < out->rows; row += ROWS) {
       if (out->upcoming)
         fetch(out->upcoming, &row_to_come, out->first + out->rows, step);

@@ -33,6 +33,7 @@ typedef struct {
   int32_t *q, *p;             // [BLOCK, q_stride], [BLOCK, p_stride]: queries and probabilities
   float (*sums)[LANES];       // [BLOCK], by lane: squares of the queries, then sums of the probabilities
   int64_t seen[BLOCK], keys;  // how many keys each row looks at, and the most of them
+  int64_t from;               // the first of them that any row looks at, a multiple of TILE
   float start[BLOCK];  // what sums of scores start from: 127 UNIT - BEND, less the shift; 127 is 1's exponent
   float *bias;         // [BLOCK, bias_stride] what is added to each score, in its units; null: nothing
   int64_t bias_stride; // a multiple of TILE

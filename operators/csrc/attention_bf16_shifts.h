@@ -27,7 +27,7 @@ static void largest(const Block *b, int64_t row, int64_t key, __m512 (&most)[ROW
 static void find_maxima(const Block *b, int64_t row, __m512 (&most)[ROWS]) {
   for (int i = 0; i < ROWS; i++)
     most[i] = _mm512_set1_ps(-__builtin_inff());
-  for (int64_t key = 0; key < b->keys; key += TILE) {
+  for (int64_t key = b->from; key < b->keys; key += TILE) {
     const int64_t v = registers_at(b, key);
     if (differ(b, row, key))
       (v == 4   ? largest<4, EACH>

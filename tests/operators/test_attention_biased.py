@@ -138,3 +138,22 @@ def test_threads_do_not_change_it(kernel: str, threads: None) -> None:
 @pytest.mark.parametrize("operator", [ops.attention_biased, reference.attention_biased], ids=["kernel", "reference"])
 def test_refuses_a_bias_that_does_not_fit(operator, shape: tuple[int, ...]) -> None:
     assert_refuses(operator, "attention_biased", random(60, 2, 32), torch.zeros(shape), 2, 0.2)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [0, 1, 20, 64, 200])
+def test_a_window_of_tokens(kernel: str, window: int, causal: bool) -> None:
+    """Most keys are far away from most rows, and are left out."""
+    length = 300
+    away = torch.arange(length)[:, None] - torch.arange(length)
+    shown = (away <= window) & (away >= (0 if causal else -window))
+    bias, qkv = torch.where(shown, bias_of(length, length), -torch.inf)[None, None], random(length, 2, 32)
+    check(kernel, qkv, bias, 2)
+
+
+def test_rows_that_look_at_nothing_among_others(kernel: str) -> None:
+    shown = torch.zeros(200, 200, dtype=torch.bool)
+    shown[30, 170], shown[100:110, 3:150] = True, True
+    bias = torch.where(shown, bias_of(200, 200), -torch.inf)[None, None]
+    have = check(kernel, random(200, 2, 32), bias, 2)
+    assert not have[~shown.any(1)].any()
