@@ -32,8 +32,8 @@ def fuse_heads(gm: fx.GraphModule) -> int:
     """scaled_dot_product_attention(q, k, v [B, heads, S, d] made in another way, padding or causal mask)
     → Attention(their heads side by side [B·S, 3H], starts, keep), back to [B, S, H]
 
-    For keys and values that several heads share (Llama 3), and heads that a linear mixes (GPT-NeoX). A copy of the three
-    is cheaper than PyTorch's attention on a CPU.
+    For keys and values that several heads share (Llama 3), and heads that a linear mixes (GPT-NeoX). A copy of the
+    three is cheaper than PyTorch's attention on a CPU.
     """
     return _fuse(gm, match_heads, lambda name, why: None)  # fuse_attention has said why already
 
