@@ -5,6 +5,9 @@ Earlier and new tokens of a sequence have one column each in `mask`, the new one
 ones up to itself:
 
     y = softmax(scale * q @ k.T) @ v
+
+As many heads of queries as there are for each of keys look at the same one: grouped queries, Ainslie et al., 2023,
+arXiv:2305.13245.
 """
 
 import torch
@@ -20,31 +23,36 @@ FLOATS = (torch.float32, torch.bfloat16)
 def attention_cached(
     qkv: Tensor, keys: Tensor, values: Tensor, past: int, mask: Tensor, heads: int, scale: float, precise: bool = False
 ) -> Tensor:
-    """qkv float32 or bfloat16 [B * S, 3H], query, key and value side by side → float32 [B * S, H]
+    """qkv float32 or bfloat16 [B * S, (heads + 2 * shared) * d], query, key and value side by side
+    → float32 [B * S, heads * d]
 
-    keys, values: float32 or bfloat16 [B, heads, C, H / heads], contiguous, with room for C tokens of each sequence; the
-    first `past` are there, the S new ones are written behind them. mask int64 or bool [B, past + S]: 0 at padding,
-    which nobody looks at. A token that may look at none gives zeros. precise: no kernel may round float32 to bfloat16
-    on the way, but for what `keys` and `values` are made of. Raises ValueError on a bad argument.
+    keys, values: float32 or bfloat16 [B, shared, C, d], contiguous, with room for C tokens of each sequence; shared:
+    heads, or a divisor of that. The first `past` are there, the S new ones are written behind them. mask int64 or bool
+    [B, past + S]: 0 at padding, which nobody looks at. A token that may look at none gives zeros. precise: no kernel
+    may round float32 to bfloat16 on the way, but for what `keys` and `values` are made of. Raises ValueError on a bad
+    argument.
     """
     _check(qkv, keys, values, past, mask, heads, scale)
-    q, k, v = split(qkv, keys.shape[0], heads)
+    q, k, v = split(qkv, keys.shape[0], keys.shape[1], heads)
     whole = past + k.shape[2]
     keys[:, :, past:whole] = k
     values[:, :, past:whole] = v
     return over_past(q, keys[:, :, :whole], values[:, :, :whole], mask, scale)
 
 
-def split(qkv: Tensor, batch: int, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """qkv [batch * S, 3H] → query, key, value [batch, heads, S, H / heads]"""
-    size = qkv.shape[1] // (3 * heads)
-    q, k, v = qkv.reshape(batch, qkv.shape[0] // batch, 3, heads, size).permute(2, 0, 3, 1, 4)
+def split(qkv: Tensor, batch: int, shared: int, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """qkv [batch * S, (heads + 2 * shared) * d] → query [batch, heads, S, d], key and value [batch, shared, S, d]"""
+    count = heads + 2 * shared
+    parts = qkv.reshape(batch, qkv.shape[0] // batch, count, qkv.shape[1] // count).transpose(1, 2)
+    q, k, v = parts.split([heads, shared, shared], 1)
     return q, k, v
 
 
 def over_past(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """q [B, heads, S, d], keys and values [B, heads, N, d], mask [B, N] → float32 [B * S, heads * d]: the arithmetic"""
+    """q [B, heads, S, d], keys, values [B, shared, N, d], mask [B, N] → float32 [B * S, heads * d]: the arithmetic"""
     batch, heads, new, size = q.shape
+    if heads > keys.shape[1]:
+        keys, values = (kept.repeat_interleave(heads // keys.shape[1], 1) for kept in (keys, values))
     count = keys.shape[2]
     shown = torch.ones(new, count, dtype=torch.bool, device=q.device).tril(count - new) & (mask != 0)[:, None]
     scores = (scale * (q.float() @ keys.float().transpose(2, 3))).masked_fill(~shown[:, None], -torch.inf)
@@ -54,12 +62,13 @@ def over_past(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: floa
 
 def _check(qkv: Tensor, keys: Tensor, values: Tensor, past: int, mask: Tensor, heads: int, scale: float) -> None:
     op = "attention_cached"
-    validate.check_packed_heads(op, qkv, heads, scale)
-    size = qkv.shape[1] // (3 * heads)
+    shared = keys.shape[1] if keys.dim() == 4 and keys.shape[1] > 0 and heads % keys.shape[1] == 0 else heads
+    validate.check_packed_heads(op, qkv, heads, scale, shared)
+    size = qkv.shape[1] // (heads + 2 * shared)
     for name, kept in (("keys", keys), ("values", values)):
         shape = list(kept.shape)
-        fits = kept.dim() == 4 and shape[0] > 0 and shape[1] == heads and shape[3] == size and kept.is_contiguous()
-        wanted = f"{op}: {name} must be float32 or bfloat16 [batch, {heads}, room, {size}], contiguous"
+        fits = kept.dim() == 4 and shape[0] > 0 and shape[1] == shared and shape[3] == size and kept.is_contiguous()
+        wanted = f"{op}: {name} must be float32 or bfloat16 [batch, {shared}, room, {size}], contiguous"
         require(fits and kept.dtype in FLOATS, wanted, f"{kept.dtype} of shape {shape}", "allocate them so")
     same = keys.shape == values.shape and keys.dtype == values.dtype
     require(same, f"{op}: keys and values must be alike", f"{list(keys.shape)} and {list(values.shape)}", "fix them")
@@ -77,7 +86,7 @@ def _fake(
     qkv: Tensor, keys: Tensor, values: Tensor, past: int, mask: Tensor, heads: int, scale: float, precise: bool = False
 ) -> Tensor:
     _check(qkv, keys, values, past, mask, heads, scale)
-    return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
+    return qkv.new_empty((qkv.shape[0], heads * keys.shape[3]), dtype=torch.float32)
 
 
 define(

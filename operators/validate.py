@@ -149,13 +149,15 @@ def check_smooth(op: str, scale: Tensor | None, shift: Tensor | None, columns: i
     return scale, shift
 
 
-def check_packed_heads(op: str, qkv: Tensor, heads: int, scale: float) -> None:
-    """qkv: float32 or bfloat16 [T, 3 * heads * d]; scale: finite."""
+def check_packed_heads(op: str, qkv: Tensor, heads: int, scale: float, shared: int | None = None) -> None:
+    """qkv: float32 or bfloat16 [T, 3 * heads * d], or [T, (heads + 2 * shared) * d]; scale: finite."""
     ok = qkv.dtype in (float32, torch.bfloat16) and qkv.dim() == 2
     wanted = f"{op}: qkv must be float32 or bfloat16 with 2 dimensions"
     require(ok, wanted, f"{qkv.dtype} of shape {list(qkv.shape)}", "convert or reshape qkv")
-    ok = heads > 0 and qkv.shape[1] > 0 and qkv.shape[1] % (3 * heads) == 0
-    wanted = f"{op}: qkv must have 3 * heads * d columns for {heads} heads"
+    count = 3 * heads if shared is None else heads + 2 * shared
+    ok = heads > 0 and qkv.shape[1] > 0 and qkv.shape[1] % count == 0
+    columns = "3 * heads * d" if shared in (None, heads) else f"(heads + 2 * {shared}) * d"
+    wanted = f"{op}: qkv must have {columns} columns for {heads} heads"
     require(ok, wanted, qkv.shape[1], "fix qkv or heads")
     require(math.isfinite(scale), f"{op}: scale must be finite", scale, "pass d ** -0.5")
 

@@ -70,11 +70,12 @@ class BiasedAttention(nn.Module):
 
 
 class CachedAttention(nn.Module):
-    """qkv [B·S, 3H], past_key and past_value [B, heads, P, d], mask [B, P + S]
-    → y [B·S, H] of qkv's dtype, and keys and values of earlier and new tokens [B, heads, P + S, d]
+    """qkv [B·S, (heads + 2·shared)·d], past_key and past_value [B, shared, P, d], mask [B, P + S]
+    → y [B·S, heads·d] of qkv's dtype, and keys and values of earlier and new tokens [B, shared, P + S, d]
 
-    qkv: of the S new tokens of each sequence, side by side as Attention takes it. Each looks at the real tokens up to
-    itself, 0 in the mask being padding. precise: as Attention's; kept: the dtype of keys and values, coming and going.
+    qkv: of the S new tokens of each sequence, query, key and value side by side; heads / shared heads of queries look
+    at the same of keys. Each looks at the real tokens up to itself, 0 in the mask being padding. precise: as
+    Attention's; kept: the dtype of keys and values, coming and going.
     """
 
     def __init__(self, heads: int, scale: float, precise: bool = False, kept: torch.dtype = torch.float32) -> None:
@@ -82,7 +83,7 @@ class CachedAttention(nn.Module):
         self.heads, self.scale, self.precise, self.kept = heads, scale, precise, kept
 
     def forward(self, qkv: Tensor, past_key: Tensor, past_value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = split(qkv, past_key.shape[0], self.heads)
+        q, k, v = split(qkv, past_key.shape[0], past_key.shape[1], self.heads)
         keys, values = (torch.cat([past, x.to(self.kept)], 2) for past, x in ((past_key, k), (past_value, v)))
         return over_past(q, keys, values, mask, self.scale).to(qkv.dtype), keys, values
 

@@ -18,15 +18,15 @@ class Room:
     def __init__(self, unit: int = 64, cleared: bool = False) -> None:
         self.unit, self.cleared = unit, cleared
         self.lock = threading.Lock()
-        self.kept: tuple[Tensor, Tensor] | None = None  # [B, heads, C, d] each, C tokens at the most
+        self.kept: tuple[Tensor, Tensor] | None = None  # [B, shared, C, d] each, C tokens at the most
         self.used = self.made = 0
 
     def __reduce__(self) -> tuple[type["Room"], tuple[int, bool]]:
         return Room, (self.unit, self.cleared)  # copies begin empty
 
     def extend(self, keys: Tensor, values: Tensor, new: int) -> tuple[Tensor, Tensor]:
-        """keys, values [B, heads, P, d] → [B, heads, C, d] each with these in front and room for `new` more: the memory
-        they are in already, if they are what was last written to it"""
+        """keys, values [B, shared, P, d] → [B, shared, C, d] each with these in front and room for `new` more: the
+        memory they are in already, if they are what was last written to it"""
         with self.lock:
             past = keys.shape[2]
             if self.kept is None or not self._continues(keys, values, new):

@@ -10,14 +10,18 @@
 #include "checks.h"
 #include "tensors.h"
 
-inline void check_heads(const char *op, const Tensor &qkv, int64_t heads, double scale) {
+// shared: heads of keys and of values, where they are fewer than those of queries; 0: as many.
+inline void check_heads(const char *op, const Tensor &qkv, int64_t heads, double scale, int64_t shared = 0) {
   const ScalarType type = qkv.scalar_type();
   if (!(qkv.is_cpu() && qkv.dim() == 2 && (type == ScalarType::Float || type == ScalarType::BFloat16)))
     fail(op, "qkv must be Float or BFloat16 on the CPU with 2 dimensions", named(qkv),
          "convert or reshape it");
-  if (!(heads > 0 && qkv.size(1) > 0 && qkv.size(1) % (3 * heads) == 0))
-    fail(op, "qkv must have 3 * heads * d columns for " + std::to_string(heads) + " heads", qkv.size(1),
+  const bool fewer = shared != 0 && shared != heads;
+  if (!(heads > 0 && qkv.size(1) > 0 && qkv.size(1) % (fewer ? heads + 2 * shared : 3 * heads) == 0)) {
+    const std::string columns = fewer ? "(heads + 2 * " + std::to_string(shared) + ") * d" : "3 * heads * d";
+    fail(op, "qkv must have " + columns + " columns for " + std::to_string(heads) + " heads", qkv.size(1),
          "fix qkv or heads");
+  }
   if (!std::isfinite(scale))
     fail(op, "scale must be finite", scale, "pass d ** -0.5");
 }

@@ -1,5 +1,5 @@
-// opswap::attention_cached for CPU tensors: every head of every sequence is one task, which writes the new
-// keys and values behind the earlier ones and attends to all of them.
+// opswap::attention_cached for CPU tensors: the new keys and values are written behind the earlier ones, then
+// every head of every sequence is one task, which attends to all of them.
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -23,29 +23,33 @@ const int64_t FEW = 4; // rows for which keys and values are read as they are
 struct Call {
   const Attention &kernel;
   Tensor qkv, kept_keys, kept_values;
-  int64_t batch, fresh, past, room, heads, d;
+  int64_t batch, fresh, past, room, heads, shared, d; // shared: heads of keys and of values
+
+  int64_t columns() const { return (heads + 2 * shared) * d; }
   float scale;
   std::vector<std::vector<int32_t>> keys; // of each sequence, which may be looked at
 };
 
 bool is_half(const Tensor &t) { return t.scalar_type() == ScalarType::BFloat16; }
 
-void check_kept(const char *name, const Tensor &t, int64_t heads, int64_t d) {
+void check_kept(const char *name, const Tensor &t, int64_t shared, int64_t d) {
   const ScalarType type = t.scalar_type();
   const bool kind = type == ScalarType::Float || type == ScalarType::BFloat16;
-  if (!(t.is_cpu() && kind && t.dim() == 4 && t.size(0) > 0 && t.size(1) == heads && t.size(3) == d &&
+  if (!(t.is_cpu() && kind && t.dim() == 4 && t.size(0) > 0 && t.size(1) == shared && t.size(3) == d &&
         t.is_contiguous()))
     fail(OP,
-         std::string(name) + " must be float32 or bfloat16 [batch, " + std::to_string(heads) + ", room, " +
+         std::string(name) + " must be float32 or bfloat16 [batch, " + std::to_string(shared) + ", room, " +
              std::to_string(d) + "], contiguous",
          named(t), "allocate them so");
 }
 
 void check(const Tensor &qkv, const Tensor &keys, const Tensor &values, int64_t past, const Tensor &mask,
            int64_t heads, double scale) {
-  check_heads(OP, qkv, heads, scale);
-  const int64_t d = qkv.size(1) / (3 * heads);
-  check_kept("keys", keys, heads, d), check_kept("values", values, heads, d);
+  const bool divides = keys.dim() == 4 && keys.size(1) > 0 && heads % keys.size(1) == 0;
+  const int64_t shared = divides ? keys.size(1) : heads;
+  check_heads(OP, qkv, heads, scale, shared);
+  const int64_t d = qkv.size(1) / (heads + 2 * shared);
+  check_kept("keys", keys, shared, d), check_kept("values", values, shared, d);
   if (keys.size(0) != values.size(0) || keys.size(2) != values.size(2) || is_half(keys) != is_half(values))
     fail(OP, "keys and values must be alike", shape_of(keys) + " and " + shape_of(values), "fix them");
   const int64_t batch = keys.size(0), room = keys.size(2), rows = qkv.size(0);
@@ -79,7 +83,7 @@ void keep(const Call &c, const Tensor &kept, int64_t from, int64_t first) {
   const bool half = is_half(c.qkv), narrow = is_half(kept);
   const char *x = data<char>(c.qkv); // asked for once: a tensor's own data_ptr is a call
   char *y = out<char>(kept);
-  for (int64_t row = 0; row < c.fresh; row++, from += 3 * c.heads * c.d, first += c.d) {
+  for (int64_t row = 0; row < c.fresh; row++, from += c.columns(), first += c.d) {
     const float *__restrict wide = reinterpret_cast<const float *>(x) + from;
     const uint16_t *__restrict low = reinterpret_cast<const uint16_t *>(x) + from;
     float *__restrict to_wide = reinterpret_cast<float *>(y) + first;
@@ -99,11 +103,24 @@ void keep(const Call &c, const Tensor &kept, int64_t from, int64_t first) {
 
 const char *at(const Tensor &t, int64_t element) { return data<char>(t) + element * (is_half(t) ? 2 : 4); }
 
+// Where the kept rows of a head of keys, or of values, begin.
+int64_t kept_at(const Call &c, int64_t sequence, int64_t head) {
+  return (sequence * c.shared + head) * c.room * c.d;
+}
+
+void keep_both(const Call &c, int64_t sequence, int64_t head) {
+  const int64_t from = sequence * c.fresh * c.columns() + (c.heads + head) * c.d;
+  const int64_t to = kept_at(c, sequence, head) + c.past * c.d;
+  keep(c, c.kept_keys, from, to);
+  keep(c, c.kept_values, from + c.shared * c.d, to);
+}
+
 void attend(const Call &c, int64_t sequence, int64_t head, float *y) {
-  const int64_t h = c.heads * c.d, from = sequence * c.fresh * 3 * h + head * c.d;
-  const int64_t kept = (sequence * c.heads + head) * c.room * c.d;
-  keep(c, c.kept_keys, from + h, kept + c.past * c.d);
-  keep(c, c.kept_values, from + 2 * h, kept + c.past * c.d);
+  const int64_t group = c.heads / c.shared, h = c.heads * c.d;
+  const int64_t from = sequence * c.fresh * c.columns() + head * c.d;
+  const int64_t kept = kept_at(c, sequence, head / group);
+  if (group == 1)
+    keep_both(c, sequence, head);
   const std::vector<int32_t> &keys = c.keys[sequence];
   const int64_t count = keys.size(), whole = c.past + c.fresh;
   float *to = y + sequence * c.fresh * h + head * c.d;
@@ -116,7 +133,7 @@ void attend(const Call &c, int64_t sequence, int64_t head, float *y) {
            at(c.kept_values, kept),
            is_half(c.qkv),
            is_half(c.kept_keys),
-           3 * h,
+           c.columns(),
            c.d,
            c.d,
            c.scale,
@@ -150,10 +167,13 @@ Tensor attention_cached(const Tensor &qkv, Tensor keys, Tensor values, int64_t p
                past,
                keys.size(2),
                heads,
+               keys.size(1),
                keys.size(3),
                static_cast<float>(scale),
                real.scalar_type() == ScalarType::Bool ? keys_of<bool>(real) : keys_of<int64_t>(real)};
   Tensor y = empty({qkv.size(0), heads * c.d}, ScalarType::Float);
+  if (c.shared < heads) // several tasks read what one writes
+    for_each_task(c.batch * c.shared, [&](int64_t i) { keep_both(c, i / c.shared, i % c.shared); });
   for_each_task(c.batch * heads, [&](int64_t i) { attend(c, i / heads, i % heads, out<float>(y)); });
   return y;
 }

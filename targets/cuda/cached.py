@@ -25,7 +25,7 @@ class Step:
 class CudaCachedAttention(nn.Module):
     """CachedAttention, y of `dtype` (None: of qkv's), computed in what keys and values are kept in
 
-    In a step past_key and past_value are the whole rooms [B, heads, C, d], the new token is written to the place `at`,
+    In a step past_key and past_value are the whole rooms [B, shared, C, d], the new token is written to the place `at`,
     and mask [B, R] says which of the first R tokens may be looked at. Then no size depends on how many tokens there
     are, and nothing waits for the GPU. What is where no token is yet is read, with a weight of 0: it must be finite.
     """
@@ -38,7 +38,7 @@ class CudaCachedAttention(nn.Module):
         self.step, self.room = step, Room(REACH, cleared=True)
 
     def forward(self, qkv: Tensor, past_key: Tensor, past_value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = split(qkv.to(self.kept), past_key.shape[0], self.heads)
+        q, k, v = split(qkv.to(self.kept), past_key.shape[0], past_key.shape[1], self.heads)
         if self.step.at is not None:
             for room, part in ((past_key, k), (past_value, v)):
                 room.index_copy_(2, self.step.at, part)
@@ -57,9 +57,10 @@ class CudaCachedAttention(nn.Module):
 
 
 def attend(q: Tensor, keys: Tensor, values: Tensor, looks: Tensor, scale: float) -> Tensor:
-    """q [B, heads, S, d], keys and values [B, heads, C, d], looks bool [B, S, R], R ≤ C: at which of the first R each
+    """q [B, heads, S, d], keys and values [B, shared, C, d], looks bool [B, S, R], R ≤ C: at which of the first R each
     may look → [B·S, heads·d], zeros where it may look at none"""
     seen = looks.any(2)[..., None]  # who may look at none looks at all, and is not kept
     keys, values = (part[:, :, : looks.shape[2]] for part in (keys, values))
-    y = F.scaled_dot_product_attention(q, keys, values, attn_mask=(looks | ~seen)[:, None], scale=scale)
+    mask, fewer = (looks | ~seen)[:, None], keys.shape[1] < q.shape[1]
+    y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=scale, enable_gqa=fewer)
     return y.transpose(1, 2).flatten(2).masked_fill(~seen, 0).flatten(0, 1)

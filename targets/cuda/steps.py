@@ -19,7 +19,7 @@ from targets.cuda.buckets import Capture, Capturing, Graphs, round_up
 from targets.cuda.cached import REACH, CudaCachedAttention
 
 aten = torch.ops.aten
-Rooms = Sequence[tuple[Tensor, Tensor]]  # of each attention: keys and values [B, heads, C, d]
+Rooms = Sequence[tuple[Tensor, Tensor]]  # of each attention: keys and values [B, shared, C, d]
 
 
 @dataclass(frozen=True)

@@ -21,20 +21,20 @@ def mask_of(which: str, tokens: int) -> Tensor:
     return mask
 
 
-def rows(new: int, seed: int) -> Tensor:
-    return random(BATCH * new, 3 * HEADS * SIZE, seed=seed)
+def rows(new: int, seed: int, shared: int = HEADS) -> Tensor:
+    return random(BATCH * new, (HEADS + 2 * shared) * SIZE, seed=seed)
 
 
-def cache_of(tokens: int, kept: torch.dtype) -> tuple[Tensor, Tensor]:
-    return tuple(random(BATCH, HEADS, tokens, SIZE, seed=seed).to(kept) for seed in (7, 8))  # type: ignore[return-value]
+def cache_of(tokens: int, kept: torch.dtype, shared: int = HEADS) -> tuple[Tensor, Tensor]:
+    return tuple(random(BATCH, shared, tokens, SIZE, seed=seed).to(kept) for seed in (7, 8))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("kept", DB, ids=str)
 @pytest.mark.parametrize("which", MASKS)
-@pytest.mark.parametrize("past, new", [(0, 1), (0, 9), (5, 1), (5, 4)])
-def test_any_number_of_new_tokens(device, past: int, new: int, which: str, kept: torch.dtype) -> None:
+@pytest.mark.parametrize("past, new, shared", [(0, 1, 4), (0, 9, 4), (5, 1, 4), (5, 4, 4), (0, 9, 2), (5, 1, 1)])
+def test_any_number_of_new_tokens(device, past: int, new: int, shared: int, which: str, kept: torch.dtype) -> None:
     source = CachedAttention(HEADS, SCALE, kept=kept)
-    given = (rows(new, 0), *cache_of(past, kept), mask_of(which, past + new))
+    given = (rows(new, 0, shared), *cache_of(past, kept, shared), mask_of(which, past + new))
     y, *parts = CudaCachedAttention(source, Step())(*(part.to(device) for part in given))
     want, *wanted = source(*given)
     assert y.dtype == torch.float32
@@ -46,14 +46,15 @@ def test_any_number_of_new_tokens(device, past: int, new: int, which: str, kept:
 
 @pytest.mark.parametrize("kept", DB, ids=str)
 @pytest.mark.parametrize("which", MASKS)
-def test_a_step_writes_to_its_place_and_reads_what_is_shown(device, which: str, kept: torch.dtype) -> None:
+@pytest.mark.parametrize("shared", [HEADS, 2])
+def test_a_step_writes_to_its_place_and_reads_what_is_shown(device, shared: int, which: str, kept: torch.dtype) -> None:
     """Sizes say nothing of how many tokens there are; what is not shown may be anything finite."""
     step, past, reach, room = Step(), 5, 16, 32
     made = CudaCachedAttention(CachedAttention(HEADS, SCALE, kept=kept), step)
-    qkv, mask = rows(1, 0), mask_of(which, past + 1)
-    want, *wanted = CachedAttention(HEADS, SCALE, kept=kept)(qkv, *cache_of(past, kept), mask)
-    rooms = [torch.cat([part, torch.full((BATCH, HEADS, room - past, SIZE), 99.0).to(kept)], 2).to(device)
-             for part in cache_of(past, kept)]  # fmt: skip
+    qkv, mask, cache = rows(1, 0, shared), mask_of(which, past + 1), cache_of(past, kept, shared)
+    want, *wanted = CachedAttention(HEADS, SCALE, kept=kept)(qkv, *cache, mask)
+    empty = torch.full((BATCH, shared, room - past, SIZE), 99.0).to(kept)
+    rooms = [torch.cat([part, empty], 2).to(device) for part in cache]
     step.at = torch.tensor([past], device=device)
     shown = torch.nn.functional.pad(mask != 0, (0, reach - past - 1)).to(device)
     y, *parts = made(qkv.to(device), *rooms, shown)

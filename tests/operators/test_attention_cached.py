@@ -43,6 +43,21 @@ def test_equals_the_reference(kernel: str, past: int, new: int, d: int, dtype: t
     assert_equal_bits(have[2], want[2], "new values are written, no others")
 
 
+@pytest.mark.parametrize("shared", [1, 2, 3])
+@pytest.mark.parametrize("past, new", [(0, 1), (40, 1), (130, 3), (0, 30), (17, 5)])
+def test_heads_that_share_keys(kernel: str, past: int, new: int, shared: int) -> None:
+    """As if each of the keys' heads were there as often as it is looked at."""
+    qkv, (keys, values) = random(3 * new, 4, 16)[:, : (6 + 2 * shared) * 16], kept(3, shared, past + new, 16, FLOATS[0])
+    have, want = both((qkv, keys, values), past, mask(3, past + new), 6, 0.25)
+    assert_sqnr(have[0], want[0], least_db(kernel))
+    for one, other in zip(have[1:], want[1:], strict=True):
+        assert_equal_bits(one, other)
+    q, *parts = qkv.view(3 * new, -1, 16).split([6, shared, shared], 1)
+    each = torch.cat([q, *(part.repeat_interleave(6 // shared, 1) for part in parts)], 1).reshape(3 * new, -1)
+    repeated = (kept.repeat_interleave(6 // shared, 1) for kept in (keys, values))
+    assert_equal_bits(ops.attention_cached(each, *repeated, past, mask(3, past + new), 6, 0.25), have[0], kernel)
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=["float32 rows", "bfloat16 rows"])
 def test_token_by_token_is_the_whole_text(kernel: str, dtype: torch.dtype) -> None:
     """Two sequences of 70 tokens, 30 at once and then one at a time."""
@@ -78,13 +93,15 @@ def test_precise_is_float32_with_every_kernel(kernel: str, new: int) -> None:
     assert_sqnr(have[0], want[0], 110)
 
 
+@pytest.mark.parametrize("shared", [1, 4])
 @pytest.mark.parametrize("new", [1, 30])
-def test_threads_do_not_change_it(kernel: str, threads: None, new: int) -> None:
+def test_threads_do_not_change_it(kernel: str, threads: None, new: int, shared: int) -> None:
     found = []
     for count in (1, 2, 3):
         torch.set_num_threads(count)
-        keys, values = kept(2, 5, 60, 32, torch.bfloat16)
-        found.append(ops.attention_cached(random(2 * new, 5, 32), keys, values, 30, mask(2, 30 + new), 5, 0.2))
+        (keys, values), qkv = kept(2, shared, 60, 32, torch.bfloat16), random(2 * new, 4, 32)
+        qkv = qkv[:, : (4 + 2 * shared) * 32]
+        found.append(ops.attention_cached(qkv, keys, values, 30, mask(2, 30 + new), 4, 0.2))
     for other in found[1:]:
         assert_equal_bits(other, found[0], kernel)
 
@@ -93,6 +110,8 @@ QKV, MASK = torch.randn(4, 24), torch.ones(2, 5, dtype=torch.int64)
 BAD = {
     "qkv of half": ("qkv must be", {0: QKV.half()}),
     "keys of other heads": ("keys must be float32 or bfloat16", {1: torch.zeros(2, 4, 6, 4)}),
+    "columns for more heads of keys": ("qkv must have .* columns for 4 heads", {0: QKV[:, :23], 5: 4}),
+    "fewer heads than of keys": ("keys must be float32 or bfloat16", {5: 1}),
     "keys turned round": ("keys must be float32 or bfloat16", {1: torch.zeros(2, 6, 2, 4).transpose(1, 2)}),
     "values of other room": ("keys and values must be alike", {2: torch.zeros(2, 2, 7, 4)}),
     "rows of half a sequence": ("qkv must have as many rows for each of 2 sequences", {0: QKV[:3]}),

@@ -116,13 +116,15 @@ def test_token_by_token_is_the_whole_text(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind, db", [("customcpu fp", 100.0), ("customcpu weight", SAME_DB["bf16"])])
-def test_keys_that_are_turned_before_they_are_kept(kind: str, db: float) -> None:
+@pytest.mark.parametrize("shared", [4, 2, 1])
+def test_keys_that_are_turned_before_they_are_kept(kind: str, db: float, shared: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = LlamaForCausalLM(LlamaConfig(**SMALL)).eval()
+        model = LlamaForCausalLM(LlamaConfig(**SMALL, num_key_value_heads=shared)).eval()
     target, recipe = KINDS[kind]
     plain, cached = (transform(one, recipe, target) for one in (model, with_cache(model)))
     assert report_of(cached).fused["rotary"] == 4 and report_of(cached).fused["cached"] == 2
+    assert report_of(cached).fused["qkv"] == 2
     for have, want in zip(by_cache(cached), whole(plain), strict=True):
         assert_sqnr(have, want, db)
 

@@ -102,20 +102,19 @@ def _rewrite(
 
 
 def flat_of(graph: fx.Graph, site: Site) -> fx.Node:
-    """→ query, key and value side by side [B·S, 3H]"""
+    """→ query, key and value side by side, [B·S, 3H] where all have as many heads"""
     value = site.out.meta["val"]
-    width = value.shape[2]
     sources, angles = joined(site.sources)
     cat = _whole(sources)
     if cat is None:
         parts = [_put_side_by_side(graph, part) if len(shape_of(part)) == 4 else part for part in sources]
         cat = graph.call_function(aten.cat.default, (parts, -1))
-        cat.meta["val"] = value.new_empty((*value.shape[:2], 3 * width))
+        cat.meta["val"] = value.new_empty((*value.shape[:2], sum(part.meta["val"].shape[2] for part in parts)))
+    whole = cat.meta["val"]
     if angles:
-        whole = cat.meta["val"]
         cat = graph.call_function(ROTARY, (cat, *angles))
         cat.meta["val"] = whole
-    return graph.call_function(aten.reshape.default, (cat, [-1, 3 * width]))
+    return graph.call_function(aten.reshape.default, (cat, [-1, whole.shape[2]]))
 
 
 def _put_side_by_side(graph: fx.Graph, heads: fx.Node) -> fx.Node:

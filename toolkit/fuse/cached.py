@@ -10,7 +10,7 @@ from torch import fx
 from targets._attention import CachedAttention
 from targets._missed import found_a_way, miss
 from toolkit.fuse.attention import SDPA, erase_chain, flat_of, put_back
-from toolkit.fuse.heads import Site, match
+from toolkit.fuse.heads import RESHAPES, Site, match
 from toolkit.fuse.mask import CAUSAL, MASK, kind_of
 from toolkit.fuse.matching import add_module, aten, calls, module_of, shape_of, sizes
 from toolkit.inputs import KEY, Inputs
@@ -22,7 +22,8 @@ def fuse_cached(gm: fx.GraphModule) -> int:
     → y, keys, values = CachedAttention(q, k and v side by side [B·S, 3H], past_key, past_value, attention_mask),
     y back to [B, S, H]
 
-    Any other mask is left alone.
+    Keys and values may have fewer heads, each repeated for several of q: they are not, then. Any other mask is left
+    alone.
     """
     inputs = gm.meta.get(KEY)
     past = {one.name for one in inputs.past} if isinstance(inputs, Inputs) else set[str]()
@@ -30,8 +31,9 @@ def fuse_cached(gm: fx.GraphModule) -> int:
     masks: dict[Any, str | None] = {None: None}
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=SDPA) if past and mask else []:
-        appends: list[Any] = [append for append in node.args[1:3] if _appends(append, past)]
-        site = match(node, {append: append.args[0][1] for append in appends})
+        wholes = {part: _unrepeated(part) for part in node.args[1:3]}
+        appends: list[Any] = [whole for whole in wholes.values() if _appends(whole, past)]
+        site = match(node, {part: whole.args[0][1] for part, whole in wholes.items() if whole in appends})
         size = sizes(gm, shape_of(site.out)) if site else None
         if site is None or size is None or len(set(appends)) < 2:
             miss(gm, "cached", node.name, "it is not plain attention over heads with a cache")
@@ -81,6 +83,19 @@ def narrow_cache(gm: fx.GraphModule, to: torch.dtype = torch.bfloat16) -> int:
 
 def _may_narrow(attention: Any) -> bool:
     return attention.kept == torch.float32 and not attention.precise
+
+
+def _unrepeated(heads: Any) -> Any:
+    """[B, shared·n, N, d] = view of expand(unsqueeze(x [B, shared, N, d], 2), n times) → x; else `heads` as it is"""
+    wide = heads.args[0] if heads.target in RESHAPES else None
+    if wide is None or wide.target is not aten.expand.default or wide.args[0].target is not aten.unsqueeze.default:
+        return heads
+    x, dim = wide.args[0].args
+    have, repeated, full = shape_of(x), shape_of(wide), shape_of(heads)
+    if dim not in (2, -3) or len(have) != 4 or repeated != (*have[:2], repeated[2], *have[2:]):
+        return heads
+    count = heads.meta["val"].shape[1] == x.meta["val"].shape[1] * wide.meta["val"].shape[2]
+    return x if count and (full[0], *full[2:]) == (have[0], *have[2:]) else heads
 
 
 def _appends(node: Any, past: set[str]) -> bool:

@@ -15,7 +15,7 @@ COPIES = (aten.contiguous.default, aten.clone.default)
 
 class Site(NamedTuple):
     """One attention: its inputs, heads side by side [B, S, H] or by themselves [B, heads, S, d], its output [B, S, H],
-    heads, scale, mask; causal without one"""
+    heads, scale, mask; causal without one. Keys and values may have fewer heads, which are repeated."""
 
     sources: list[fx.Node]
     out: fx.Node
@@ -49,8 +49,10 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
 
 def _site(node: fx.Node, given: dict[str, Any], sources: list[fx.Node], query: fx.Node) -> Site | None:
     out = _joined(node)
-    shapes = {_joint_shape(source) for source in sources}
-    if out is None or given.get("dropout_p") or given.get("enable_gqa") or shapes != {shape_of(out)}:
+    shapes = [_joint_shape(source) for source in sources]
+    if out is None or given.get("dropout_p") or given.get("enable_gqa") or shapes[0] != shape_of(out):
+        return None
+    if shapes[1] != shapes[2] or shapes[1][:2] != shapes[0][:2]:
         return None
     _, heads, _, size = query.meta["val"].shape
     scale = given.get("scale")

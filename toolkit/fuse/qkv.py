@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from targets._attention import Attention, BiasedAttention
+from targets._attention import Attention, BiasedAttention, CachedAttention
 from targets._bf16 import Bf16Linear
 from targets._fp8 import Fp8Linear
 from targets._linear import QuantizedLinear
@@ -14,6 +14,7 @@ from targets._weight import WeightLinear
 from toolkit.fuse.matching import MERGED, add_module, aten, calls, module_of, only_user, sites
 from toolkit.fuse.rotary import ROTARY
 
+ATTENTIONS = (Attention, BiasedAttention, CachedAttention)
 STACKABLE = (QuantizedLinear, Fp8Linear, WeightLinear, nn.Linear, Bf16Linear)
 
 
@@ -24,7 +25,7 @@ def fuse_qkv(gm: fx.GraphModule) -> int:
     quantized, all float or all bf16; all their calls are rewritten, or none.
     """
     groups = defaultdict(list)
-    for node in (*calls(gm, Attention), *calls(gm, BiasedAttention)):
+    for node in (node for kind in ATTENTIONS for node in calls(gm, kind)):
         cat = node.args[0].args[0]  # type: ignore[union-attr]
         cat = cat.args[0] if cat.target is ROTARY else cat  # type: ignore[union-attr]
         if isinstance(cat, fx.Node) and _stackable(gm, cat):

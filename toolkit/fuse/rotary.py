@@ -44,13 +44,15 @@ def raise_rotary(gm: fx.GraphModule) -> int:
 
 
 def joined(sources: list[fx.Node]) -> tuple[list[fx.Node], tuple[Any, ...]]:
-    """sources: query, key and value [B, S, H] → the same as they were before query and key were turned alike, and what
-    rotary takes after x to turn the three side by side; () where they are not"""
+    """sources: query, key and value, heads side by side → the same as they were before query and key were turned alike,
+    and what rotary takes after x to turn the three side by side; () where they are not"""
     query, key, value = sources
-    if query.target is not ROTARY or key.target is not ROTARY or query.args[1:] != key.args[1:]:
+    if query.target is not ROTARY or key.target is not ROTARY:
         return sources, ()
-    before, cos, sin, size, heads, interleaved = query.args
-    return [before, key.args[0], value], (cos, sin, size, 2 * heads, interleaved)  # type: ignore[operator, list-item]
+    (before, *angles, heads, interleaved), (other, *others, more, ways) = query.args, key.args
+    if angles != others or interleaved != ways:
+        return sources, ()
+    return [before, other, value], (*angles, heads + more, interleaved)  # type: ignore[operator, list-item]
 
 
 def _turn(add: fx.Node) -> Turn | None:
