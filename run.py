@@ -26,7 +26,7 @@ try:
         require_utf8,
         written,
     )
-    from commands.failures import exit_code, known_before, words_of
+    from commands.failures import exit_code, is_output, known_before, words_of
 except ModuleNotFoundError as missing:
     sys.exit(not_installed(missing))
 
@@ -181,17 +181,24 @@ def entry() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(_say("stopped", 130))
     except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(FAILED)
     except ModuleNotFoundError as missing:
         if not str(missing.name).startswith(NEEDED):
             raise
         sys.exit(not_installed(missing))
     except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        if is_output(error):  # else what waits to be written is tried again at the end, and fails again
+            _drop_output()
         code = exit_code(error)
         if code is None or os.environ.get("OPSWAP_TRACEBACK"):
             raise
         sys.exit(_say(words_of(error), code))
+
+
+def _drop_output() -> None:
+    """What is written to standard output from here on is lost."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str, code: int) -> int:

@@ -1,6 +1,7 @@
 """Which errors are known, and the exit codes that they end with."""
 
 import errno
+from typing import TypeGuard
 
 import click
 
@@ -8,6 +9,7 @@ from commands.common import FAILED, NOT_NATIVE, USAGE
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # where a file was to be written
 NO_FOLDER = (errno.EEXIST, errno.ENOTDIR)  # where one was to be made, as the cache
+PRINTS = ("rich.", "click.")
 NO_MEMORY = ("can't allocate memory", "out of memory")  # as PyTorch says of a CPU's, and of a GPU's
 
 
@@ -30,8 +32,19 @@ def is_memory(error: Exception) -> bool:
     )
 
 
+def is_output(error: Exception) -> TypeGuard[OSError]:
+    """Whether standard output could not be written: such an error names no file, and what prints is where it began."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    names_none = isinstance(error, OSError) and error.filename is None and error.errno is not None
+    return names_none and place is not None and place.tb_frame.f_globals.get("__name__", "").startswith(PRINTS)
+
+
 def words_of(error: Exception) -> str:
     """→ what is said of a known error"""
+    if is_output(error):
+        return f"standard output can't be written ({error.strerror}): make room, or give it another file"
     if isinstance(error, PermissionError) and error.filename is not None:
         return (f"{error.filename} may not be read or written by this user ({error.strerror}): change its rights, or "
                 "give another place")  # fmt: skip
@@ -57,7 +70,7 @@ def exit_code(error: Exception) -> int | None:
         return NOT_NATIVE
     if isinstance(error, UsageError | NoSuchKernels):
         return USAGE
-    if isinstance(error, OSError) and error.errno in (*NO_ROOM, *NO_FOLDER):
+    if is_output(error) or (isinstance(error, OSError) and error.errno in (*NO_ROOM, *NO_FOLDER)):
         return FAILED
     if is_memory(error):
         return FAILED

@@ -22,3 +22,10 @@ def test_a_standard_output_that_is_closed_is_one_line() -> None:
     """What was asked for would be lost, and a file that is opened next would be standard output."""
     done = subprocess.run(f"{SHELL} ask --question Who >&-", shell=True, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == "Error: standard output is closed: give it a file, or /dev/null\n"
+
+
+@pytest.mark.parametrize("asked", ["doctor", "--json doctor", "--help", "ask --help"])
+def test_a_standard_output_without_room_is_one_line(asked: str) -> None:
+    done = subprocess.run(f"{SHELL} {asked} >/dev/full", shell=True, cwd=ROOT, capture_output=True, text=True)
+    said = "standard output can't be written (No space left on device): make room, or give it another file"
+    assert (done.returncode, done.stderr) == (1, f"opswap: {said}\n")
