@@ -1,6 +1,7 @@
 # `make run` and `make test` do the whole set-up; both are quick the second time.
 PYTHON ?= python3
 PY := .venv/bin/python
+WANTED := $(shell sed -n 's/^python_requires = >=//p' setup.cfg)
 # A worker a core; eight at most, as each takes up to 2 GB. They take each other's tests when they run out of their own.
 PYTEST := $(PY) -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
@@ -27,7 +28,17 @@ lint: .venv/dev
 kernels: .venv/run
 	$(PY) -m operators.build
 
+# in words that the oldest of them reads
+define TOO_OLD
+import sys
+have, wanted = sys.version_info[:2], tuple(map(int, "$(WANTED)".split(".")))
+said = "opswap: Python $(WANTED) or later is wanted; %s is %d.%d: make clean, then make PYTHON=a newer one"
+sys.exit(said % ((sys.executable,) + have) if have < wanted else 0)
+endef
+export TOO_OLD
+
 .venv/run: requirements.txt
+	@python="$(PYTHON)"; test ! -x $(PY) || python=$(PY); $$python -c "$$TOO_OLD"
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --requirement requirements.txt
 	touch $@
