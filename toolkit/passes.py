@@ -12,7 +12,7 @@ from toolkit.inputs import KEY, Inputs
 
 aten = torch.ops.aten
 LAST = 2**63 - 1  # how a slice says "to the end"
-IN_PLACE = {aten.add_.Tensor: aten.add.Tensor, aten.mul_.Tensor: aten.mul.Tensor}
+DROPOUTS = (aten.dropout.default, aten.dropout_.default)
 VIEWS = (aten.view.default, aten.reshape.default)
 CONVERSIONS = (
     aten.to.dtype_layout,
@@ -32,8 +32,8 @@ def drop_assertions(gm: fx.GraphModule) -> int:
 
 def drop_dropout(gm: fx.GraphModule) -> int:
     """dropout(x, p, train=False) → x"""
-    found = [n for n in gm.graph.find_nodes(op="call_function", target=aten.dropout.default) if n.args[2] is False]
-    return _bypass(gm, found)
+    found = [node for target in DROPOUTS for node in gm.graph.find_nodes(op="call_function", target=target)]
+    return _bypass(gm, [node for node in found if node.args[2] is False])
 
 
 def drop_conversions(gm: fx.GraphModule) -> int:
@@ -69,18 +69,6 @@ def drop_empty_parts(gm: fx.GraphModule) -> int:
     return found
 
 
-def out_of_place(gm: fx.GraphModule) -> int:
-    """x += y → x + y, where x was made for that alone"""
-    found = 0
-    for inside, outside in IN_PLACE.items():
-        for node in gm.graph.find_nodes(op="call_function", target=inside):
-            x, y = node.args[:2]
-            if _is_fresh(x) and len(x.users) == 1 and (isinstance(y, int | float) or _dtype(y) == _dtype(x)):  # type: ignore
-                node.target = outside
-                found += 1
-    return found
-
-
 def outputs_to_float32(gm: fx.GraphModule) -> int:
     """output(x in bfloat16 or float16) → output(x.to(float32)), but a cache, which the next call takes as it is"""
     output = gm.graph.output_node()
@@ -110,13 +98,6 @@ def _bypass(gm: fx.GraphModule, nodes: list[fx.Node]) -> int:
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
         gm.graph.erase_node(node)
     return len(nodes)
-
-
-def _is_fresh(node: Any) -> bool:
-    """Whether `node` computes a value that shares no memory with another's"""
-    if not isinstance(node, fx.Node) or not isinstance(node.target, torch._ops.OpOverload):
-        return isinstance(node, fx.Node) and node.op == "call_module"
-    return all(result.alias_info is None for result in node.target._schema.returns)
 
 
 def _erase_up(gm: fx.GraphModule, node: Any) -> None:

@@ -25,6 +25,7 @@ from toolkit.raising import raise_linear, untie_heads
 from toolkit.recipe import Recipe
 from toolkit.report import WEIGHTS
 from toolkit.rewrite import clean, fuse, run
+from toolkit.writes import out_of_place
 
 __all__ = [
     "CLEANING",
@@ -48,8 +49,8 @@ PASSES: tuple[Pass, ...] = (
     passes.drop_conversions,
     passes.drop_whole_slices,
     passes.drop_same_views,
+    out_of_place,  # before any that puts a tensor in the place of its copy, or reads it elsewhere
     passes.drop_empty_parts,
-    passes.out_of_place,
     passes.outputs_to_float32,
     read_qdq,  # before raise_linear: what it cannot read is a linear all the same
     product_to_linear,

@@ -5,6 +5,7 @@ from typing import Any
 from torch import fx
 
 from toolkit.fuse.matching import aten, parameter
+from toolkit.writes import written
 
 # the ways to exchange two dimensions, by what they are told
 TURNS: dict[Any, tuple[tuple[Any, ...], ...]] = {
@@ -16,9 +17,12 @@ TURNS: dict[Any, tuple[tuple[Any, ...], ...]] = {
 
 
 def product_to_linear(gm: fx.GraphModule) -> int:
-    """matmul(x, W.T) → linear(x, W), matmul(x, W.T) + b → linear(x, W, b): Falcon's layers, for one"""
-    found = 0
-    for product in gm.graph.find_nodes(op="call_function", target=aten.matmul.default):
+    """matmul(x, W.T) → linear(x, W), matmul(x, W.T) + b → linear(x, W, b): Falcon's layers, for one
+
+    None where an operator works in place on what others read: with a bias x is read later than it was.
+    """
+    found, products = 0, gm.graph.find_nodes(op="call_function", target=aten.matmul.default)
+    for product in [] if products and written(gm) else products:
         x, weight = product.args[0], _turned(gm, product.args[1])
         if weight is None:
             continue

@@ -5,8 +5,10 @@ from collections.abc import Collection, Sequence
 
 from torch import fx
 
+from targets._missed import miss
 from targets.base import Pass
 from toolkit.fuse import FUSIONS
+from toolkit.writes import written
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +28,14 @@ def run(graph: fx.GraphModule, order: Sequence[Pass]) -> list[int]:
 
 
 def fuse(graph: fx.GraphModule, names: Collection[str]) -> dict[str, int]:
-    """Runs the fusions called `names` on a quantized graph, in the order of FUSIONS. → how often each was applied"""
+    """Runs the fusions called `names` on a quantized graph, in the order of FUSIONS; none where an operator works in
+    place on what others read, as they move reads. → how often each was applied"""
     chosen = [(name, rewrite) for name, rewrite in FUSIONS if name in names]
+    writes = written(graph)
+    for node in writes:
+        miss(graph, "fusions", node.name, "it works in place on what the graph is given or holds, or may be a view of")
+    if writes:
+        return dict.fromkeys((name for name, _ in chosen), 0)
     return dict(zip([name for name, _ in chosen], run(graph, [rewrite for _, rewrite in chosen]), strict=True))
 
 

@@ -26,6 +26,11 @@ def test_drop_dropout():
     assert rewrites == 2 and count(gm, aten.dropout.default) == 0 and count(gm, aten.relu.default) == 1
 
 
+def test_drop_dropout_in_place():
+    gm, rewrites = apply(passes.drop_dropout, Function(lambda x: F.dropout(x + 1, 0.5, False, inplace=True) * 2))
+    assert rewrites == 1 and count(gm, aten.dropout_.default) == 0
+
+
 def test_drop_dropout_leaves_a_training_one():
     gm = graph_of(Function(lambda x: F.dropout(x, 0.5, training=True)))
     assert passes.drop_dropout(gm) == 0 and count(gm, aten.dropout.default) == 1
@@ -95,22 +100,3 @@ def test_drop_whole_slices_to_the_size_there_is():
         passes.drop_whole_slices, Function(lambda x: (x + 1)[:, : x.shape[1]] + x[:, : x.shape[0]].sum())
     )
     assert rewrites == 1 and count(gm, aten.slice.Tensor) == 1
-
-
-def test_out_of_place():
-    gm, rewrites = apply(passes.out_of_place, Function(lambda x: (x + 1).add_(x).mul_(2)))
-    assert rewrites == 2 and count(gm, aten.add_.Tensor) == count(gm, aten.mul_.Tensor) == 0
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda x: (x.clone().view(-1).add_(1), x.clone())[0],
-        lambda x: (lambda y: (lambda view: y.add_(1).sum() + view)(y.view(-1)))(x + 1),
-        lambda x: (x > 0).float().to(torch.float32).view(-1).mul_(x.double().view(-1)),
-    ],
-    ids=["a view", "read before", "another dtype"],
-)
-def test_out_of_place_leaves_what_others_could_see(function):
-    gm = graph_of(Function(function))
-    assert passes.out_of_place(gm) == 0

@@ -1,0 +1,155 @@
+"""What a model writes into a tensor it has, as a new tensor: passes move reads, and look for no write in between."""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._ops import OpOverload
+from torch.utils import _pytree as pytree
+
+from targets._run import works_in_place
+
+aten = torch.ops.aten
+COMPOSITE = "CompositeImplicitAutograd"  # operators made of others: their schemas don't say that they may return a view
+FRESH = {  # of those, what returns memory of its own; einsum, type_as, atleast_1d, dropout may not
+    aten.matmul.default,
+    aten.linear.default,
+    aten.softmax.int,
+    aten.layer_norm.default,
+    aten.rms_norm.default,
+    aten.scaled_dot_product_attention.default,
+}
+KEEP_DTYPE = ("copy_", "fill_", "zero_", "masked_fill_", "index_put_", "index_fill_", "scatter_")  # whatever is written
+SHAPES = ("unsqueeze_", "squeeze_", "transpose_", "t_", "detach_")  # these write no element
+SCATTERS: dict[Any, Any] = {  # a view → what writes to it into what it is a view of
+    aten.select.int: aten.select_scatter.default,
+    aten.slice.Tensor: aten.slice_scatter.default,
+}
+VIEWS = {  # always; reshape or contiguous may be copies
+    *SCATTERS,
+    aten.view.default,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.transpose.int,
+    aten.permute.default,
+    aten.expand.default,
+    aten.detach.default,
+}
+
+
+def out_of_place(gm: fx.GraphModule) -> int:
+    """x += y → z = x + y, read as x from there on
+    x[:, 0] += y → z = select_scatter(x, x[:, 0] + y, 1, 0), read as x from there on
+
+    For each operator of PyTorch's that works in place and has a twin that does not, of the same dtype for sure. What
+    the graph is given or holds is left alone, as others see it too, and what is read later through something that may
+    be a view or a copy. → how many
+    """
+    found = 0
+    for node in list(gm.graph.nodes):
+        twin = _twin(node) if works_in_place(node) else None
+        found += twin is not None and _rewrite(gm.graph, node, twin)
+    return found
+
+
+def written(gm: fx.GraphModule) -> list[fx.Node]:
+    """→ what works in place on memory that anything else reads"""
+    writes = [node for node in gm.graph.nodes if works_in_place(node)]
+    groups = [_sharing(node) for node in writes]
+    read = [any(user not in group for one in group for user in one.users) for group in groups]
+    return [node for node, is_read in zip(writes, read, strict=True) if is_read]
+
+
+def _rewrite(graph: fx.Graph, node: fx.Node, twin: OpOverload) -> bool:
+    """→ whether `node` works out of place now"""
+    x: Any = node.args[0]
+    group = _sharing(node)
+    if any(one.op in ("placeholder", "get_attr") for one in group):
+        return False
+    earlier = sorted(one for one in group if one < node)
+    stale = {one for one in earlier if any(user > node for user in one.users)}
+    alone = _name(node) in SHAPES or stale <= {x}
+    path = [x] if alone else _made_by(x)
+    views = [] if alone else _views_of(path[-1], earlier)
+    if not alone and not stale <= {path[-1], *views}:
+        return False
+    node.target = twin
+    whole, values, made = node, dict[fx.Node, fx.Node](), {node}
+    with graph.inserting_before(node.next):
+        for inner, outer in pairwise(path):
+            whole = graph.call_function(SCATTERS[inner.target], (outer, whole, *inner.args[1:]), inner.kwargs)
+            whole.meta = dict(outer.meta)
+            made.add(whole)
+        values[path[-1]] = whole
+        for view in views:  # again, of the new value: what is written to one later changes all of them
+            values[view] = graph.node_copy(view, lambda source: values.get(source, source))
+    made |= set(values.values())
+    for old, new in ((node, values[x]), *values.items()):
+        if old is not new:
+            old.replace_all_uses_with(new, delete_user_cb=lambda user: user > node and user not in made)
+    return True
+
+
+def _made_by(x: fx.Node) -> list[fx.Node]:
+    """→ x, what it is a part of, what that is a part of, and so on"""
+    path = [x]
+    while path[-1].target in SCATTERS:
+        path.append(path[-1].args[0])  # type: ignore[arg-type]
+    return path
+
+
+def _views_of(whole: fx.Node, nodes: list[fx.Node]) -> list[fx.Node]:
+    """→ of `nodes`, in order, what are views of `whole` or of each other for sure"""
+    found: list[fx.Node] = []
+    for node in nodes:
+        if node.target in VIEWS and node.args[0] in (whole, *found):
+            found.append(node)
+    return found
+
+
+def _twin(node: fx.Node) -> OpOverload | None:
+    """→ the operator that returns what `node` writes, in the same dtype; None if there is none"""
+    target: Any = node.target
+    outside = getattr(getattr(aten, _name(node).removesuffix("_"), None), target._overloadname, None)
+    if target.namespace != "aten" or outside is None or not isinstance(node.args[0], fx.Node):
+        return None
+    same = [[one.name for one in schema.arguments] for schema in (target._schema, outside._schema)]
+    dtypes = {_dtype(source) for source in node.all_input_nodes}
+    return outside if same[0] == same[1] and (_name(node) in (*KEEP_DTYPE, *SHAPES) or len(dtypes) == 1) else None
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target._schema.name).removeprefix("aten::")  # type: ignore[union-attr]
+
+
+def _dtype(node: fx.Node) -> torch.dtype | None:
+    value = node.meta.get("val")
+    return value.dtype if isinstance(value, Tensor) else None
+
+
+def _sharing(node: fx.Node) -> set[fx.Node]:
+    """→ all that may lie in the same memory as `node`"""
+    found, todo = {node}, [node]
+    while todo:
+        here = todo.pop()
+        fresh = {*_sources(here), *(user for user in here.users if here in _sources(user))} - found
+        found |= fresh
+        todo += fresh
+    return found
+
+
+def _sources(node: fx.Node) -> list[fx.Node]:
+    """→ what `node` reads and may be a view of"""
+    values = pytree.tree_leaves(node.meta.get("val"))
+    if node.op != "call_function" or not (any(isinstance(value, Tensor) for value in values) or "val" not in node.meta):
+        return []
+    if not isinstance(node.target, OpOverload):
+        return node.all_input_nodes  # a part of a tuple, for one
+    arguments = node.target._schema.arguments
+    given = {**dict(zip((one.name for one in arguments), node.args, strict=False)), **node.kwargs}
+    said = [given.get(one.name) for one in arguments if one.alias_info is not None]
+    if said:
+        return [one for one in pytree.tree_leaves(said) if isinstance(one, fx.Node)]
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(node.target.name(), COMPOSITE)
+    return node.all_input_nodes if composite and node.target not in FRESH else []
