@@ -49,6 +49,10 @@ MODELS = {
     # with queries and keys that are turned by their position
     "roformer": lambda: RoFormerForQuestionAnswering(RoFormerConfig(**_PADDED, embedding_size=16)),
     "llama": lambda: LlamaForQuestionAnswering(LlamaConfig(**_ENCODER, use_cache=False)),
+    # that several heads share; written out in small steps
+    "llama in steps": lambda: LlamaForQuestionAnswering(
+        LlamaConfig(**_ENCODER, use_cache=False, num_key_value_heads=2, attn_implementation="eager")
+    ),
     "modernbert": lambda: ModernBertForQuestionAnswering(ModernBertConfig(**_PADDED, **_LOCAL, cls_token_id=0)),
 }
 

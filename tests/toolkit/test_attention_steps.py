@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from tests.checks import assert_sqnr
 from tests.toolkit.small_graphs import X, count, graph_of
 from toolkit.fuse.attention_steps import raise_attention
-from toolkit.pipeline import clean
+from toolkit.passes import drop_assertions
+from toolkit.pipeline import clean, run
 
 SDPA = torch.ops.aten.scaled_dot_product_attention.default
 ROOT = math.sqrt(3)
@@ -72,6 +73,17 @@ def by_themselves(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return probabilities @ probabilities @ v
 
 
+def rounded(to: torch.dtype) -> Steps:
+    """In bfloat16 but for the softmax, which is converted to `to`"""
+
+    def steps(*given: Tensor) -> Tensor:
+        q, k, v, mask = (part.bfloat16() for part in given)
+        probabilities = (q @ k.transpose(2, 3) + mask).softmax(-1, dtype=torch.float32)
+        return (probabilities.to(to) @ v.to(to)).float()
+
+    return steps
+
+
 TAKEN: dict[str, Steps] = {
     "plain": lambda q, k, v, mask: (q @ k.transpose(-1, -2)).softmax(-1) @ v,
     "scores divided": lambda q, k, v, mask: (q @ k.transpose(-1, -2) / ROOT + mask).softmax(-1) @ v,
@@ -80,6 +92,7 @@ TAKEN: dict[str, Steps] = {
     "mask first": lambda q, k, v, mask: (mask + q @ k.transpose(-1, -2)).softmax(-1) @ v,
     "two masks": lambda q, k, v, mask: (q @ k.transpose(-1, -2) + mask * 2 + mask).softmax(-1) @ v,
     "in place": in_place,
+    "in float32": lambda q, k, v, mask: (q @ k.transpose(2, 3) + mask).softmax(-1, dtype=torch.float32) @ v,
     "keys turned at once": keys_turned_at_once,
     "keys turned twice": keys_turned_twice,
 }
@@ -89,6 +102,7 @@ LEFT: dict[str, Steps] = {
     "the mask twice": lambda q, k, v, mask: (q @ k.transpose(-1, -2)).add(mask, alpha=2).softmax(-1) @ v,
     "keys not turned": lambda q, k, v, mask: (q @ k.reshape(*k.shape[:2], 3, -1)).softmax(-1) @ v,
     "in double": lambda q, k, v, mask: (q @ k.transpose(-1, -2) + mask).softmax(-1, dtype=torch.float64).float() @ v,
+    "left in float32": rounded(torch.float32),
     "read elsewhere": read_elsewhere,
     "a number added": lambda q, k, v, mask: (q @ k.transpose(2, 3) + 0.5).softmax(-1) @ v,
     "divided by nothing": lambda q, k, v, mask: (q @ k.transpose(2, 3) / 0 + mask).softmax(-1) @ v,
@@ -114,9 +128,21 @@ def test_one_operator(steps: Steps) -> None:
     assert_sqnr(gm(X), before, 120)
 
 
+def test_softmax_in_float32_of_scores_in_16_bits() -> None:
+    gm = graph_of(Written(rounded(torch.bfloat16)))
+    run(gm, [drop_assertions])
+    before = gm(X)
+    assert raise_attention(gm) == 1
+    clean(gm)
+    assert count(gm, torch.ops.aten.softmax.int) == 0
+    assert_sqnr(gm(X), before, 40)
+
+
 @pytest.mark.parametrize("steps", LEFT.values(), ids=LEFT)
 def test_others_stay(steps: Steps) -> None:
-    assert raise_attention(graph_of(Written(steps))) == 0
+    gm = graph_of(Written(steps))
+    run(gm, [drop_assertions])
+    assert raise_attention(gm) == 0
 
 
 def test_layers_share_the_sum_of_their_masks() -> None:

@@ -27,7 +27,8 @@ class Steps(NamedTuple):
 def raise_attention(gm: fx.GraphModule) -> int:
     """matmul(softmax(matmul(q, kᵀ) · scale + mask), v) → scaled_dot_product_attention(q, k, v, mask, scale=scale)
 
-    Several masks become one by their sum, made once for all layers that share them. The same function: float32 differs
+    Several masks become one by their sum, made once for all layers that share them. The softmax may be in float32, and
+    what it returns in the scores' dtype again: so PyTorch's attention computes it. The same function: float32 differs
     in its last bits.
     """
     sums: dict[tuple[fx.Node, ...], fx.Node] = {}
@@ -51,11 +52,14 @@ def raise_attention(gm: fx.GraphModule) -> int:
 
 def _steps(softmax: fx.Node) -> Steps | None:
     """→ the attention around `softmax`, None if it is none"""
-    last, scores = only_user(softmax), softmax.args[0]
-    over_keys = softmax.args[1:] in ((-1,), (3,)) and not softmax.kwargs
-    if last is None or last.target is not aten.matmul.default or last.args[0] is not softmax or not over_keys:
+    scores, back = softmax.args[0], _back(softmax)
+    last = only_user(back)
+    over_keys = softmax.args[1:2] in ((-1,), (3,)) and softmax.args[2:] in ((), (torch.float32,)) and not softmax.kwargs
+    if last is None or last.target is not aten.matmul.default or last.args[0] is not back or not over_keys:
         return None
-    chain, masks, scale = [last, softmax], list[Any](), 1.0
+    if _dtype(scores) != _dtype(back):
+        return None
+    chain, masks, scale = list(dict.fromkeys((last, back, softmax))), list[Any](), 1.0
     while isinstance(scores, fx.Node) and only_user(scores) is not None:
         chain.append(scores)
         if scores.target is aten.matmul.default:
@@ -70,6 +74,16 @@ def _steps(softmax: fx.Node) -> Steps | None:
         else:
             return None
     return None
+
+
+def _back(softmax: fx.Node) -> fx.Node:
+    """→ what converts `softmax`, if that is all that reads it, else itself"""
+    user = only_user(softmax)
+    return user if user is not None and user.target is aten.to.dtype and not user.kwargs else softmax
+
+
+def _dtype(node: Any) -> Any:
+    return node.meta["val"].dtype
 
 
 def _whole(chain: list[fx.Node], product: fx.Node, last: fx.Node, scale: float, masks: tuple[Any, ...]) -> Steps | None:
@@ -88,7 +102,7 @@ def _whole(chain: list[fx.Node], product: fx.Node, last: fx.Node, scale: float, 
 def _are_added(masks: tuple[Any, ...], product: fx.Node) -> bool:
     """Whether `masks` are tensors of the scores' dtype that make them no larger, at least one of two dimensions:
     PyTorch's attention takes no other"""
-    dtype = product.meta["val"].dtype
+    dtype = _dtype(product)
     values = [mask.meta.get("val") if isinstance(mask, fx.Node) else None for mask in masks]
     if not all(isinstance(value, Tensor) and value.dtype == dtype for value in values):
         return False
