@@ -21,7 +21,8 @@ def kind_of(gm: fx.GraphModule, mask: fx.Node) -> str | None:
     CAUSAL if at exactly those of them that do not come later, None for any other
 
     It is computed for a few attention masks: padding on the right and left, scattered, and as long as the model goes.
-    What padding itself looks at is nobody's to read.
+    What padding itself looks at is nobody's to read: a token that may look at none gets zeros, as from PyTorch's
+    attention under a boolean mask, and not the average of all values, as from numbers as low as finfo.min.
     """
     inputs = gm.meta.get(KEY)
     longest = inputs.longest if isinstance(inputs, Inputs) and inputs.longest else LONGEST
