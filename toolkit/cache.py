@@ -40,6 +40,8 @@ def with_cache(model: nn.Module) -> nn.Module:
 
     def forward(self: Any, **given: Tensor) -> Any:
         tensors = [given.pop(one.name) for one in past]
+        if any(tensor.shape[2] != tensors[0].shape[2] for tensor in tensors):  # to a capture: one size, not one each
+            raise CacheError("keys and values of all layers were wanted of the same tokens; got others")
         cache = DynamicCache(zip(tensors[::2], tensors[1::2], strict=True))
         rest = {name: value for name, value in given.items() if name not in dropped}
         found = base.forward(self, **rest, past_key_values=cache, use_cache=True, return_dict=True)

@@ -1,5 +1,6 @@
 """A graph with a cache says token by token what the one without says of whole texts, on every target and precision."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -136,6 +137,17 @@ def test_other_architectures(make: Callable[[], nn.Module]) -> None:
         model = make().eval()
     for have, want in zip(by_cache(capture(with_cache(model))), whole(model), strict=True):
         assert_sqnr(have, want, 100.0)
+
+
+@pytest.mark.parametrize("make, fused", [(language_model, (2, 2)), (llama, (2, 0))], ids=["gpt2", "llama"])
+def test_written_out_in_steps(make: Callable[[], nn.Module], fused: tuple[int, int]) -> None:
+    """Each layer's, not only the first one's: all have a cache of one length."""
+    model = copy.deepcopy(make()).eval()
+    model.set_attn_implementation("eager")
+    graph = transform(with_cache(model), Recipe(), "customcpu")
+    assert tuple(report_of(graph).fused[name] for name in ("attention_steps", "cached")) == fused
+    for have, want in zip(by_cache(graph), whole(model), strict=True):
+        assert_sqnr(have, want, 60.0)
 
 
 @pytest.mark.parametrize("batch, sequence", [(1, 1), (3, 17), (2, tiny.POSITIONS)])
