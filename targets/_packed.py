@@ -166,4 +166,5 @@ FUSIONS = (
     "embeddings",
     "lookups",
     "attention_rows",
+    "per_size",
 )

@@ -56,13 +56,15 @@ def _install(graph: fx.GraphModule, device: torch.device, wrap: Callable[[fx.Gra
 
 
 def move(graph: fx.GraphModule, device: torch.device) -> int:
-    """f(..., device=cpu) → f(..., device=device), and weights and buffers to the device. → how many calls"""
+    """f(..., device=cpu) → f(..., device=device), in graphs that it calls too, and weights and buffers to the device.
+    → how many calls"""
     count = 0
-    for node in graph.graph.nodes:
-        args, kwargs = _pytree.tree_map_only(torch.device, lambda _: device, (node.args, node.kwargs))
-        if (args, kwargs) != (node.args, node.kwargs):
-            node.args, node.kwargs = args, kwargs
-            count += 1
+    for part in [module for module in graph.modules() if isinstance(module, fx.GraphModule)]:
+        for node in part.graph.nodes:
+            args, kwargs = _pytree.tree_map_only(torch.device, lambda _: device, (node.args, node.kwargs))
+            if (args, kwargs) != (node.args, node.kwargs):
+                node.args, node.kwargs = args, kwargs
+                count += 1
+        part.recompile()
     graph.to(device)
-    graph.recompile()
     return count

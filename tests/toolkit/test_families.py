@@ -27,6 +27,7 @@ NAMES = (
     "gelu",
     "feed_forward",
     "layers",
+    "per_size",
 )
 COUNTS = {
     "megatron-bert": (2, 0, 0, 2, 0, 0, 2, 1, 8, 2, 2, 2),

@@ -45,6 +45,7 @@ TWO_LAYERS = {
     "attention_rows": 2,
     "feed_forward": 2,
     "layers": 2,
+    "per_size": 0,
 }
 COUNTS = {
     "bert": TWO_LAYERS,

@@ -12,6 +12,7 @@ from toolkit.fuse.layers import fuse_layers
 from toolkit.fuse.linears import fuse_gelu, share_quantize
 from toolkit.fuse.norms import fuse_add_norm, fuse_norm
 from toolkit.fuse.packing import drop_padding
+from toolkit.fuse.per_size import keep_per_size
 from toolkit.fuse.qkv import fuse_qkv
 from toolkit.fuse.rotary import raise_rotary
 from toolkit.fuse.rows import to_rows
@@ -37,6 +38,7 @@ FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("attention_rows", fuse_attention_rows),
     ("feed_forward", fuse_feed_forward),
     ("layers", fuse_layers),
+    ("per_size", keep_per_size),  # last: what it takes no other finds
 )
 AT_LOWERING = ("calls",)  # a target's own, when all else is done
 NAMES = (*(name for name, _ in FUSIONS), *AT_LOWERING)
