@@ -20,6 +20,7 @@ Rows = tuple[Tensor, Tensor, Tensor]
 Normed = tuple[Tensor, Tensor, Tensor, Tensor]
 Levels = tuple[bool, float, int]
 Smooth = tuple[Tensor, Tensor]
+Ways = tuple[Levels, Smooth | None, bool, bool]
 
 
 class Product(NamedTuple):
@@ -86,33 +87,40 @@ def norm_rows(
     x: Tensor, gamma: Tensor, beta: Tensor, eps: float, quantize: bool, *ways: Any, residual: Tensor | None = None
 ) -> Normed:
     """x, residual float32 [M, N]; ways: levels, then smooth_scale and smooth_shift float32 [N] or None, then keeps_sum
-    → y = LayerNorm(x), or LayerNorm(x + residual), and the rows of y, or of y · smooth_scale + smooth_shift (of 0 rows
-    without `quantize`). keeps_sum: x, or x + residual, in the place of y. Raises ValueError."""
-    levels, smooth, keeps_sum = _check_norm_rows(x, gamma, beta, quantize, residual, *ways)
+    and rms → y = LayerNorm(x), or LayerNorm(x + residual), and the rows of y, or of y · smooth_scale + smooth_shift (of
+    0 rows without `quantize`). keeps_sum: x, or x + residual, in the place of y. rms: RMSNorm, x / √(mean of x² + eps)
+    · gamma + beta, in the place of LayerNorm. Raises ValueError."""
+    levels, smooth, keeps_sum, rms = _check_norm_rows(x, gamma, beta, quantize, residual, *ways)
     total = x if residual is None else x + residual
-    y = F.layer_norm(total, gamma.shape, gamma, beta, eps)
+    y = normalized(total, gamma, beta, eps, rms)
     rows = y if quantize else y[:0]
     made = reference.quantize_per_token(torch.addcmul(smooth[1], rows, smooth[0]) if smooth else rows, *levels)
     return total.clone() if keeps_sum else y, *made
 
 
+def normalized(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, rms: bool) -> Tensor:
+    """→ LayerNorm of x [..., N], or where `rms` its RMSNorm, with gamma and beta [N]"""
+    if rms:
+        return torch.addcmul(beta, F.rms_norm(x, gamma.shape, None, eps), gamma)
+    return F.layer_norm(x, gamma.shape, gamma, beta, eps)
+
+
 def check_norm(op: str, x: Tensor, name: str, rows: int, columns: int, gamma: Tensor, beta: Tensor, quantize: bool,
                symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, smooth_scale: Tensor | None = None,
-               smooth_shift: Tensor | None = None, keeps_sum: bool = False
-               ) -> tuple[Levels, Smooth | None, bool]:  # fmt: skip
-    """→ levels, the smooth_scale and smooth_shift there are, keeps_sum. Raises ValueError; x as validate.check_norm has
-    it."""
+               smooth_shift: Tensor | None = None, keeps_sum: bool = False, rms: bool = False) -> Ways:  # fmt: skip
+    """→ levels, the smooth_scale and smooth_shift there are, keeps_sum, rms. Raises ValueError; x as
+    validate.check_norm has it."""
     validate.check_norm(op, x, name, rows, columns, gamma, beta)
     validate.check_levels(op, symmetric, fixed_scale, fixed_zero)
     smooth = validate.check_smooth(op, smooth_scale, smooth_shift, columns)
     todo = "add the residual without a norm"
     validate.require(quantize or not keeps_sum, f"{op}: keeps_sum must come with quantize", "keeps_sum alone", todo)
-    return (symmetric, fixed_scale, fixed_zero), smooth, keeps_sum
+    return (symmetric, fixed_scale, fixed_zero), smooth, keeps_sum, rms
 
 
 def _check_norm_rows(
     x: Tensor, gamma: Tensor, beta: Tensor, quantize: bool, residual: Tensor | None, *ways: Any
-) -> tuple[Levels, Smooth | None, bool]:
+) -> Ways:
     if residual is not None:
         validate.check_norm("norm_rows", residual, "residual", x.shape[0], x.shape[-1], gamma, beta)
     return check_norm("norm_rows", x, "x", x.shape[0], x.shape[-1], gamma, beta, quantize, *ways)
@@ -174,7 +182,7 @@ PRODUCT = (
     "Tensor q, Tensor scale, Tensor zero_point, Tensor packed, Tensor weight_sum, Tensor weight_scale, Tensor? bias"
 )
 SMOOTH = "Tensor? smooth_scale=None, Tensor? smooth_shift=None"
-NORM = f"Tensor gamma, Tensor beta, float eps, bool quantize, {LEVELS}, {SMOOTH}, bool keeps_sum=False"
+NORM = f"Tensor gamma, Tensor beta, float eps, bool quantize, {LEVELS}, {SMOOTH}, bool keeps_sum=False, bool rms=False"
 MADE = f"{LEVELS}, bool by_tanh=False"
 ROWS, NORMED = "(Tensor, Tensor, Tensor)", "(Tensor, Tensor, Tensor, Tensor)"
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from operators.fused import normalized
 from targets._attention import Attention, AttentionRows, CachedAttention
 from targets._linear import Activation, QuantizedLinear, Rows
 
@@ -64,7 +65,7 @@ class NormRows(nn.Module):
     y · smooth[0] + smooth[1]); with a residual [T, N] the norm is that of x + residual
 
     gamma, beta and both of smooth float32 [N]. keeps_sum: of y only the rows are given, and in its place what was
-    normalized, x or x + residual.
+    normalized, x or x + residual. rms: RMSNorm, which does not subtract the mean, in the place of layer_norm.
     """
 
     gamma: Tensor
@@ -80,9 +81,10 @@ class NormRows(nn.Module):
         activation: Activation | None,
         smooth: Smooth | None = None,
         keeps_sum: bool = False,
+        rms: bool = False,
     ) -> None:
         super().__init__()
-        self.eps, self.activation, self.keeps_sum = eps, activation, keeps_sum
+        self.eps, self.activation, self.keeps_sum, self.rms = eps, activation, keeps_sum, rms
         self.levels = (activation or Activation()).levels()
         self.register_buffer("gamma", gamma.detach())
         self.register_buffer("beta", beta.detach())
@@ -94,16 +96,20 @@ class NormRows(nn.Module):
         scale, shift = self.smooth_scale, self.smooth_shift
         return None if scale is None or shift is None else (scale, shift)
 
+    def parts(self) -> tuple[Any, ...]:
+        """→ what another one is made of"""
+        return self.gamma, self.beta, self.eps, self.activation, self.smooth, self.keeps_sum, self.rms
+
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor | tuple[Tensor, Rows]:
         total = x if residual is None else x + residual
-        y = F.layer_norm(total, (x.shape[-1],), self.gamma, self.beta, self.eps)
+        y = normalized(total, self.gamma, self.beta, self.eps, self.rms)
         if self.activation is None:
             return y
         read = y if self.smooth is None else torch.addcmul(self.smooth[1], y, self.smooth[0])
         return total if self.keeps_sum else y, self.activation.quantize(read)
 
     def extra_repr(self) -> str:
-        more = ", smooth" * (self.smooth is not None) + ", keeps_sum" * self.keeps_sum
+        more = ", smooth" * (self.smooth is not None) + ", keeps_sum" * self.keeps_sum + ", rms" * self.rms
         return f"{self.gamma.shape[0]}, eps={self.eps}, {self.activation}{more}"
 
 
@@ -114,7 +120,7 @@ class EmbedNorm(NormRows):
     """
 
     def __init__(self, tables: Sequence[Tensor], norm: NormRows) -> None:
-        super().__init__(norm.gamma, norm.beta, norm.eps, norm.activation, norm.smooth, norm.keeps_sum)
+        super().__init__(*norm.parts())
         for number, table in enumerate(tables):
             self.register_buffer(f"table{number}", table.detach())
 

@@ -63,8 +63,7 @@ class PackedNorm(NormRows):
     """NormRows as opswap::norm_rows: x, residual float32 [T, N] → y, or with an activation (y, rows of y)"""
 
     def __init__(self, source: NormRows) -> None:
-        given = (source.gamma, source.beta, source.eps, source.activation, source.smooth, source.keeps_sum)
-        super().__init__(*given)
+        super().__init__(*source.parts())
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor | tuple[Tensor, Rows]:
         y, *rows = torch.ops.opswap.norm_rows(x, *norm_of(self), residual=residual)
@@ -72,10 +71,10 @@ class PackedNorm(NormRows):
 
 
 def norm_of(module: NormRows) -> tuple[Any, ...]:
-    """→ gamma, beta, eps, quantize, levels, smooth and keeps_sum, as every operator that normalizes takes them"""
+    """→ gamma, beta, eps, quantize, levels, smooth, keeps_sum and rms, as every operator that normalizes takes them"""
     held, quantize = module._buffers, module.activation is not None
     smooth = held["smooth_scale"], held["smooth_shift"]
-    return held["gamma"], held["beta"], module.eps, quantize, *module.levels, *smooth, module.keeps_sum
+    return held["gamma"], held["beta"], module.eps, quantize, *module.levels, *smooth, module.keeps_sum, module.rms
 
 
 class PackedEmbedNorm(EmbedNorm):
@@ -150,6 +149,7 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 # fusions that have their operators here; customcpu has more: targets/_layers.py
 FUSIONS = (
     "gelu_steps",
+    "norm_steps",
     "attention_steps",
     "thirds",
     "rotary",

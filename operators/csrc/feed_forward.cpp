@@ -9,8 +9,8 @@
 
 namespace {
 
-const int64_t MAGIC = 0x316c7773706f; // "opswl1"
-const int64_t WORDS = 64;             // as there, which a test compares
+const int64_t MAGIC = 0x326c7773706f; // "opswl2"
+const int64_t WORDS = 66;             // as there, which a test compares
 
 // Reads the words one after the other.
 class Reader {
@@ -49,11 +49,12 @@ public:
   }
 
   LayerNorm norm(int64_t n, bool last) {
-    LayerNorm l{vector<float>(n), vector<float>(n), 0, nullptr, nullptr, false, {}};
+    LayerNorm l{vector<float>(n), vector<float>(n), 0, nullptr, nullptr, false, false, {}};
     l.eps = static_cast<float>(real());
     quantize = last ? flag() : true;
     how = levels();
-    l.smooth_scale = vector<float>(n), l.smooth_shift = vector<float>(n), l.keeps_sum = flag();
+    l.smooth_scale = vector<float>(n), l.smooth_shift = vector<float>(n), l.keeps_sum = flag(),
+    l.rms = flag();
     if (!l.gamma || !l.beta)
       refuse("one without a norm");
     if (!l.smooth_scale != !l.smooth_shift)

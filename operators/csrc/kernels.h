@@ -41,10 +41,12 @@ typedef struct {
   int32_t *zero_point;
 } Row;
 
-// Layer normalization of one row of n values, x plus the residual if there is one. As above for several rows.
+// Layer normalization of one row of n values, x plus the residual if there is one; where rms, without
+// subtracting their mean. As above for several rows.
 typedef struct {
   const float *x, *residual, *gamma, *beta;
   float eps;
+  int rms;
   int64_t n;
   float *total;                             // x plus the residual goes there; may be x, or y
   float *y;                                 // may be x

@@ -14,7 +14,7 @@ const int64_t SOME = 4; // of them that there is room for
 
 LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, double eps,
                        const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
-                       bool quantize, bool keeps_sum, int64_t n) {
+                       bool quantize, bool keeps_sum, bool rms, int64_t n) {
   check_vector(op, "gamma", gamma, ScalarType::Float, n);
   check_vector(op, "beta", beta, ScalarType::Float, n);
   if (smooth_scale.has_value() != smooth_shift.has_value())
@@ -34,6 +34,7 @@ LayerNorm checked_norm(const char *op, const Tensor &gamma, const Tensor &beta, 
           smooth_scale ? data<float>(held[2]) : nullptr,
           smooth_scale ? data<float>(held[3]) : nullptr,
           keeps_sum,
+          rms,
           held};
 }
 
@@ -47,7 +48,7 @@ void check_residual(const char *op, const Tensor &residual, int64_t m, int64_t n
 void normalize(const LayerNorm &norm, const float *x, const float *residual, float *y, int64_t count,
                int64_t n, const Row *to) {
   const auto kernel = kernels_in_use().norm;
-  Norm first{x, residual, norm.gamma, norm.beta, norm.eps, n, y, y, nullptr, nullptr, nullptr};
+  Norm first{x, residual, norm.gamma, norm.beta, norm.eps, norm.rms, n, y, y, nullptr, nullptr, nullptr};
   if (!to)
     return kernel(&first, nullptr, count);
   Row bytes = *to;

@@ -1,6 +1,6 @@
 // Layer normalization of rows, and their bytes, in AVX-512: the bits of rows.h, whose parts of a sum are the
 // lanes of four registers. Several rows at a time: the steps from a row's sum to what follows are a long
-// chain.
+// chain. Of what is normalized without its mean (RMS) the squares are summed at once.
 #pragma once
 
 #include "bytes_avx512.h"
@@ -32,7 +32,7 @@ static inline float sum_avx512(const __m512 parts[PARTS]) {
   return _mm_cvtss_f32(_mm_add_ss(d, _mm_shuffle_ps(d, d, 1)));
 }
 
-template <int R>
+template <int R, bool RMS>
 static inline void norm_rows_avx512(const Norm *first, const Row *bytes) {
   const int64_t n = first->n;
   const int symmetric = !bytes || bytes->symmetric;
@@ -47,21 +47,24 @@ static inline void norm_rows_avx512(const Norm *first, const Row *bytes) {
       if (r.residual)
         x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(m, r.residual + at));
       _mm512_mask_storeu_ps(r.total + at, m, x);
-      parts[row][j] = _mm512_mask_add_ps(parts[row][j], m, parts[row][j], x);
+      parts[row][j] = RMS ? _mm512_mask3_fmadd_ps(x, x, parts[row][j], m)
+                          : _mm512_mask_add_ps(parts[row][j], m, parts[row][j], x);
     }
   });
-  EACH_ROW {
-    centre[row] = _mm512_set1_ps(sum_avx512(parts[row]) / (float)n);
-#pragma GCC unroll 4
-    for (int j = 0; j < PARTS; j++)
-      parts[row][j] = _mm512_setzero_ps();
-  }
-  each_part(n, [&](int j, int64_t at, __mmask16 m) INLINE {
+  if constexpr (!RMS) {
     EACH_ROW {
-      const __m512 d = _mm512_sub_ps(_mm512_maskz_loadu_ps(m, rows[row].total + at), centre[row]);
-      parts[row][j] = _mm512_mask3_fmadd_ps(d, d, parts[row][j], m);
+      centre[row] = _mm512_set1_ps(sum_avx512(parts[row]) / (float)n);
+#pragma GCC unroll 4
+      for (int j = 0; j < PARTS; j++)
+        parts[row][j] = _mm512_setzero_ps();
     }
-  });
+    each_part(n, [&](int j, int64_t at, __mmask16 m) INLINE {
+      EACH_ROW {
+        const __m512 d = _mm512_sub_ps(_mm512_maskz_loadu_ps(m, rows[row].total + at), centre[row]);
+        parts[row][j] = _mm512_mask3_fmadd_ps(d, d, parts[row][j], m);
+      }
+    });
+  }
   EACH_ROW by[row] = _mm512_set1_ps(1.0f / __builtin_sqrtf(sum_avx512(parts[row]) / (float)n + first->eps));
   each_part(n, [&](int, int64_t at, __mmask16 m) INLINE {
     const __m512 gamma = _mm512_maskz_loadu_ps(m, first->gamma + at);
@@ -69,7 +72,7 @@ static inline void norm_rows_avx512(const Norm *first, const Row *bytes) {
     EACH_ROW {
       const Norm &r = rows[row];
       const __m512 x = _mm512_maskz_loadu_ps(m, r.total + at);
-      const __m512 d = _mm512_mul_ps(_mm512_sub_ps(x, centre[row]), by[row]);
+      const __m512 d = _mm512_mul_ps(RMS ? x : _mm512_sub_ps(x, centre[row]), by[row]);
       __m512 y = _mm512_fmadd_ps(d, gamma, beta);
       _mm512_mask_storeu_ps(r.y + at, m, y);
       if (r.smoothed) {

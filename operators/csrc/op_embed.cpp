@@ -59,7 +59,7 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
            const std::optional<Tensor> &ids3, const std::optional<Tensor> &table3, const Tensor &gamma,
            const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
            int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
-           const std::optional<Tensor> &smooth_shift, bool keeps_sum) {
+           const std::optional<Tensor> &smooth_shift, bool keeps_sum, bool rms) {
   const char *const op = "embed_norm";
   if (ids1.dim() != 1)
     fail(op, "ids must have 1 dimension", shape_of(ids1), "reshape them");
@@ -67,7 +67,7 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
   const int64_t m = ids1.size(0), n = gamma.size(0);
   check_depth(op, n);
   const LayerNorm norm =
-      checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, n);
+      checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, rms, n);
   const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
   if (ids3.has_value() != table3.has_value())
     fail(op, "a third table and its ids must come together", "one of them", "pass both or none");

@@ -45,14 +45,14 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
                           const std::optional<Tensor> &bias, const Tensor &residual, const Tensor &gamma,
                           const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
                           int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
-                          const std::optional<Tensor> &smooth_shift, bool keeps_sum) {
+                          const std::optional<Tensor> &smooth_shift, bool keeps_sum, bool rms) {
   const char *const op = "linear_int8_add_norm";
   const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
   const Rows a = checked_rows(op, q, scale, zero_point);
   const Linear w = checked_linear(op, packed, weight_sum, weight_scale, bias, a.k);
   check_depth(op, w.n);
   const LayerNorm norm =
-      checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, w.n);
+      checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, rms, w.n);
   check_residual(op, residual, a.m, w.n);
   const Tensor added = dense(residual), y = empty({a.m, w.n}, ScalarType::Float);
   const Rows r = quantize ? empty_rows(a.m, w.n) : empty_rows(0, w.n);
@@ -90,13 +90,13 @@ Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fix
 Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double eps, bool quantize,
                bool symmetric, double fixed_scale, int64_t fixed_zero,
                const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
-               bool keeps_sum, const std::optional<Tensor> &residual) {
+               bool keeps_sum, bool rms, const std::optional<Tensor> &residual) {
   check_tensor("norm_rows", "x", x, ScalarType::Float, 2);
   const Activation how = checked_levels("norm_rows", symmetric, fixed_scale, fixed_zero);
   const int64_t m = x.size(0), n = x.size(1);
   check_depth("norm_rows", n);
   const LayerNorm norm =
-      checked_norm("norm_rows", gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, n);
+      checked_norm("norm_rows", gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, rms, n);
   if (residual)
     check_residual("norm_rows", *residual, m, n);
   const Tensor from = dense(x), y = empty({m, n}, ScalarType::Float);

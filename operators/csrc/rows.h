@@ -53,24 +53,28 @@ static inline float sum_of(float *parts) {
   return parts[0];
 }
 
-// y = (x + residual - mean) / sqrt(variance + eps) * gamma + beta, y may be x; and smoothed.
-static inline void norm_row(const Norm *r) {
+// y = (x + residual - mean) / sqrt(variance + eps) * gamma + beta, y may be x; and smoothed. Where rms, 0 is
+// taken for the mean, which leaves the mean of the squares; a constant here, so that there is a copy for
+// each.
+static inline __attribute__((always_inline)) void norm_row(const Norm *r, int rms) {
   const float *__restrict residual = r->residual, *__restrict gamma = r->gamma, *__restrict beta = r->beta;
   const int64_t n = r->n, whole = n / SUMS * SUMS;
   float *y = r->y, *total = r->total;
-  float parts[SUMS] = {0};
+  float parts[SUMS] = {0}, mean = 0;
   if (residual)
     for (int64_t i = 0; i < n; i++)
       total[i] = r->x[i] + residual[i];
   else if (total != r->x)
     memcpy(total, r->x, n * sizeof(float));
-  for (int64_t i = 0; i < whole; i += SUMS)
-    for (int j = 0; j < SUMS; j++)
-      parts[j] += total[i + j];
-  for (int64_t i = whole; i < n; i++)
-    parts[i - whole] += total[i];
-  const float mean = sum_of(parts) / (float)n;
-  memset(parts, 0, sizeof(parts));
+  if (!rms) {
+    for (int64_t i = 0; i < whole; i += SUMS)
+      for (int j = 0; j < SUMS; j++)
+        parts[j] += total[i + j];
+    for (int64_t i = whole; i < n; i++)
+      parts[i - whole] += total[i];
+    mean = sum_of(parts) / (float)n;
+    memset(parts, 0, sizeof(parts));
+  }
   for (int64_t i = 0; i < whole; i += SUMS)
     for (int j = 0; j < SUMS; j++) {
       const float d = total[i + j] - mean;
@@ -105,7 +109,10 @@ static inline void norm_row(const Norm *r) {
   extern "C" void norm_##name(const Norm *first, const Row *bytes, int64_t count) {                          \
     for (int64_t i = 0; i < count; i++) {                                                                    \
       const Norm n = norm_at(first, i);                                                                      \
-      norm_row(&n);                                                                                          \
+      if (n.rms)                                                                                             \
+        norm_row(&n, 1);                                                                                     \
+      else                                                                                                   \
+        norm_row(&n, 0);                                                                                     \
       if (!bytes)                                                                                            \
         continue;                                                                                            \
       const Row r = row_at(bytes, i);                                                                        \

@@ -20,6 +20,15 @@ static inline void in_groups(int64_t count, const What &what) {
     what(Rows<1>(), i);
 }
 
+template <bool RMS>
+static void norm_avx512(const Norm *n, const Row *r, int64_t count) {
+  in_groups(count, [&](auto rows, int64_t i) {
+    const Norm first = norm_at(n, i);
+    const Row bytes = r ? row_at(r, i) : Row();
+    norm_rows_avx512<decltype(rows)::COUNT, RMS>(&first, r ? &bytes : nullptr);
+  });
+}
+
 #define ROW_KERNELS_AVX512(name)                                                                             \
   extern "C" void quantize_##name(const Row *r, int64_t count) {                                             \
     in_groups(count, [&](auto rows, int64_t i) {                                                             \
@@ -34,9 +43,5 @@ static inline void in_groups(int64_t count, const What &what) {
     });                                                                                                      \
   }                                                                                                          \
   extern "C" void norm_##name(const Norm *n, const Row *r, int64_t count) {                                  \
-    in_groups(count, [&](auto rows, int64_t i) {                                                             \
-      const Norm first = norm_at(n, i);                                                                      \
-      const Row bytes = r ? row_at(r, i) : Row();                                                            \
-      norm_rows_avx512<decltype(rows)::COUNT>(&first, r ? &bytes : nullptr);                                 \
-    });                                                                                                      \
+    (n->rms ? norm_avx512<true> : norm_avx512<false>)(n, r, count);                                          \
   }

@@ -44,12 +44,15 @@ ARGUMENTS: dict[str, list[tuple]] = {
     ],
     "gelu_rows": [(RESIDUAL, True), (RESIDUAL[:0], False), (RESIDUAL, *FIXED, True)],
     "norm_rows": [
-        (RESIDUAL, *NORM, quantize, *FIXED, *smooth) for quantize in (True, False) for smooth in ((), SMOOTH)
+        (RESIDUAL, *NORM, quantize, *FIXED, *more)
+        for quantize in (True, False)
+        for more in ((), SMOOTH, (*SMOOTH, False, True))
     ],
     "embed_norm": [
         (IDS, TABLE, IDS, TABLE, IDS, TABLE, *NORM, True, True),
         (IDS, TABLE, IDS.int(), TABLE, None, None, *NORM, True, *FIXED),
         (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED, *SMOOTH),
+        (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED, None, None, True, True),
     ],
     "pack_tokens": [(MASK,), (MASK.bool(),), (0 * MASK,), (0 * MASK, True)],
     "take_tokens": [([MASK, MASK[:1]], TAKEN), ([MASK[1:]], TAKEN[:1]), ([], TAKEN)],

@@ -8,7 +8,7 @@ from tests.operators.samples import linear
 
 Levels = tuple[bool, float, int]
 
-PLAIN, SMOOTHED, INNER = "plain", "smoothed", "norms inside, GELU by tanh"
+PLAIN, SMOOTHED, INNER, RMS = "plain", "smoothed", "norms inside, GELU by tanh", "RMSNorm"
 NONE = (None,) * 4
 
 
@@ -20,9 +20,9 @@ def layer_of(
     g = torch.Generator().manual_seed(seed)
     norms = [(torch.randn(n, generator=g), torch.randn(n, generator=g), 1e-5) for _ in range(2)]
     smooth = (norms[1][0] - 2, norms[0][1]) if way == SMOOTHED else (None, None)
-    inner = way == INNER
-    first = (*linear(n, k, seed=seed).args(), *norms[0], *levels, *smooth, inner)
+    inner, rms = way == INNER, way == RMS
+    first = (*linear(n, k, seed=seed).args(), *norms[0], *levels, *smooth, inner, rms)
     wider = (*linear(wide, n, seed=seed).args(), *levels, inner)
     second = (*linear(n, wide, bias=False, seed=seed).args(), *norms[1])
     read = linear(last, n, seed=seed).args() if then else NONE
-    return *first, *wider, *second, quantize, *levels, *smooth, inner and quantize, *read
+    return *first, *wider, *second, quantize, *levels, *smooth, inner and quantize, rms, *read

@@ -27,7 +27,7 @@ IDS = torch.tensor([[3, 4, 0], [8, 0, 5]])
 TEXT = """25
 pack_tokens 0 0 -> 9 10
 take_tokens [1,2] 9 -> [11,12]
-embed_norm 11 3 12 3 - - 4 5 1e-05 1 0 0.0 128 - - 0 -> 13 14 15 16
+embed_norm 11 3 12 3 - - 4 5 1e-05 1 0 0.0 128 - - 0 0 -> 13 14 15 16
 linear_int8_rows 14 15 16 6 7 8 - -> 17
 drop 11 12 14
 unpack_columns 17 9 $0 $1 -> [19,20]

@@ -1,6 +1,7 @@
 """The linear layer with GELU, or with residual and LayerNorm: every kernel against the reference, and each other."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -46,6 +47,8 @@ def everything(m: int, k: int, n: int, levels: Levels, of: Callable[[str], Calla
         *of("linear_int8_gelu")(*rows, *weights, *levels, True),
         *of("linear_int8_add_norm")(*rows, *weights, residual, *norm, True, *levels, None, None, True),
         *of("norm_rows")(residual, *norm, True, *levels, gamma - 2, beta, True),
+        *of("linear_int8_add_norm")(*rows, *weights, residual, *norm, True, *levels, None, None, False, True),
+        *of("norm_rows")(residual, *norm, True, *levels, gamma - 2, beta, True, True),
     ]
 
 
@@ -83,9 +86,11 @@ def test_gelu_and_norm_are_near_the_reference(shape: tuple[int, int, int], how: 
     assert_sqnr(found[5], expected[5], 120)
     assert_sqnr(found[9], expected[9], 120)
     assert_sqnr(found[13], expected[13], 120)
+    assert_sqnr(found[32], expected[32], 120)
     assert_equal_bits(found[24], expected[24])
     assert_equal_bits(found[28], expected[28])
-    for at in (2, 6, 14, 18, 21, 25, 29):
+    assert_equal_bits(found[36], expected[36])
+    for at in (2, 6, 14, 18, 21, 25, 29, 33, 37):
         steps = (found[at].int() - expected[at].int()).abs()
         assert int(steps.max()) <= 1
         assert float(steps.float().mean()) <= 0.01 + 2 / steps.numel()
@@ -110,13 +115,26 @@ def test_fused_or_one_after_the_other_gives_the_same_bits(shape: tuple[int, int,
     ]
     pairs.append((ops.norm_rows(y, *norm, *smooth, residual=residual), ops.norm_rows(y + residual, *norm, *smooth)))
     pairs.append((ops.linear_int8_gelu(*rows, *weights, *levels, True), ops.gelu_rows(y, *levels, True)))
-    for more in (smooth, (None, None)):
-        _, *made = ops.norm_rows(y + residual, *norm, *more)
-        pairs.append((ops.linear_int8_add_norm(*rows, *weights, residual, *norm, *more, True), (y + residual, *made)))
-        pairs.append((ops.norm_rows(y, *norm, *more, True, residual=residual), (y + residual, *made)))
+    for more, rms in ((smooth, False), ((None, None), False), (smooth, True)):
+        normed, *made = ops.norm_rows(y + residual, *norm, *more, False, rms)
+        for keeps_sum, first in ((True, y + residual), (False, normed)):
+            ways = *norm, *more, keeps_sum, rms
+            pairs.append((ops.linear_int8_add_norm(*rows, *weights, residual, *ways), (first, *made)))
+            pairs.append((ops.norm_rows(y, *ways, residual=residual), (first, *made)))
     for fused_at_once, in_turn in pairs:
         for one, other in zip(fused_at_once, in_turn, strict=True):
             assert_equal_bits(one, other)
+
+
+@pytest.mark.parametrize("through", [ops, fused], ids=["kernels", "reference"])
+@pytest.mark.parametrize("n", [1, 70, 768])
+def test_rms_does_not_subtract_the_mean(n: int, through: Any) -> None:
+    g = torch.Generator().manual_seed(n)
+    x, gamma, beta = torch.randn(5, n, generator=g) + 3, *torch.randn(2, n, generator=g)
+    y, *_ = through.norm_rows(x, gamma, beta, 1e-3, False, True, 0.0, 128, None, None, False, True)
+    total = x.double()
+    want = total / (total.square().mean(-1, keepdim=True) + 1e-3).sqrt() * gamma + beta
+    assert_sqnr(y, want.float(), 120)
 
 
 @pytest.mark.parametrize("kind", ["none", "tanh"])

@@ -8,7 +8,7 @@ from operators import attention, feed_forward, kernels, layers
 from operators.feed_forward import pack_layer
 from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_refuses
-from tests.operators.layer_samples import INNER, PLAIN, SMOOTHED, layer_of
+from tests.operators.layer_samples import INNER, PLAIN, RMS, SMOOTHED, layer_of
 from tests.operators.samples import ops
 
 N, WIDE = 32, 70
@@ -52,7 +52,7 @@ def in_turn(args: tuple, attend=ops.attention_int8, forward=ops.feed_forward_int
 
 
 @pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])
-@pytest.mark.parametrize("way", [PLAIN, SMOOTHED, INNER])
+@pytest.mark.parametrize("way", [PLAIN, SMOOTHED, INNER, RMS])
 @pytest.mark.parametrize("ends", [(False, False), (True, False), (True, True)], ids=["y", "rows", "linear"])
 @pytest.mark.parametrize("how", ACTIVATIONS)
 @pytest.mark.parametrize("lengths", LENGTHS)
