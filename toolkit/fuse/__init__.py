@@ -10,6 +10,7 @@ from toolkit.fuse.feed_forward import fuse_feed_forward
 from toolkit.fuse.gelu_steps import raise_gelu
 from toolkit.fuse.layers import fuse_layers
 from toolkit.fuse.linears import fuse_gelu, share_quantize
+from toolkit.fuse.norm_steps import raise_norm
 from toolkit.fuse.norms import fuse_add_norm, fuse_norm
 from toolkit.fuse.packing import drop_padding
 from toolkit.fuse.per_size import keep_per_size
@@ -20,6 +21,7 @@ from toolkit.fuse.thirds import split_thirds
 
 FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("gelu_steps", raise_gelu),
+    ("norm_steps", raise_norm),
     ("attention_steps", raise_attention),
     ("thirds", split_thirds),
     ("rotary", raise_rotary),

@@ -1,18 +1,17 @@
-"""LayerNorm on rows, with the linear and the sum before it and the quantization after it."""
+"""LayerNorm or RMSNorm on rows, with the linear and the sum before it and the quantization after it."""
 
 import operator
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from targets._fused import NormRows, Quantize, RowsLinear, RowsLinearAddNorm
 from targets._linear import Activation
 from targets._weight import WeightLinear
 from toolkit.fuse.matching import add_module, aten, is_rows, mark_rows, module_of, only_user, parameter, sites
+from toolkit.fuse.norm_nodes import NORMS, Norm, norms, one_norm
 
 FLOATS = (nn.Linear, WeightLinear)
-Norm = tuple[Tensor, Tensor, float]  # gamma, beta, eps
 Vectors = tuple[fx.Node, fx.Node]  # the nodes that read scale and shift of a smoothing
 Way = tuple[Activation, Vectors | None]  # how the result of a norm is quantized, and how it is smoothed before
 
@@ -24,17 +23,18 @@ def fuse_add_norm(gm: fx.GraphModule) -> int:
 
     What is quantized may be addcmul(shift, y, scale), as smoothing leaves it. y alone where no call's result is
     quantized; of several ways to quantize it, the first. All calls of a linear, if they have one norm, or none. With
-    linears in float: layer_norm(linear(x) + residual) → NormRows(linear(x), residual). → how many calls
+    linears in float: layer_norm(linear(x) + residual) → NormRows(linear(x), residual). rms_norm like layer_norm. → how
+    many calls
     """
     fused = _add_norm_of_floats(gm)
     for name, nodes in sites(gm, RowsLinear).items():
         linear: Any = gm.get_submodule(name).linear
         ends = [_norm_end(node) or _inner_norm_end(gm, node) for node in nodes]
-        norm, kept = _one_norm(gm, ends), {_keeps_sum(end) for end in ends if end is not None}
+        norm, kept = one_norm(gm, ends), {_keeps_sum(end) for end in ends if end is not None}
         if norm is None or len(kept) > 1:
             continue
         way = next((way for end in ends for way in _ways(gm, end)), None)
-        gm.set_submodule(name, RowsLinearAddNorm(linear, *norm, *_means(gm, way), *kept).eval())
+        gm.set_submodule(name, RowsLinearAddNorm(linear, *_parts(gm, norm, way, *kept)).eval())
         for node, end in zip(nodes, ends, strict=True):
             _replace_norm(gm, end, name, (node.args[0], _residual(node)), way)
         fused += len(nodes)
@@ -43,17 +43,17 @@ def fuse_add_norm(gm: fx.GraphModule) -> int:
 
 def fuse_norm(gm: fx.GraphModule) -> int:
     """y = layer_norm(x), Quantize(y) → (y, rows) = NormRows(x): the norm of the embeddings, and any other on rows
-    Quantize(layer_norm(x)) → (x, rows) = NormRows(x), where others read x, and nothing else the norm
+    Quantize(layer_norm(x)) → (x, rows) = NormRows(x), where others read x, and nothing else the norm; rms_norm likewise
 
     What is quantized may be addcmul(shift, y, scale), as smoothing leaves it. y alone where it is not quantized: float
     linears read it, or none.
     """
     fused = 0
-    for node in gm.graph.find_nodes(op="call_function", target=aten.layer_norm.default):
-        norm, way = _one_norm(gm, [node]), next(iter(_ways(gm, node)), None)
+    for node in norms(gm):
+        norm, way = one_norm(gm, [node]), next(iter(_ways(gm, node)), None)
         if norm and is_rows(node):
             kept = is_rows(node.args[0]) and _keeps_sum(node) and _only_quantized(gm, node)
-            name = add_module(gm, "norm", NormRows(*norm, *_means(gm, way), kept))
+            name = add_module(gm, "norm", NormRows(*_parts(gm, norm, way, kept)))
             _replace_norm(gm, node, name, (node.args[0],), way)
             fused += 1
     return fused
@@ -61,30 +61,30 @@ def fuse_norm(gm: fx.GraphModule) -> int:
 
 def _add_norm_of_floats(gm: fx.GraphModule) -> int:
     fused = 0
-    for node in gm.graph.find_nodes(op="call_function", target=aten.layer_norm.default):
+    for node in norms(gm):
         add: Any = node.args[0]
         linears = [source for source in add.all_input_nodes if isinstance(module_of(gm, source), FLOATS)]
         linear = next((source for source in linears if _norm_end(source) is node), None)
-        if linear is not None and (norm := _one_norm(gm, [node])):
+        if linear is not None and (norm := one_norm(gm, [node])):
             way = next(iter(_ways(gm, node)), None)
-            name = add_module(gm, "norm", NormRows(*norm, *_means(gm, way)))
+            name = add_module(gm, "norm", NormRows(*_parts(gm, norm, way)))
             _replace_norm(gm, node, name, (linear, _residual(linear)), way)
             fused += 1
     return fused
 
 
 def _norm_end(node: fx.Node) -> Any:
-    """node + residual and layer_norm, each the only reader → the layer_norm, None for anything else"""
+    """node + residual and a norm, each the only reader → the norm, None for anything else"""
     add = _sum_with(node)
     end = None if add is None else only_user(add)
-    return end if end is not None and end.target is aten.layer_norm.default else None
+    return end if end is not None and end.target in NORMS else None
 
 
 def _inner_norm_end(gm: fx.GraphModule, node: fx.Node) -> Any:
-    """node + residual, which several read, and the one layer_norm among them, if it is quantized and nothing else
-    → the layer_norm, None for anything else"""
+    """node + residual, which several read, and the one norm among them, if it is quantized and nothing else → the norm,
+    None for anything else"""
     add = _sum_with(node)
-    ends = [] if add is None else [user for user in add.users if user.target is aten.layer_norm.default]
+    ends = [] if add is None else [user for user in add.users if user.target in NORMS]
     return ends[0] if len(ends) == 1 and _only_quantized(gm, ends[0]) else None
 
 
@@ -113,18 +113,6 @@ def _residual(node: fx.Node) -> Any:
     return next((source for source in add.args if source is not node), None)
 
 
-def _one_norm(gm: fx.GraphModule, nodes: list[Any]) -> Norm | None:
-    """→ what all these layer_norm of the last dimension share, None if they differ or one is something else"""
-    if None in nodes or any(len(node.args) < 4 or len(node.args[1]) != 1 for node in nodes):
-        return None
-    if len({(*(getattr(source, "target", None) for source in node.args[2:4]), *node.args[4:5]) for node in nodes}) > 1:
-        return None
-    gamma, beta = (parameter(gm, source) for source in nodes[0].args[2:4])
-    if gamma is None or (beta is None and nodes[0].args[3] is not None):
-        return None
-    return gamma, torch.zeros_like(gamma) if beta is None else beta, (*nodes[0].args, 1e-5)[4]
-
-
 def _ways(gm: fx.GraphModule, node: fx.Node) -> dict[Way, list[fx.Node]]:
     """→ the calls of Quantize that read `node`, or what smoothing makes of it, by the way in which they do"""
     found: dict[Way, list[fx.Node]] = {}
@@ -145,6 +133,11 @@ def _smoothing(gm: fx.GraphModule, node: fx.Node, user: fx.Node) -> Vectors | No
     shift, _, scale = user.args
     vectors = [parameter(gm, vector) for vector in (scale, shift)]
     return (scale, shift) if all(v is not None and v.dim() == 1 for v in vectors) else None  # type: ignore
+
+
+def _parts(gm: fx.GraphModule, norm: Norm, way: Way | None, keeps_sum: bool = False) -> tuple[Any, ...]:
+    """→ what a NormRows is made of"""
+    return norm.gamma, norm.beta, norm.eps, *_means(gm, way), keeps_sum, norm.rms
 
 
 def _means(gm: fx.GraphModule, way: Way | None) -> tuple[Activation | None, Any]:

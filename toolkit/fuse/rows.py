@@ -11,6 +11,7 @@ from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.fuse.heads import COPIES
 from toolkit.fuse.matching import ROWS, SIZE, aten, calls, is_rows, mark_rows, module_of, parameter, shape_of, sizes
+from toolkit.fuse.norm_nodes import NORMS
 
 ENTRY, EXIT = "entry", "exit"  # what the meta ROWS says of the nodes at the border
 LINEARS = (QuantizedLinear, WeightLinear, nn.Linear)
@@ -127,7 +128,7 @@ class _Region:
             return isinstance(module_of(self.gm, node), LINEARS)
         if node.target is aten.linear.default:  # of a weight that others use too, a head that is the embedding
             return parameter(self.gm, node.args[1]) is not None
-        if node.target is aten.layer_norm.default:
+        if node.target in NORMS:
             return len(node.args[1]) == 1  # type: ignore[arg-type]
         if node.target is aten.cat.default:
             return node.args[1:] in ((-1,), (2,))

@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 from targets._bf16 import Bf16Linear
 from targets._fused import NormRows
 from toolkit.fuse.matching import ROWS, aten, is_rows, mark_rows, module_of, parameter, sites
+from toolkit.fuse.norm_nodes import NORMS
 from toolkit.fuse.packing import stays_per_token
 from toolkit.fuse.rows import EMBEDDING, EXIT
 
@@ -46,7 +47,7 @@ def _widen(gm: fx.GraphModule, node: fx.Node) -> int:
     if node.target is TO and LOW in node.args:
         node.args = (node.args[0], torch.float32, *node.args[2:])
         return 1
-    if node.target is aten.layer_norm.default:
+    if node.target in NORMS:
         return sum(_widen_input(gm, node, source) for source in node.all_input_nodes if not is_rows(source))
     looked_up = node.target is EMBEDDING
     enters = module is None and not any(is_rows(source) for source in node.all_input_nodes)
