@@ -27,6 +27,7 @@ DECODERS = ["gpt2", tiny.TIED]
 PADDINGS = ["right", "left", "none", "scattered", "one sequence", "one token", "one token of one"]
 TWO_LAYERS = {
     "gelu_steps": 0,
+    "norm_steps": 0,
     "attention_steps": 0,
     "thirds": 0,
     "rotary": 0,
@@ -194,7 +195,7 @@ def test_targets_ask_for_fusions_that_exist(name):
 
 
 def test_unknown_names():
-    with pytest.raises(UsageError, match=r"^unknown fusion 'glue'; choose one of: gelu_steps, attention_steps, thirds"):
+    with pytest.raises(UsageError, match=r"^unknown fusion 'glue'; choose one of: gelu_steps, norm_steps, attention"):
         Recipe("int", without=("gelu", "glue"))
     with pytest.raises(UsageError, match="without must be a tuple of names; got the string 'gelu'"):
         Recipe("int", without="gelu")  # type: ignore[arg-type]
