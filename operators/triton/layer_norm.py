@@ -1,4 +1,4 @@
-"""Residual + LayerNorm + quantize: one pass over the rows, which stay in registers."""
+"""Residual + LayerNorm or RMSNorm + quantize: one pass over the rows, which stay in registers."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ Rows = tuple[Tensor, Tensor, Tensor]
 class Norm(NamedTuple):
     """gamma, beta float32 [N]; y comes out in `dtype`, and with `levels` its rows do too, those of
     y · smooth[0] + smooth[1] where `smooth` is given, both float32 [N]; keeps_sum: the rows do, and in the place of y
-    what was normalized"""
+    what was normalized; rms: RMSNorm, which does not subtract the mean, in the place of LayerNorm"""
 
     gamma: Tensor
     beta: Tensor
@@ -28,6 +28,7 @@ class Norm(NamedTuple):
     levels: Levels | None
     smooth: tuple[Tensor, Tensor] | None = None
     keeps_sum: bool = False
+    rms: bool = False
 
     def vectors(self) -> tuple[Tensor, ...]:
         """→ gamma, beta and smooth, as the kernels take them"""
@@ -44,7 +45,7 @@ class Norm(NamedTuple):
             not self.keeps_sum or self.levels is not None, "norm: a sum must be kept beside rows", "no levels", todo
         )
         own = {"SMOOTH": self.smooth is not None, "KEEPS_SUM": self.keeps_sum, "QUANTIZE": self.levels is not None}
-        return {**own, **launch.constants(self.any_levels())}
+        return {**own, "RMS": self.rms, **launch.constants(self.any_levels())}
 
 
 @triton.jit
@@ -58,10 +59,14 @@ def smoothed(y, smooth_scale, smooth_shift, columns, N, SMOOTH: tl.constexpr):
 
 
 @triton.jit
-def normalize(value, gamma, beta, eps, columns, inside, N):
-    """value float32 [R, C], zeros outside → its LayerNorm, the variance around the mean in a second sweep"""
-    mean = tl.sum(value, 1, keep_dims=True) / N
-    centred = tl.where(inside, value - mean, 0.0)
+def normalize(value, gamma, beta, eps, columns, inside, N, RMS: tl.constexpr):
+    """value float32 [R, C], zeros outside → its LayerNorm, the variance around the mean in a second sweep; or its
+    RMSNorm"""
+    if RMS:
+        centred = value
+    else:
+        mean = tl.sum(value, 1, keep_dims=True) / N
+        centred = tl.where(inside, value - mean, 0.0)
     inverse = tl.rsqrt(tl.sum(centred * centred, 1, keep_dims=True) / N + eps)
     g = tl.load(gamma + columns, mask=columns < N, other=0.0)[None, :]
     b = tl.load(beta + columns, mask=columns < N, other=0.0)[None, :]
@@ -71,14 +76,14 @@ def normalize(value, gamma, beta, eps, columns, inside, N):
 @triton.jit
 def store_norm(
     value, gamma, beta, smooth_scale, smooth_shift, y, q, scales, zeros, rows, columns, inside, M, N, eps,
-    fixed_scale, fixed_zero, SMOOTH: tl.constexpr, KEEPS_SUM: tl.constexpr, QUANTIZE: tl.constexpr,
+    fixed_scale, fixed_zero, SMOOTH: tl.constexpr, KEEPS_SUM: tl.constexpr, QUANTIZE: tl.constexpr, RMS: tl.constexpr,
     HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr,
 ):  # fmt: skip
     """value float32 [R, C], zeros outside, all of R rows → y and rows, as Norm says"""
     at = y + rows.to(tl.int64)[:, None] * N + columns[None, :]
     if KEEPS_SUM:
         tl.store(at, value.to(y.dtype.element_ty), mask=inside)
-    value = normalize(value, gamma, beta, eps, columns, inside, N)
+    value = normalize(value, gamma, beta, eps, columns, inside, N, RMS)
     if not KEEPS_SUM:
         tl.store(at, value.to(y.dtype.element_ty), mask=inside)
     if QUANTIZE:
@@ -91,7 +96,7 @@ def _norm_kernel(
     x, sx, zx, sw, wsum, bias, residual, gamma, beta, smooth_scale, smooth_shift,
     y, q, scales, zeros, M, N, eps, fixed_scale, fixed_zero,
     SPLIT: tl.constexpr, SHIFTED: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
-    SMOOTH: tl.constexpr, KEEPS_SUM: tl.constexpr, QUANTIZE: tl.constexpr,
+    SMOOTH: tl.constexpr, KEEPS_SUM: tl.constexpr, QUANTIZE: tl.constexpr, RMS: tl.constexpr,
     HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -104,7 +109,7 @@ def _norm_kernel(
     value = tl.where(inside, value, 0.0)
     store_norm(
         value, gamma, beta, smooth_scale, smooth_shift, y, q, scales, zeros, rows, columns, inside, M, N, eps,
-        fixed_scale, fixed_zero, SMOOTH, KEEPS_SUM, QUANTIZE, HOW, FIXED, SNAP,
+        fixed_scale, fixed_zero, SMOOTH, KEEPS_SUM, QUANTIZE, RMS, HOW, FIXED, SNAP,
     )  # fmt: skip
 
 

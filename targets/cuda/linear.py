@@ -27,7 +27,7 @@ def levels_of(activation: Activation) -> Levels:
 def hold_norm(module: Any, source: NormRows) -> None:
     """Gives `module` what norm_of reads."""
     module.eps, module.norm_levels = source.eps, None if source.activation is None else levels_of(source.activation)
-    module.keeps_sum = source.keeps_sum
+    module.keeps_sum, module.rms = source.keeps_sum, source.rms
     for name in ("gamma", "beta", "smooth_scale", "smooth_shift"):
         vector = getattr(source, name)
         module.register_buffer(name, None if vector is None else vector.float())
@@ -36,7 +36,8 @@ def hold_norm(module: Any, source: NormRows) -> None:
 def norm_of(module: Any) -> Norm:
     """→ the norm that a module holds, its floats, or the sum it keeps, of the module's `dtype`"""
     smooth = None if module.smooth_scale is None else (module.smooth_scale, module.smooth_shift)
-    return Norm(module.gamma, module.beta, module.eps, module.dtype, module.norm_levels, smooth, module.keeps_sum)
+    ways = module.norm_levels, smooth, module.keeps_sum, module.rms
+    return Norm(module.gamma, module.beta, module.eps, module.dtype, *ways)
 
 
 class CudaLinear(TargetLinear):

@@ -78,6 +78,7 @@ def compile_rows() -> None:
     layer_norm.norm_parts(parts, half, norm)
     kept = norm._replace(dtype=torch.float32, keeps_sum=True)
     layer_norm.norm_parts(parts, x, kept)
+    layer_norm.norm_parts(parts, x, kept._replace(rms=True))
     ids = empty(M, dtype=torch.int64)
     embed.embed_norm([ids] * 3, [x] * 3, norm)
     embed.embed_norm([ids] * 2, [x] * 2, kept)

@@ -21,13 +21,16 @@ def how(n: int, device, levels=None, dtype=torch.float32) -> Norm:
 
 
 def layer_norm(x, made: Norm):
+    if made.rms:
+        return F.rms_norm(x, x.shape[-1:], made.gamma.cpu(), made.eps) + made.beta.cpu()
     return F.layer_norm(x, x.shape[-1:], made.gamma.cpu(), made.beta.cpu(), made.eps)
 
 
+@pytest.mark.parametrize("rms", [False, True], ids=["LayerNorm", "RMSNorm"])
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "alone"])
 @pytest.mark.parametrize("shape", [(1, 1), (7, 10), (3, 384), (2, 1500), (0, 8)], ids=str)
-def test_norm(device, shape, residual):
-    x, added, made = random(*shape), random(*shape, seed=2), how(shape[1], device)
+def test_norm(device, shape, residual, rms):
+    x, added, made = random(*shape) + 1, random(*shape, seed=2), how(shape[1], device)._replace(rms=rms)
     y, rows = norm(x.to(device), added.to(device) if residual else None, made)
     assert rows is None and y.shape == shape
     assert_sqnr(y.cpu(), layer_norm(x + added if residual else x, made), DB)
@@ -63,11 +66,12 @@ def test_halves_in_and_out(device):
     assert_sqnr(y.cpu().float(), layer_norm(x.float() + added.float(), made), 60)
 
 
+@pytest.mark.parametrize("rms", [False, True], ids=["LayerNorm", "RMSNorm"])
 @pytest.mark.parametrize("split", [1, 3])
-def test_on_the_sums_of_a_linear_layer(device, split):
+def test_on_the_sums_of_a_linear_layer(device, split, rms):
     rows, layer, added = reference.quantize_per_token(random(19, 150), False), weight(37, 150, True), random(19, 37)
     parts = linear_int8_parts(to(device, signed(rows)), to(device, layer), Tile(16, 32, 32, split=split))
-    made = how(37, device, Levels.of(False))
+    made = how(37, device, Levels.of(False))._replace(rms=rms)
     y, out = norm_parts(parts, added.to(device), made)
     assert_sqnr(y.cpu(), layer_norm(floats(rows, layer) + added, made), DB)
     same_rows(out, reference.quantize_per_token(y.cpu(), False))
@@ -99,11 +103,11 @@ def test_the_sum_alone_is_no_norm(device):
 
 
 @pytest.mark.parametrize("kind", [torch.int64, torch.int32], ids=str)
-@pytest.mark.parametrize("count", [2, 3])
-def test_embeddings(device, count, kind):
+@pytest.mark.parametrize("count, rms", [(2, False), (3, False), (2, True)])
+def test_embeddings(device, count, rms, kind):
     tables = [random(9, 50, seed=seed) for seed in range(count)]
     ids = [torch.randint(0, 9, (13,), generator=torch.Generator().manual_seed(seed)).to(kind) for seed in range(count)]
-    made = how(50, device, Levels.of(False))
+    made = how(50, device, Levels.of(False))._replace(rms=rms)
     y, rows = embed_norm([part.to(device) for part in ids], [table.to(device) for table in tables], made)
     want = sum(table[places.long()] for places, table in zip(ids, tables, strict=True))
     assert_sqnr(y.cpu(), layer_norm(want, made), DB)
