@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from operators.fused import normalized
 from targets._attention import Attention, AttentionRows, CachedAttention
+from targets._gate import Gate, RowsLinearGate
 from targets._linear import Activation, QuantizedLinear, Rows
 
 COUNTED = "opswap_counted"  # in the meta of a graph: how often a target's lower itself applied a fusion, by its name
@@ -185,6 +186,8 @@ FUSED = (
     Quantize,
     RowsLinear,
     RowsLinearGelu,
+    Gate,
+    RowsLinearGate,
     NormRows,
     EmbedNorm,
     RowsLinearAddNorm,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from targets._attention import Attention, AttentionRows, BiasedAttention, CachedAttention
 from targets._cached import PackedCachedAttention
 from targets._fused import EmbedNorm, NormRows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._gate import Gate, RowsLinearGate
 from targets._linear import QuantizedLinear, Rows, TargetLinear
 from targets._pages import let_go
 
@@ -57,6 +58,27 @@ class PackedRowsLinearGelu(PackedLinear):
 
     def forward(self, rows: Rows) -> Rows:  # type: ignore[override]
         return torch.ops.opswap.linear_int8_gelu(*rows, *self.weights, *self.made)
+
+
+class PackedRowsLinearGate(PackedLinear):
+    """RowsLinearGate as opswap::linear_int8_gate: rows [T, K] → rows [T, N]"""
+
+    def __init__(self, source: RowsLinearGate) -> None:
+        super().__init__(source.linear)
+        self.made = (source.gate.act, source.gate.second, *source.levels)
+
+    def forward(self, rows: Rows) -> Rows:  # type: ignore[override]
+        return torch.ops.opswap.linear_int8_gate(*rows, *self.weights, *self.made)
+
+
+class PackedGate(Gate):
+    """Gate as opswap::gate: x float32 or bfloat16 [..., 2N] → [..., N]"""
+
+    def __init__(self, source: Gate) -> None:
+        super().__init__(source.act, source.second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.opswap.gate(x, self.act, self.second)
 
 
 class PackedNorm(NormRows):
@@ -137,6 +159,8 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     QuantizedLinear: PackedLinear,
     RowsLinear: PackedRowsLinear,
     RowsLinearGelu: PackedRowsLinearGelu,
+    Gate: PackedGate,
+    RowsLinearGate: PackedRowsLinearGate,
     NormRows: PackedNorm,
     EmbedNorm: PackedEmbedNorm,
     RowsLinearAddNorm: PackedRowsLinearAddNorm,
@@ -158,10 +182,12 @@ FUSIONS = (
     "biased",
     "cached",
     "qkv",
+    "gate",
     "rows",
     "packing",
     "quantize",
     "gelu",
+    "gate_rows",
     "add_norm",
     "embeddings",
     "lookups",

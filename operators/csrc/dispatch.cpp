@@ -8,6 +8,7 @@
   extern "C" void gemm_##name(const Strip *);                                                                \
   extern "C" void quantize_##name(const Row *, int64_t);                                                     \
   extern "C" void gelu_##name(float *, const Row *, int64_t, int);                                           \
+  extern "C" void gate_##name(const Gate *, const Row *, int64_t);                                           \
   extern "C" void norm_##name(const Norm *, const Row *, int64_t);
 #include "kernels.inc"
 #undef KERNELS
@@ -15,7 +16,8 @@
 namespace {
 
 const Kernels built[] = {
-#define KERNELS(name, runs_here) {#name, runs_here, gemm_##name, quantize_##name, gelu_##name, norm_##name},
+#define KERNELS(name, runs_here)                                                                             \
+  {#name, runs_here, gemm_##name, quantize_##name, gelu_##name, gate_##name, norm_##name},
 #include "kernels.inc"
 #undef KERNELS
 };

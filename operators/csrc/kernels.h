@@ -41,6 +41,16 @@ typedef struct {
   int32_t *zero_point;
 } Row;
 
+// One row of 2 n values, the activation of one half times the other. As above for several rows.
+typedef struct {
+  const float *x;
+  int64_t n;
+  int activation; // one of the three below
+  int second;     // whether it is of the second half
+  float *y;       // [n]; may be x, also of several rows
+} Gate;
+enum { GATE_GELU, GATE_GELU_TANH, GATE_SILU };
+
 // Layer normalization of one row of n values, x plus the residual if there is one; where rms, without
 // subtracting their mean. As above for several rows.
 typedef struct {
@@ -62,6 +72,7 @@ typedef struct {
   void (*quantize)(const Row *, int64_t count);
   // GELU of x, which may be left in x; its rows, which are of x, to bytes
   void (*gelu)(float *x, const Row *, int64_t count, int by_tanh);
+  void (*gate)(const Gate *, const Row *, int64_t count); // then the rows, which are of y, to bytes; or null
   void (*norm)(const Norm *, const Row *,
                int64_t count); // then the rows, which are of y or smoothed, to bytes; or null
 } Kernels;
@@ -71,6 +82,16 @@ static inline Row row_at(const Row *first, int64_t i) {
   r.x += i * r.k, r.q += i * r.k, r.scale += i, r.zero_point += i;
   return r;
 }
+
+static inline Gate gate_at(const Gate *first, int64_t i) {
+  Gate g = *first;
+  g.x += 2 * i * g.n, g.y += i * g.n;
+  return g;
+}
+
+// The half that goes through the activation, and the one that it is multiplied by.
+static inline const float *gated(const Gate *g) { return g->second ? g->x + g->n : g->x; }
+static inline const float *gating(const Gate *g) { return g->second ? g->x : g->x + g->n; }
 
 static inline Norm norm_at(const Norm *first, int64_t i) {
   Norm n = *first;

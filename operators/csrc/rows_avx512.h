@@ -2,7 +2,7 @@
 // bits.
 #pragma once
 
-#include "gelu_avx512.h"
+#include "activations_avx512.h"
 #include "norm_avx512.h"
 
 template <int R>
@@ -40,6 +40,13 @@ static void norm_avx512(const Norm *n, const Row *r, int64_t count) {
     in_groups(count, [&](auto rows, int64_t i) {                                                             \
       const Row first = row_at(r, i);                                                                        \
       gelu_rows_avx512<decltype(rows)::COUNT>(x + i * r->k, &first, by_tanh);                                \
+    });                                                                                                      \
+  }                                                                                                          \
+  extern "C" void gate_##name(const Gate *g, const Row *r, int64_t count) {                                  \
+    in_groups(count, [&](auto rows, int64_t i) {                                                             \
+      const Gate first = gate_at(g, i);                                                                      \
+      const Row bytes = r ? row_at(r, i) : Row();                                                            \
+      gate_rows_avx512<decltype(rows)::COUNT>(&first, r ? &bytes : nullptr);                                 \
     });                                                                                                      \
   }                                                                                                          \
   extern "C" void norm_##name(const Norm *n, const Row *r, int64_t count) {                                  \

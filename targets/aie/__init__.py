@@ -14,6 +14,7 @@ from torch import fx, nn
 from operators import kernels
 from targets._float import lower_float
 from targets._fused import RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._gate import RowsLinearGate
 from targets._hardware import cpu_name, pci_ids
 from targets._linear import QuantizedLinear
 from targets._native import Native
@@ -22,7 +23,7 @@ from targets._packed import MODULES as HOST
 from targets._swap import swap_modules
 from targets._tokens import in_few_steps
 from targets.aie import settings
-from targets.aie.linear import AieLinear, AieRowsLinear, AieRowsLinearAddNorm, AieRowsLinearGelu
+from targets.aie.linear import AieLinear, AieRowsLinear, AieRowsLinearAddNorm, AieRowsLinearGate, AieRowsLinearGelu
 from targets.aie.native import PROVIDER, open_native
 from targets.base import Execution, Recipe, Target
 
@@ -35,6 +36,7 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     QuantizedLinear: AieLinear,
     RowsLinear: AieRowsLinear,
     RowsLinearGelu: AieRowsLinearGelu,
+    RowsLinearGate: AieRowsLinearGate,
     RowsLinearAddNorm: AieRowsLinearAddNorm,
 }
 

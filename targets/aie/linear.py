@@ -11,12 +11,14 @@ from torch import Tensor
 
 from operators import reference
 from targets._fused import RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._gate import RowsLinearGate
 from targets._linear import QuantizedLinear, Rows
 from targets._packed import (
     PackedLinear,
     PackedNorm,
     PackedRowsLinear,
     PackedRowsLinearAddNorm,
+    PackedRowsLinearGate,
     PackedRowsLinearGelu,
 )
 from targets.aie import settings
@@ -106,6 +108,19 @@ class AieRowsLinearGelu(PackedRowsLinearGelu):
         if self.array is None:
             return super().forward(rows)
         return torch.ops.opswap.gelu_rows(self.array.floats(self, rows), *self.made)
+
+
+class AieRowsLinearGate(PackedRowsLinearGate):
+    """RowsLinearGate: the array multiplies, the host does the gate and quantizes: rows [T, K] → rows [T, N]"""
+
+    def __init__(self, source: RowsLinearGate) -> None:
+        super().__init__(source)
+        self.array = array_of(source.linear.weight)
+
+    def forward(self, rows: Rows) -> Rows:  # type: ignore[override]
+        if self.array is None:
+            return super().forward(rows)
+        return torch.ops.opswap.gate_rows(self.array.floats(self, rows), *self.made)
 
 
 class AieRowsLinearAddNorm(PackedRowsLinearAddNorm):

@@ -11,15 +11,16 @@ from torch import Tensor, fx, nn
 
 from targets._attention import Attention, AttentionRows, BiasedAttention
 from targets._fused import EmbedNorm, NormRows, Quantize
+from targets._gate import Gate
 from targets.aie import linear as aie
 from targets.aie.cycles import Cost, Gemm
 from targets.aie.devices import Device
 from targets.aie.mapper import best, common
 
-LINEARS = (aie.AieLinear, aie.AieRowsLinear, aie.AieRowsLinearGelu, aie.AieRowsLinearAddNorm)
-FOLLOWED = (aie.AieRowsLinearGelu, aie.AieRowsLinearAddNorm)  # by one more operator of the host
+FOLLOWED = (aie.AieRowsLinearGelu, aie.AieRowsLinearGate, aie.AieRowsLinearAddNorm)  # by one more operator of the host
+LINEARS = (aie.AieLinear, aie.AieRowsLinear, *FOLLOWED)
 ATTENTION = (Attention, AttentionRows, BiasedAttention)
-NORMS = (NormRows, EmbedNorm, Quantize)
+NORMS = (NormRows, EmbedNorm, Quantize, Gate)
 
 
 @dataclass(frozen=True)

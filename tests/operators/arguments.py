@@ -42,6 +42,9 @@ ARGUMENTS: dict[str, list[tuple]] = {
         (QKV, torch.randn(7, 70), STARTS, KEEP, 2, 0.5, True, [0.0, 0.1], [128, 7], False, causal, [HEAD, last], *ends)
         for causal, last, ends in ((False, LAST, (False, 0)), (True, HEAD, (False, 24)))
     ],
+    "linear_int8_gate": [(*ROWS, *LAYER.args(), "gelu", False, True), (*ROWS, *LAYER.args(), "silu", True, *FIXED)],
+    "gate_rows": [(RESIDUAL, "gelu_tanh", True, True), (RESIDUAL[:0], "silu", False, *FIXED)],
+    "gate": [(RESIDUAL, "silu", False), (RESIDUAL[0].bfloat16(), "gelu", True), (RESIDUAL[None, :0], "gelu", True)],
     "gelu_rows": [(RESIDUAL, True), (RESIDUAL[:0], False), (RESIDUAL, *FIXED, True)],
     "norm_rows": [
         (RESIDUAL, *NORM, quantize, *FIXED, *more)

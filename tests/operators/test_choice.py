@@ -35,6 +35,7 @@ extern "C" {
   void gemm_##name(const Strip *) {}        \\
   void quantize_##name(const Row *) {}      \\
   void gelu_##name(float *, const Row *) {} \\
+  void gate_##name(const Gate *, const Row *) {} \\
   void norm_##name(const Norm *, const Row *) {}
 #include "kernels.inc"
 #define FLOAT(name, isa, runs_here)            \\

@@ -25,7 +25,7 @@ from toolkit.pipeline import captured, fuse
 GATE_DB = {"fp": 105, "bf16": 30}
 # the answer to one token of one sequence is one number, of which a ratio of powers says nothing in bfloat16
 PADDED = [("fp", padding) for padding in PADDINGS] + [("bf16", padding) for padding in PADDINGS[:-1]]
-QUANTIZED = ("quantize", "attention_rows", "feed_forward", "layers")  # these are about rows of bytes
+QUANTIZED = ("quantize", "gate_rows", "attention_rows", "feed_forward", "layers")  # these are about rows of bytes
 # a norm between a sum that is kept and floats is one by itself, but for the last
 INNER = {"add_norm": 1, "embeddings": 4, "lookups": 0}
 

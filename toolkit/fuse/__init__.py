@@ -7,6 +7,7 @@ from toolkit.fuse.biased import fuse_biased
 from toolkit.fuse.cached import fuse_cached
 from toolkit.fuse.embeddings import fuse_lookups
 from toolkit.fuse.feed_forward import fuse_feed_forward
+from toolkit.fuse.gate import fuse_gate, fuse_gate_rows
 from toolkit.fuse.gelu_steps import raise_gelu
 from toolkit.fuse.layers import fuse_layers
 from toolkit.fuse.linears import fuse_gelu, share_quantize
@@ -30,10 +31,12 @@ FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("biased", fuse_biased),
     ("cached", fuse_cached),
     ("qkv", fuse_qkv),
+    ("gate", fuse_gate),
     ("rows", to_rows),
     ("packing", drop_padding),
     ("quantize", share_quantize),
     ("gelu", fuse_gelu),
+    ("gate_rows", fuse_gate_rows),
     ("add_norm", fuse_add_norm),
     ("embeddings", fuse_norm),  # after add_norm: it takes the norms that are left
     ("lookups", fuse_lookups),
@@ -45,5 +48,6 @@ FUSIONS: tuple[tuple[str, Pass], ...] = (
 AT_LOWERING = ("calls",)  # a target's own, when all else is done
 NAMES = (*(name for name, _ in FUSIONS), *AT_LOWERING)
 
-# Off by up to 4e-5, which turns many levels where a tensor has one scale: graphs of other quantizers go without.
-APPROXIMATE = frozenset({"gelu"})
+# Their GELU is off by up to 4e-5, which turns many levels where a tensor has one scale: graphs of other quantizers go
+# without.
+APPROXIMATE = frozenset({"gelu", "gate"})

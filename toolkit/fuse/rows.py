@@ -7,6 +7,7 @@ import torch
 from torch import fx, nn
 
 from targets._attention import Attention, BiasedAttention, CachedAttention
+from targets._gate import Gate
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.fuse.heads import COPIES
@@ -125,7 +126,7 @@ class _Region:
 
     def _token_wise(self, node: fx.Node) -> bool:
         if node.op == "call_module":
-            return isinstance(module_of(self.gm, node), LINEARS)
+            return isinstance(module_of(self.gm, node), (*LINEARS, Gate))
         if node.target is aten.linear.default:  # of a weight that others use too, a head that is the embedding
             return parameter(self.gm, node.args[1]) is not None
         if node.target in NORMS:
