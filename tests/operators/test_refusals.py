@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from operators import attention, embedding, fused, gaudi, reference, terms
+from operators import attention, embedding, fused, gate, gaudi, reference, terms
 from operators.validate import MAX_K, MAX_K_128
 from tests.checks import assert_refuses
 from tests.operators.arguments import (
@@ -26,7 +26,7 @@ from tests.operators.arguments import (
     Q,
     X,
 )
-from tests.operators.samples import ops
+from tests.operators.samples import linear, ops
 
 BAD: dict[str, tuple[str, tuple]] = {
     "quantize a double": ("quantize_per_token", (X.double(), True)),
@@ -85,6 +85,24 @@ BAD: dict[str, tuple[str, tuple]] = {
         "linear_int8_add_norm",
         (*ROWS, *EMPTY.args(), RESIDUAL[:, :0], NORM[0][:0], NORM[1][:0], 1e-5, False, True),
     ),
+    "linear and gate, another activation": ("linear_int8_gate", (*ROWS, *LAYER.args(), "relu", False, True)),
+    "linear and gate, zero point of 256": ("linear_int8_gate", (*ROWS, *LAYER.args(), "silu", False, False, 0.1, 256)),
+    "linear and gate, rows of another K": (
+        "linear_int8_gate",
+        (Q[:, :-2], *ROWS[1:], *LAYER.args(), "silu", True, True),
+    ),
+    "linear and gate of no columns": ("linear_int8_gate", (*ROWS, *EMPTY.args(), "silu", False, True)),
+    "linear and gate of 7 columns": ("linear_int8_gate", (*ROWS, *linear(7, 33).args(), "silu", False, True)),
+    "gate of 69 columns": ("gate", (RESIDUAL[:, :69], "silu", False)),
+    "gate of no columns": ("gate", (RESIDUAL[:, :0], "silu", False)),
+    "gate of no dimensions": ("gate", (RESIDUAL[0, 0], "silu", False)),
+    "gate of a double": ("gate", (RESIDUAL.double(), "silu", False)),
+    "gate of nothing": ("gate", (RESIDUAL, "none", False)),
+    "gate to rows of 69 columns": ("gate_rows", (RESIDUAL[:, :69], "silu", False, True)),
+    "gate to rows, bfloat16": ("gate_rows", (RESIDUAL.bfloat16(), "silu", False, True)),
+    "gate to rows, 3 dimensions": ("gate_rows", (RESIDUAL[None], "silu", False, True)),
+    "gate to rows too long": ("gate_rows", (torch.zeros(1, 2 * MAX_K + 2), "silu", False, True)),
+    "gate to rows, zero point of 256": ("gate_rows", (RESIDUAL, "silu", False, False, 0.1, 256)),
     "gelu of a double": ("gelu_rows", (RESIDUAL.double(), True)),
     "norm, short gamma": ("norm_rows", (RESIDUAL, NORM[0][1:], *NORM[1:], True, True)),
     "norm, smoothed by a scale alone": ("norm_rows", (RESIDUAL, *NORM, True, *FIXED, SMOOTH[0])),
@@ -131,6 +149,6 @@ def test_a_norm_refuses_a_residual(operator, residual) -> None:
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case: str, through: str) -> None:
     name, args = BAD[case]
-    modules = (reference, fused, embedding, attention, terms, gaudi)
+    modules = (reference, fused, gate, embedding, attention, terms, gaudi)
     python = next(module for module in modules if hasattr(module, name))
     assert_refuses(getattr(ops if through == "kernels" else python, name), name, *args)

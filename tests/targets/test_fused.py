@@ -7,6 +7,7 @@ from torch import Tensor, fx, nn
 
 from targets._attention import Attention, AttentionRows, attend
 from targets._fused import NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._gate import Gate, RowsLinearGate
 from targets._linear import Activation, QuantizedLinear
 from targets._swap import outermost, swap_modules
 from tests.activations import ACTIVATIONS
@@ -47,6 +48,17 @@ def test_quantize_and_linear_are_the_quantized_linear(linear, shape):
 def test_gelu(linear, how):
     x = random(7, WIDTH)
     same_rows(RowsLinearGelu(linear, how)(Quantize(linear.activation)(x)), F.gelu(linear(x)), how)
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("act", ["gelu", "gelu_tanh", "silu"])
+def test_gate(linear, how, act, second):
+    x = random(7, WIDTH)
+    a, b = linear(x).chunk(2, -1)[:: -1 if second else 1]
+    expected = b * (F.silu(a) if act == "silu" else F.gelu(a, approximate="tanh" if act == "gelu_tanh" else "none"))
+    gate = Gate(act, second)
+    assert_equal_bits(gate(linear(x)), expected)
+    same_rows(RowsLinearGate(linear, gate, how)(Quantize(linear.activation)(x)), expected, how)
 
 
 def test_add_norm(linear, how):

@@ -97,15 +97,19 @@ def _halves(gm: fx.GraphModule, a: fx.Node, b: fx.Node) -> tuple[fx.Node, bool] 
 
 def _half(node: fx.Node) -> tuple[Any, bool]:
     """→ what `node` is one half of, by its last dimension, and whether it is the second; None where it is no half"""
-    parts: Any = node.args[0] if node.args else None
-    if node.target is operator.getitem and parts.target in SPLITS:
-        (whole, _, *dim), place = parts.args, node.args[1]
+    source: Any = node.args[0] if node.args else None
+    begin: Any
+    width = _width(node)
+    if node.target is operator.getitem and source.target in SPLITS:
+        (whole, _, *dim), begin = source.args, width * node.args[1]  # type: ignore[operator]
     elif node.target is aten.slice.Tensor and len(node.args) <= 4:  # by steps of 1
-        whole, dim, place = parts, [*node.args[1:2]], _width(node) and node.args[2] / _width(node)  # type: ignore
+        whole, (*dim, begin) = source, (*node.args[1:2], *(node.args[2:3] or (0,)))
     else:
         return None, False
-    fits = 0 < 2 * _width(node) == _width(whole) and dim in ([-1], [len(shape_of(whole)) - 1]) and place in (0, 1)
-    return (whole, bool(place)) if fits else (None, False)
+    last = dim in ([-1], [len(shape_of(whole)) - 1])
+    if not last or not 0 < 2 * width == _width(whole) or begin not in (0, width, -width):
+        return None, False
+    return whole, bool(begin)
 
 
 def _width(node: fx.Node) -> int:

@@ -6,12 +6,14 @@ from torch import Tensor, nn
 
 from operators import kernels
 from targets._fused import RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._gate import Gate, RowsLinearGate
 from targets._linear import QuantizedLinear
 from targets.aie import settings
 from targets.aie.linear import (
     AieLinear,
     AieRowsLinear,
     AieRowsLinearAddNorm,
+    AieRowsLinearGate,
     AieRowsLinearGelu,
     shift_for,
 )
@@ -45,7 +47,8 @@ def everything(source: QuantizedLinear, how: str) -> list[Tensor]:
     after = ACTIVATIONS[how]
     normed = AieRowsLinearAddNorm(RowsLinearAddNorm(source, gamma, gamma, 1e-5, after))(rows, residual)
     flat = [AieLinear(source)(x.view(3, 3, K)).view(9, N), AieRowsLinear(RowsLinear(source))(rows)]
-    return [*flat, *AieRowsLinearGelu(RowsLinearGelu(source, after))(rows), normed[0], *normed[1]]
+    gated = AieRowsLinearGate(RowsLinearGate(source, Gate("silu", second=True), after))(rows)
+    return [*flat, *AieRowsLinearGelu(RowsLinearGelu(source, after))(rows), *gated, normed[0], *normed[1]]
 
 
 @pytest.mark.parametrize("device", ["xdna", "xdna2"])
