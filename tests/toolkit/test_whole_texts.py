@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from toolkit.export import ExportError, onnx_file, pt2
 from toolkit.inputs import KEY
 from toolkit.onnx_session import open_session
 from toolkit.pipeline import quantized
+from toolkit.report import Report
 from toolkit.whole_texts import drop_cache
 
 RECIPES = {"dynamic": Recipe("int"), "weight": Recipe("int", scheme="weight")}
@@ -33,6 +35,11 @@ def build(name: str) -> nn.Module:
 def saved(model: nn.Module, recipe: Recipe, place: Path) -> fx.GraphModule:
     checkpoint.save(quantized(with_cache(model), recipe), model, recipe, place)
     return checkpoint.load(place)
+
+
+def alike(report: Report) -> Report:
+    """Positions that are counted in the mask are no length's, and neither are their cos and sin"""
+    return replace(report, fused={name: count for name, count in report.fused.items() if name != "per_size"})
 
 
 @pytest.mark.parametrize("scheme", RECIPES)
@@ -58,7 +65,7 @@ def test_without_its_cache_it_is_the_graph_of_whole_texts(name: str, tmp_path: P
     real = batch["attention_mask"].bool()
     for target in ("cpu", "customcpu", "aie"):
         have, want = transform(loaded, target=target), transform(model, recipe, target)
-        assert report_of(have) == report_of(want)
+        assert alike(report_of(have)) == alike(report_of(want))
         found, wanted = have(**batch), want(**batch)
         assert type(found) is type(wanted) and list(found) == list(wanted) == ["logits"]
         assert_equal_bits(found.logits[real], wanted.logits[real], target)
