@@ -1,6 +1,7 @@
 """What the fused graph is made of: a few modules that any target can run, and may swap for its own.
 
-Each forward is the reference, in plain torch; those of attention are in targets/_attention.py.
+Each forward is the reference, in plain torch; those of attention are in targets/_attention.py,
+of a gated feed-forward in targets/_gate.py.
 """
 
 from collections.abc import Iterable, Sequence
