@@ -146,3 +146,19 @@ def test_norms_that_differ_are_not_of_one_linear() -> None:
         given, real = inputs("right"), mask_of("right").bool()
         have, want = graph(**given), source(**given)
     assert_sqnr(have["last_hidden_state"][real], want["last_hidden_state"][real], SAME_DB)
+
+
+@pytest.mark.parametrize("target", ["customcpu", "aie"])
+def test_whole_layers_and_embeddings_carry_it(target: str) -> None:
+    """BERT with RMSNorm in the place of LayerNorm"""
+    model = tiny.build("bert")
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.LayerNorm):
+            model.set_submodule(name, nn.RMSNorm(module.normalized_shape, eps=module.eps))
+    given, real = inputs("right"), mask_of("right").bool()
+    graph = transform(model.eval(), Recipe("int"), target)
+    counts = report_of(graph).fused
+    assert (counts["add_norm"], counts["lookups"], counts.get("layers", 2)) == (4, 1, 2)
+    with torch.no_grad():
+        have, want = graph(**given)["start_logits"][real], model(**given)["start_logits"][real]
+    assert_sqnr(have, want, 25)
