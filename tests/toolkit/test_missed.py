@@ -59,16 +59,16 @@ def test_what_was_not_asked_for_is_not_missed() -> None:
     [
         (lambda: Near(CONFIG), "attention", "its mask is neither the padding's nor causal"),
         (mistral, "attention", "it is not plain attention over heads of one sequence"),
-        (lambda: with_cache(mistral()), "cached", "it is not plain attention over heads with a cache"),
+        (lambda: with_cache(mistral()), "cached", "its mask is not causal"),
     ],
-    ids=["a mask of its own", "keys that are turned", "keys that are turned, with a cache"],
+    ids=["a mask of its own", "keys that heads share", "a window, with a cache"],
 )
 def test_attention_that_is_left_alone(make: Callable[[], nn.Module], what: str, why: str) -> None:
     names = ["scaled_dot_product_attention", "scaled_dot_product_attention_1"]
     assert missed(make(), without=("heads", "biased")) == [{"what": what, "why": why, "names": names}]
 
 
-@pytest.mark.parametrize("make", [lambda: Near(CONFIG), mistral], ids=["a mask of its own", "keys that are turned"])
+@pytest.mark.parametrize("make", [lambda: Near(CONFIG), mistral], ids=["a mask of its own", "keys that heads share"])
 def test_attention_that_another_fusion_takes(make: Callable[[], nn.Module]) -> None:
     """With a mask that is added; padding stays for that."""
     why = "what is added to its scores is for all positions"

@@ -22,7 +22,7 @@ from toolkit.pipeline import clean
 
 aten = torch.ops.aten
 SHAPES = [(1, 5), (3, 9), (2, 9), (1, 1), (2, 30), (4, 5), (1, 17), (1, 9)]
-WITH = {"mpnet", "deberta-v2", "roformer", "llama", "modernbert"}
+WITH = {"mpnet", "deberta-v2", "roformer", "llama", "llama in steps", "modernbert"}
 
 
 def tables(length: int) -> Tensor:
