@@ -105,6 +105,7 @@ STAYS: dict[str, Turned] = {
     "angles for each head": lambda x, cos, sin: x * cos.expand(1, 2, -1, -1) + half(x) * sin.expand(1, 2, -1, -1),
     "one angle for all positions": lambda x, cos, sin: x * cos[:, :, :1] + half(x) * sin[:, :, :1],
     "angles in float64": lambda x, cos, sin: x * cos.double() + half(x) * sin.double(),
+    "a sum with a factor": lambda x, cos, sin: torch.add(x * cos, half(x) * sin, alpha=2),
     "heads that are no view": lambda x, cos, sin: (x + 1) * cos + half(x + 1) * sin,
 }
 

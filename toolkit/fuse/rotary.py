@@ -58,7 +58,7 @@ def joined(sources: list[fx.Node]) -> tuple[list[fx.Node], tuple[Any, ...]]:
 def _turn(add: fx.Node) -> Turn | None:
     """→ the turn that ends in `add`, None for any other sum"""
     args: Any = add.args
-    for plain, crossed in (args, args[::-1]):
+    for plain, crossed in (args, args[::-1]) if not add.kwargs else ():  # alpha: what the second part is scaled by
         if not (_is_product(plain) and _is_product(crossed)):
             continue
         for half, sin in (crossed.args, crossed.args[::-1]):
