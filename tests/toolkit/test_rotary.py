@@ -125,12 +125,24 @@ def changed_in_between(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + other
 
 
+def of_a_part(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    part, rest = x[..., :2], x[..., 2:]
+    crossed = torch.cat([-part[..., 1:], part[..., :1]], -1)
+    return torch.cat([part * cos[..., :2] + crossed * sin[..., :2], rest], -1)
+
+
 TURNS: dict[str, tuple[Turned, int]] = {
     "as it is": (lambda x, cos, sin: x * cos + half(x) * sin, 1),
     "everything the other way round": (lambda x, cos, sin: sin * half(x) + cos * x, 1),
     "twice": (lambda x, cos, sin: (x * cos + half(x) * sin) * 2 + (x * sin + half(x) * cos), 2),
     "changed in between": (changed_in_between, 0),
-}
+    "then a view that takes batch and heads for one": (
+        lambda x, cos, sin: (half(x) * sin + x * cos).view(x.shape[0] * 2, -1, 4), 1
+    ),
+    "a part, then a view of a view": (
+        lambda x, cos, sin: of_a_part(x, cos, sin).unsqueeze(1).view(x.shape[0] * 2, -1, 4), 1
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TURNS)
