@@ -15,7 +15,8 @@ COPIES = (aten.contiguous.default, aten.clone.default)
 
 class Site(NamedTuple):
     """One attention: its inputs, heads side by side [B, S, H] or by themselves [B, heads, S, d], its output [B, S, H],
-    heads, scale, mask; causal without one. Keys and values may have fewer heads, which are repeated."""
+    heads, scale, mask; causal without one. Those of `match` that are appended may have fewer heads of keys and values,
+    each for several of the query."""
 
     sources: list[fx.Node]
     out: fx.Node
@@ -31,7 +32,7 @@ def match(node: fx.Node, appended: Mapping[fx.Node, fx.Node] = MappingProxyType(
     given = _arguments(node)
     parts = [appended.get(given[name], given[name]) for name in NAMES[:3]]
     sources = [_side_by_side(part) for part in parts]
-    return None if None in sources else _site(node, given, sources, parts[0])
+    return None if None in sources else _site(node, given, sources, parts[0], bool(appended))
 
 
 def match_heads(node: fx.Node) -> Site | None:
@@ -47,12 +48,15 @@ def _arguments(node: fx.Node) -> dict[str, Any]:
     return {**dict(zip(NAMES, node.args, strict=False)), **node.kwargs}
 
 
-def _site(node: fx.Node, given: dict[str, Any], sources: list[fx.Node], query: fx.Node) -> Site | None:
+def _site(
+    node: fx.Node, given: dict[str, Any], sources: list[fx.Node], query: fx.Node, fewer: bool = False
+) -> Site | None:
+    """fewer: whether keys and values may have fewer heads than the query"""
     out = _joined(node)
     shapes = [_joint_shape(source) for source in sources]
     if out is None or given.get("dropout_p") or given.get("enable_gqa") or shapes[0] != shape_of(out):
         return None
-    if shapes[1] != shapes[2] or shapes[1][:2] != shapes[0][:2]:
+    if shapes[1] != shapes[2] or shapes[1][:2] != shapes[0][:2] or not (fewer or shapes[1] == shapes[0]):
         return None
     _, heads, _, size = query.meta["val"].shape
     scale = given.get("scale")

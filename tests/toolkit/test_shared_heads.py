@@ -1,0 +1,76 @@
+"""Heads of keys and values that several queries look at, however they are repeated: the answers stay."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.checks import assert_sqnr
+from tests.toolkit.fusing import mask_of
+from toolkit import Recipe, transform
+
+WIDE, HEADS, SIZE = 32, 4, 8
+Attend = Callable[
+    [Tensor, Tensor, Tensor, Tensor], Tensor
+]  # query, key, value [B, heads, S, d], mask [B, S] → as query
+
+
+class Shared(nn.Module):
+    """One layer of attention whose `shared` heads of keys and of values `attend` takes as they are"""
+
+    def __init__(self, attend: Attend, shared: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = nn.Embedding(50, WIDE)
+        self.query, self.out = nn.Linear(WIDE, WIDE), nn.Linear(WIDE, WIDE)
+        self.key, self.value = (nn.Linear(WIDE, shared * SIZE) for _ in range(2))
+        self.attend = attend
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        x = self.words(input_ids)
+        q, k, v = (
+            linear(x).view(*x.shape[:2], -1, SIZE).transpose(1, 2) for linear in (self.query, self.key, self.value)
+        )
+        y = self.attend(q, k, v, attention_mask).transpose(1, 2).reshape(x.shape)
+        return {"y": self.out(y)}
+
+
+def at_once(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, mask[:, None, None].bool())
+
+
+def in_steps(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    scores = q @ k.transpose(2, 3) * 0.3 + (1.0 - mask[:, None, None].float()) * -1e9
+    return scores.softmax(-1) @ v
+
+
+def with_distances(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    places = torch.arange(q.shape[2])
+    bias = -(places[:, None] - places).abs().float() + (1.0 - mask[:, None, None].float()) * -1e9
+    return F.scaled_dot_product_attention(q, k, v, bias)
+
+
+def repeated(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    each = q.shape[1] // k.shape[1]
+    return at_once(q, *(part.repeat_interleave(each, 1) for part in (k, v)), mask)
+
+
+WAYS: dict[str, tuple[Attend, int]] = {
+    "one for all, at once": (at_once, 1),
+    "one for all, in steps": (in_steps, 1),
+    "one for all, with distances": (with_distances, 1),
+    "one, repeated": (repeated, 1),
+    "two, repeated": (repeated, 2),
+}
+
+
+@pytest.mark.parametrize("precision, db", [("fp", 100.0), ("int", 25.0)], ids=["fp", "int"])
+@pytest.mark.parametrize("way", WAYS)
+def test_answers_stay(way: str, precision: str, db: float) -> None:
+    model, mask = Shared(*WAYS[way]).eval(), mask_of("right")
+    given = {"input_ids": torch.arange(mask.numel()).view(mask.shape) % 50, "attention_mask": mask}
+    with torch.no_grad():
+        have, want = transform(model, Recipe(precision), "customcpu")(**given), model(**given)
+    assert_sqnr(have["y"][mask.bool()], want["y"][mask.bool()], db)
