@@ -1,6 +1,7 @@
 """Heads of keys and values that several queries look at, however they are repeated: the answers stay."""
 
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from tests.checks import assert_sqnr
 from tests.toolkit.fusing import mask_of
 from toolkit import Recipe, transform
+from toolkit.fuse.qkv import stack
 
 WIDE, HEADS, SIZE = 32, 4, 8
 Attend = Callable[
@@ -74,3 +76,12 @@ def test_answers_stay(way: str, precision: str, db: float) -> None:
     with torch.no_grad():
         have, want = transform(model, Recipe(precision), "customcpu")(**given), model(**given)
     assert_sqnr(have["y"][mask.bool()], want["y"][mask.bool()], db)
+
+
+@pytest.mark.parametrize("biases", list(product((False, True), repeat=3)), ids=str)
+def test_linears_of_other_widths_are_stacked(biases: tuple[bool, ...]) -> None:
+    """A bias that is missing is zeros, as many as the linear has outputs."""
+    parts = [nn.Linear(16, width, bias=bias) for width, bias in zip((16, 8, 4), biases, strict=True)]
+    x = torch.randn(3, 16)
+    with torch.no_grad():
+        assert_sqnr(stack(parts)(x), torch.cat([part(x) for part in parts], -1), 120.0)

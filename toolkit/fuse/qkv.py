@@ -49,8 +49,8 @@ def stack(parts: list[Any]) -> nn.Module:
     bias: Tensor | None = None
     if any(part.bias is not None for part in parts):
         dtype = next(part.bias.dtype for part in parts if part.bias is not None)
-        none = parts[0].weight.new_zeros(parts[0].out_features, dtype=dtype)
-        bias = torch.cat([none if part.bias is None else part.bias for part in parts])
+        biases = (_zeros(part, dtype) if part.bias is None else part.bias for part in parts)
+        bias = torch.cat(tuple(biases))
     weight = torch.cat([part.weight for part in parts])
     if isinstance(parts[0], QuantizedLinear):
         return type(parts[0])(weight, torch.cat([part.scale for part in parts]), bias, parts[0].activation)
@@ -60,6 +60,11 @@ def stack(parts: list[Any]) -> nn.Module:
     linear.weight = nn.Parameter(weight, requires_grad=False)
     linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)  # type: ignore[assignment]
     return Bf16Linear(linear) if isinstance(parts[0], Bf16Linear) else linear
+
+
+def _zeros(part: Any, dtype: torch.dtype) -> Tensor:
+    """→ the bias of a linear that has none"""
+    return part.weight.new_zeros(part.out_features, dtype=dtype)  # type: ignore[no-any-return]
 
 
 def _stackable(gm: fx.GraphModule, cat: fx.Node) -> bool:
