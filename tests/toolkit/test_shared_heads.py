@@ -1,16 +1,21 @@
 """Heads of keys and values that several queries look at, however they are repeated: the answers stay."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.models.llama.modeling_llama import LlamaAttention, apply_rotary_pos_emb, repeat_kv
 
 from tests.checks import assert_sqnr
 from tests.toolkit.fusing import mask_of
-from toolkit import Recipe, transform
+from tests.toolkit.test_cache import by_cache, llama, whole
+from toolkit import Recipe, report_of, transform
+from toolkit.cache import with_cache
 from toolkit.fuse.qkv import stack
 
 WIDE, HEADS, SIZE = 32, 4, 8
@@ -85,3 +90,37 @@ def test_linears_of_other_widths_are_stacked(biases: tuple[bool, ...]) -> None:
     x = torch.randn(3, 16)
     with torch.no_grad():
         assert_sqnr(stack(parts)(x), torch.cat([part(x) for part in parts], -1), 120.0)
+
+
+class QueryLast(LlamaAttention):
+    """Keys and values are kept, and repeated where `early` is set, before the query is there."""
+
+    early = True
+
+    def forward(  # type: ignore[override]
+        self, hidden_states: Tensor, position_embeddings: Any, past_key_values: Any = None, **given: Any
+    ) -> tuple[Tensor, None]:
+        x, layers = hidden_states, (self.q_proj, self.k_proj, self.v_proj)
+        heads = [layer(x).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2) for layer in layers[1:]]
+        heads[0] = apply_rotary_pos_emb(heads[0], heads[0], *position_embeddings)[0]
+        heads = past_key_values.update(*heads, self.layer_idx) if past_key_values is not None else heads
+        repeat = partial(repeat_kv, n_rep=self.num_key_value_groups)
+        k, v = map(repeat, heads) if self.early else heads
+        q = layers[0](x).view(*x.shape[:2], -1, self.head_dim).transpose(1, 2)
+        q = apply_rotary_pos_emb(q, q, *position_embeddings)[0]
+        k, v = (k, v) if self.early else map(repeat, heads)
+        causal = given["attention_mask"] is None
+        y = F.scaled_dot_product_attention(q, k, v, given["attention_mask"], is_causal=causal, scale=self.scaling)
+        return self.o_proj(y.transpose(1, 2).reshape(x.shape)), None
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["repeated before", "repeated after"])
+def test_a_query_that_is_made_last(early: bool) -> None:
+    with torch.random.fork_rng(devices=[]):
+        model = llama().eval()
+    for layer in model.model.layers:  # type: ignore[union-attr]
+        layer.self_attn.__class__, layer.self_attn.early = QueryLast, early
+    graph = transform(with_cache(model), Recipe(), "customcpu")
+    assert report_of(graph).fused["cached"] == 2
+    for have, want in zip(by_cache(graph), whole(model), strict=True):
+        assert_sqnr(have, want, 100.0)

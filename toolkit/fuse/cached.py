@@ -12,7 +12,7 @@ from targets._missed import found_a_way, miss
 from toolkit.fuse.attention import SDPA, erase_chain, flat_of, put_back
 from toolkit.fuse.heads import RESHAPES, Site, match
 from toolkit.fuse.mask import CAUSAL, MASK, kind_of
-from toolkit.fuse.matching import add_module, aten, calls, module_of, shape_of, sizes
+from toolkit.fuse.matching import add_module, aten, calls, module_of, only_user, shape_of, sizes
 from toolkit.inputs import KEY, Inputs
 
 
@@ -43,24 +43,48 @@ def fuse_cached(gm: fx.GraphModule) -> int:
         if masks[site.mask] != CAUSAL:
             miss(gm, "cached", node.name, "its mask is not causal")
             continue
-        _rewrite(gm, node, site, size, appends, mask)
+        repeats = _repeats(node, appends)
+        readers = (user for append in appends for user in append.users if user not in repeats)
+        place = min(node, *readers)
+        if not all(source < place for source in site.sources):
+            miss(gm, "cached", node.name, "its keys or values are read before its query is there")
+            continue
+        _rewrite(gm, node, place, site, size, appends, mask, repeats)
         found_a_way(gm, node.name)  # which fuse_attention has not
         fused += 1
     return fused
 
 
+def _repeats(node: fx.Node, appends: list[Any]) -> list[Any]:
+    """→ what repeats the appended keys and values for `node` alone, the last first"""
+    found = []
+    for part in node.args[1:3]:
+        while part not in appends and only_user(part) is not None:  # type: ignore[arg-type]
+            found.append(part)
+            part = part.args[0]  # type: ignore[union-attr]
+    return found
+
+
 def _rewrite(
-    gm: fx.GraphModule, node: fx.Node, site: Site, size: tuple[fx.Node, fx.Node], appends: list[Any], mask: Any
+    gm: fx.GraphModule,
+    node: fx.Node,
+    place: fx.Node,
+    site: Site,
+    size: tuple[fx.Node, fx.Node],
+    appends: list[Any],
+    mask: Any,
+    repeats: list[Any],
 ) -> None:
-    """appends: the two cat, of keys and of values"""
+    """place: what to insert before; appends: the two cat, of keys and of values; repeats: see _repeats"""
     pasts, kept = [append.args[0][0] for append in appends], appends[0].meta["val"].dtype
-    first = min(node, *(user for append in appends for user in append.users))
-    with gm.graph.inserting_before(first):
+    with gm.graph.inserting_before(place):
         name = add_module(gm, "attention", CachedAttention(site.heads, site.scale, kept=kept))
         call = gm.graph.call_module(name, (flat_of(gm.graph, site), *pasts, mask))
-        y, *wholes = (gm.graph.call_function(operator.getitem, (call, place)) for place in range(3))
+        y, *wholes = (gm.graph.call_function(operator.getitem, (call, index)) for index in range(3))
         put_back(gm.graph, site, y, size)
     erase_chain(node, site.out)
+    for dead in repeats:  # which may lie before `place`
+        gm.graph.erase_node(dead)
     for append, whole in zip(appends, wholes, strict=True):
         whole.meta["val"] = append.meta["val"]
         append.replace_all_uses_with(whole)
