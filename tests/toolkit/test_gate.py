@@ -26,6 +26,7 @@ HALVES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
     "split": lambda y: y.split(N, -1),
     "split of dimension 2": lambda y: y.split(N, 2),
     "split with sizes": lambda y: y.split([N, N], -1),
+    "split behind nothing": lambda y: y.split([0, N, N], -1)[1:],  # type: ignore[dict-item]
     "slices": lambda y: (y[..., :N], y[..., N:]),
     "slices of all dimensions": lambda y: (y[:, :, :N], y[:, :, N : 2 * N]),
     "slices from the end": lambda y: (y[..., :-N], y[..., -N:]),
@@ -113,6 +114,7 @@ ALONE: dict[str, Callable[[Tensor, nn.Linear, nn.Linear, nn.Linear], Tensor]] = 
     "halves of the batch": lambda x, both, *_: (lambda a, b: F.silu(a) * b)(*parted(both(x), 2, 0)),
     "slices that are no halves": lambda x, both, *_: (lambda y: F.silu(y[..., :4]) * y[..., 6:])(both(x)),
     "slices that overlap": lambda x, both, *_: (lambda y: F.silu(y[..., :N]) * y[..., 1 : N + 1])(both(x)),
+    "a part in the middle": lambda x, both, *_: (lambda y: F.silu(y.split([2, N, N - 2], -1)[1]) * y[..., :N])(both(x)),
     "one after the other": lambda x, both, *_: (lambda y: F.silu(y[..., ::2]) * y[..., 1::2])(both(x)),
     "halves of two": lambda x, both, *_: F.silu(both(x)[..., :N]) * both(x + 1)[..., N:],
     "halves of no linear": lambda x, *_: (lambda a, b: F.silu(a) * b)(*parted(x, 2)),

@@ -101,7 +101,8 @@ def _half(node: fx.Node) -> tuple[Any, bool]:
     begin: Any
     width = _width(node)
     if node.target is operator.getitem and source.target in SPLITS:
-        (whole, _, *dim), begin = source.args, width * node.args[1]  # type: ignore[operator]
+        (whole, _, *dim), before = source.args, source.meta.get("val", ())[: node.args[1]]  # type: ignore[misc]
+        begin = sum(map(_last_size, before))
     elif node.target is aten.slice.Tensor and len(node.args) <= 4:  # by steps of 1
         whole, (*dim, begin) = source, (*node.args[1:2], *(node.args[2:3] or (0,)))
     else:
@@ -114,7 +115,10 @@ def _half(node: fx.Node) -> tuple[Any, bool]:
 
 def _width(node: fx.Node) -> int:
     """→ the size of its last dimension, 0 where that is not known"""
-    value = node.meta.get("val")
+    return _last_size(node.meta.get("val"))
+
+
+def _last_size(value: Any) -> int:
     size = value.shape[-1] if isinstance(value, Tensor) and value.dim() else 0
     return size if isinstance(size, int) else 0
 
