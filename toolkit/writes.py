@@ -20,8 +20,12 @@ FRESH = {  # of those, what returns memory of its own; einsum, type_as, atleast_
     aten.rms_norm.default,
     aten.scaled_dot_product_attention.default,
 }
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 KEEP_DTYPE = ("copy_", "fill_", "zero_", "masked_fill_", "index_put_", "index_fill_", "scatter_")  # whatever is written
 SHAPES = ("unsqueeze_", "squeeze_", "transpose_", "t_", "detach_")  # these write no element
+TO_BOOL = ("eq_", "ne_", "not_equal_", "lt_", "less_", "le_", "less_equal_", "gt_", "greater_", "ge_", "greater_equal_",
+           "logical_and_", "logical_not_", "logical_or_", "logical_xor_")  # fmt: skip
+TO_LONG = ("cumsum_", "cumprod_")  # of any whole numbers
 SCATTERS: dict[Any, Any] = {  # a view → what writes to it into what it is a view of
     aten.select.int: aten.select_scatter.default,
     aten.slice.Tensor: aten.slice_scatter.default,
@@ -112,11 +116,20 @@ def _twin(node: fx.Node) -> OpOverload | None:
     """→ the operator that returns what `node` writes, in the same dtype; None if there is none"""
     target: Any = node.target
     outside = getattr(getattr(aten, _name(node).removesuffix("_"), None), target._overloadname, None)
-    if target.namespace != "aten" or outside is None or not isinstance(node.args[0], fx.Node):
+    if target.namespace != "aten" or outside in (None, target) or not isinstance(node.args[0], fx.Node):
         return None
-    same = [[one.name for one in schema.arguments] for schema in (target._schema, outside._schema)]
-    dtypes = {_dtype(source) for source in node.all_input_nodes}
-    return outside if same[0] == same[1] and (_name(node) in (*KEEP_DTYPE, *SHAPES) or len(dtypes) == 1) else None
+    same = [[(one.name, str(one.type)) for one in op._schema.arguments] for op in (target, outside)]
+    return outside if same[0] == same[1] and _keeps_dtype(node) else None
+
+
+def _keeps_dtype(node: fx.Node) -> bool:
+    """Whether what does not work in place has the dtype of what `node` writes to"""
+    dtypes, name = {_dtype(source) for source in node.all_input_nodes}, _name(node)
+    if name in TO_BOOL:
+        return dtypes == {torch.bool}
+    if name in TO_LONG:
+        return dtypes <= {torch.int64, *FLOATS}
+    return name in (*KEEP_DTYPE, *SHAPES) or len(dtypes) == 1
 
 
 def _name(node: fx.Node) -> str:

@@ -55,6 +55,18 @@ def two_parts(x: Tensor) -> Tensor:
     return y * first[:, None]
 
 
+def turned_over(x: Tensor) -> Tensor:
+    mask = x > 0
+    before = x * mask
+    return before - x * mask.logical_not_()
+
+
+def given_as_out(x: Tensor) -> Tensor:
+    """what is written is no first argument"""
+    y, made = x + 1, torch.empty_like(x)
+    return torch.add(y, 1, out=made) * y
+
+
 TAKEN: dict[str, Given] = {
     "read before and after": after(lambda y: y.add_(1)),
     "several": after(lambda y: y.add_(1).mul_(y).relu_()),
@@ -67,6 +79,8 @@ TAKEN: dict[str, Given] = {
     "of a matmul": after(lambda y: y.add_(1), lambda x: x @ x.transpose(1, 2)),
     "whole numbers": after(lambda y: y.add_(1), lambda x: (x * 9).long()),
     "a part in double": after(lambda y: y[:, 0].copy_(y[:, 1].double())),
+    "a mask": turned_over,
+    "sums of whole numbers": after(lambda y: y.cumsum_(1), lambda x: (x * 9).long()),
     "a view before": with_a_view(lambda y: y.transpose(1, 2)[:, 0, :1, None]),
     "two parts": two_parts,
 }
@@ -78,6 +92,11 @@ LEFT: dict[str, Given] = {
     "dimensions that are there": after(lambda y: y.add_(1), lambda x: torch.atleast_2d(x)),
     "a reshape that may copy": with_a_view(lambda y: y.transpose(1, 2).reshape(-1)[:1]),
     "another dtype": after(lambda y: y.mul_(X[:2, :5, :1].double().mean()), lambda x: (x > 0).float()),
+    "numbers that say whether": after(lambda y: y.gt_(0.5)),
+    "numbers that say whether not": after(lambda y: y.logical_not_()),
+    "sums of short whole numbers": after(lambda y: y.cumsum_(1), lambda x: (x * 9).int()),
+    "a power, whose twin is a number's": after(lambda y: y.pow_(2)),
+    "what is given as out": given_as_out,
 }
 
 
@@ -88,7 +107,8 @@ def same(function: Given) -> tuple[int, torch.fx.GraphModule]:
     before = gm(given)
     done = out_of_place(gm)
     clean(gm)
-    assert torch.equal(gm(again), before) and torch.equal(again, given)
+    after = gm(again)
+    assert after.dtype == before.dtype and torch.equal(after, before) and torch.equal(again, given)
     return done, gm
 
 
