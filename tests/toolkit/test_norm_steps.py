@@ -122,6 +122,24 @@ def test_others_stay(steps: Steps) -> None:
     assert raise_norm(gm) == 0
 
 
+ROUNDED: dict[str, Steps] = {
+    "the norm": lambda x, w: w * (x * root(x)).bfloat16(),
+    "the norm, and back": lambda x, w: w * (x * root(x)).half().float(),
+    "the root": lambda x, w: x * root(x).bfloat16() * w,
+}
+
+
+@pytest.mark.parametrize("steps", ROUNDED.values(), ids=ROUNDED)
+def test_what_a_model_rounds_is_rounded(steps: Steps) -> None:
+    """To fewer bits than what is normalized has"""
+    gm = graph_of(Written(steps, torch.float32))
+    run(gm, CLEANING)
+    before = gm(X)
+    raise_norm(gm)
+    clean(gm)
+    assert_sqnr(gm(X), before, 100)
+
+
 def test_a_weight_that_is_computed_is_made_once() -> None:
     module = Written(as_gemma, torch.float32)
     gm = graph_of(module)

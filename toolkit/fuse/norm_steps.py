@@ -54,8 +54,11 @@ def _steps(gm: fx.GraphModule, root: fx.Node) -> Steps | None:
     size = x.meta["val"].shape[-1] if _is_float(x) and shape_of(x) else None
     if square is None or not isinstance(size, int):
         return None
+    dtype = x.meta["val"].dtype
     node, factors, found = root, list[Any](), None
     while (user := only_user(node)) is not None and _is_float(user) and not works_in_place(user):
+        if user.meta["val"].dtype not in (dtype, torch.float32):  # fewer bits than x has
+            break
         if user.target not in CONVERSIONS:
             factors += _factors(user, node, root)
         node = user
@@ -63,7 +66,7 @@ def _steps(gm: fx.GraphModule, root: fx.Node) -> Steps | None:
         vectors = [_vector(gm, weight, size) for weight in weights]
         if len(factors) - len(weights) > 1 or len(weights) > 1 or any(vector is None for vector in vectors):
             break
-        dtypes = {x.meta["val"].dtype, node.meta["val"].dtype, *(vector.dtype for vector in vectors)}  # type: ignore
+        dtypes = {dtype, node.meta["val"].dtype, *(vector.dtype for vector in vectors)}  # type: ignore
         if len(factors) > len(weights) and len(dtypes) == 1:
             found = Steps(node, x, (*weights, None)[0], (*vectors, None)[0], eps)
     return found if found is not None and _stays(square, found.last) else None
