@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
+from toolkit.fuse.heads import allow_copies
 from toolkit.fuse.matching import aten, broadcasts, only_user, shape_of, unchanged
 
 ADD = (aten.add.Tensor, aten.add_.Tensor)
@@ -44,6 +45,7 @@ def raise_attention(gm: fx.GraphModule) -> int:
             call = gm.graph.call_function(aten.scaled_dot_product_attention.default, args, {"scale": steps.scale})
         call.meta = dict(last.meta)
         last.replace_all_uses_with(call)
+        allow_copies(call)
         for dead in steps.chain:  # what works in place is taken for used by cleaning
             gm.graph.erase_node(dead)
         fused += 1

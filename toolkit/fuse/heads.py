@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import fx
 
 from toolkit.fuse.matching import aten, only_user, shape_of
+from toolkit.writes import VIEWS
 
 NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 RESHAPES = (aten.view.default, aten.reshape.default)
@@ -109,3 +110,14 @@ def _joined(node: fx.Node) -> fx.Node | None:
             return None
         here, user = user, only_user(user)
     return None
+
+
+def allow_copies(heads: fx.Node) -> None:
+    """view of heads, or of a view of them → reshape: what they took the place of may have lain otherwise in memory"""
+    todo = [heads]
+    while todo:
+        for user in todo.pop().users:
+            if user.target is aten.view.default:
+                user.target = aten.reshape.default
+            if user.target in VIEWS or user.target in RESHAPES:
+                todo.append(user)

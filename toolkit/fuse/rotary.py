@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx
 
-from toolkit.fuse.heads import RESHAPES, side_by_side, turns
+from toolkit.fuse.heads import RESHAPES, allow_copies, side_by_side, turns
 from toolkit.fuse.matching import aten, only_user, shape_of, unchanged
-from toolkit.writes import VIEWS
 
 ROTARY = torch.ops.opswap.rotary.default
 SDPA = aten.scaled_dot_product_attention.default
@@ -173,18 +172,7 @@ def _rewrite(graph: fx.Graph, turn: Turn, flat: dict[fx.Node, fx.Node]) -> None:
         scale: Any = attention.kwargs.get("scale") or size**-0.5
         attention.kwargs = {**attention.kwargs, "scale": turn.factor * scale}
     turn.end.replace_all_uses_with(made)
-    _allow_copies(made)
-
-
-def _allow_copies(heads: fx.Node) -> None:
-    """view of heads, or of a view of them → reshape: they are a view now, and may have lain otherwise in memory"""
-    todo = [heads]
-    while todo:
-        for user in todo.pop().users:
-            if user.target is aten.view.default:
-                user.target = aten.reshape.default
-            if user.target in VIEWS or user.target in RESHAPES:
-                todo.append(user)
+    allow_copies(made)
 
 
 def _without_heads(graph: fx.Graph, angles: fx.Node, across: int) -> fx.Node:
