@@ -83,6 +83,15 @@ def test_no_more_memory_than_there_is_room_for(weight: Tensor, monkeypatch: pyte
     assert first.size == weight.nbytes + 6 * 6 * 3 * 4
 
 
+def test_the_copy_of_a_parameter_counts_too(weight: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as large where only a small part of it is read, and each size has one."""
+    monkeypatch.setattr(kept, "BYTES", 2 * (weight.nbytes + 3 * 4))
+    module = Counting(lambda length, weight: (aten.sum.dim_IntList(aten.slice.Tensor(weight, 0, 0, length), [0]),))
+    for length in (5, 6, 7):
+        module([length], [weight])
+    assert [one.size for one in module.kept] == [weight.nbytes + 3 * 4] * 2
+
+
 def halve(weight: Tensor) -> None:
     weight.mul_(0.5)
 

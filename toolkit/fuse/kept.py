@@ -17,7 +17,7 @@ BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by how
 @dataclass(frozen=True)
 class Kept:
     """key: the sizes, and whatever else the results' bits depend on; bits: of the parameters, by copies that nobody
-    writes to; size: bytes of memory that the results hold"""
+    writes to; size: bytes of memory that the results and these copies hold"""
 
     key: tuple[Any, ...]
     bits: tuple[Tensor, ...]
@@ -60,7 +60,8 @@ class PerSize(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             copies = [held.clone() for held in parameters]
             results = tuple(self.made(*sizes, *copies))
-            memory = {one.data_ptr(): one.nbytes() for one in map(Tensor.untyped_storage, tensors_of(results))}
+            held = map(Tensor.untyped_storage, tensors_of([copies, results]))
+            memory = {one.data_ptr(): one.nbytes() for one in held}
             return Kept(key, tuple(map(bits_of, copies)), results, sum(memory.values()))
 
     def _keep(self, made: Kept, others: tuple[Kept, ...]) -> None:
