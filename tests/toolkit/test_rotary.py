@@ -156,6 +156,18 @@ def test_the_same_bits(name: str) -> None:
     assert_equal_bits(gm(X), want)
 
 
+class OfTheInput(nn.Module):
+    """The second part of what looks like a half is no slice of anything: it is the input itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        twice = torch.cat([x, x], -1)
+        return twice * twice + torch.cat([-(x + 1), x], -1) * twice
+
+
+def test_halves_that_are_inputs_stay() -> None:
+    assert raise_rotary(graph_of(OfTheInput())) == 0
+
+
 class Thirds(nn.Module):
     def __init__(self, parts: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
         super().__init__()

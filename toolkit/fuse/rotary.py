@@ -85,7 +85,7 @@ def _half(node: Any) -> tuple[Any, bool]:
     if len(beside) != 2 or parts.args[1:] != (-1,) or beside[0].target is not aten.neg.default:
         return None, pairs
     minus, plus = beside
-    heads = plus.args[0]
+    heads: Any = plus.args[0] if plus.args else None  # an input has none
     if shape_of(node) != shape_of(heads) or len(shape_of(heads)) != 4:
         return None, pairs
     r = heads.meta["val"].shape[3]
