@@ -1,12 +1,14 @@
-"""A fixture that forces each compiled kernel of a kind in turn: the lesser ones run where the best does, too."""
+"""Each compiled kernel of a kind forced in turn: the lesser ones run where the best does, too."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from operators import kernels
 from operators.choice import Choice
+from tests.checks import assert_equal_bits
 
 
 def each_kernel(choice: Choice) -> Callable[..., Any]:
@@ -24,3 +26,17 @@ def each_kernel(choice: Choice) -> Callable[..., Any]:
         choice.use(None)
 
     return kernel
+
+
+def assert_same_bits(compute: Callable[[], Iterable[Tensor]], threads: Callable[[int], None]) -> None:
+    """`compute` gives the same with each kernel of kernels.inc that runs here, on one thread and several."""
+    before, expected = kernels.forced(), list(compute())
+    try:
+        for isa in kernels.runnable():
+            kernels.use(isa)
+            for count in (1, 2, 3):
+                threads(count)
+                for one, other in zip(compute(), expected, strict=True):
+                    assert_equal_bits(one, other)
+    finally:
+        kernels.use(before)

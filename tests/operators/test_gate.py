@@ -10,6 +10,7 @@ from torch import Tensor
 from operators import fused, gate, kernels, reference
 from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
+from tests.operators.forcing import assert_same_bits
 from tests.operators.samples import linear, ops
 
 Levels = tuple[bool, float, int]
@@ -43,18 +44,7 @@ def everything(shape: tuple[int, int, int], levels: Levels, of: Callable[[str], 
 def test_all_kernels_and_thread_counts_give_the_same_bits(
     shape: tuple[int, int, int], how: str, threads: Callable[[int], None]
 ) -> None:
-    before = kernels.forced()
-    expected = everything(shape, ACTIVATIONS[how].levels(), lambda name: getattr(ops, name))
-    try:
-        for isa in kernels.runnable():
-            kernels.use(isa)
-            for count in (1, 2, 3):
-                threads(count)
-                found = everything(shape, ACTIVATIONS[how].levels(), lambda name: getattr(ops, name))
-                for one, other in zip(found, expected, strict=True):
-                    assert_equal_bits(one, other)
-    finally:
-        kernels.use(before)
+    assert_same_bits(lambda: everything(shape, ACTIVATIONS[how].levels(), lambda name: getattr(ops, name)), threads)
 
 
 @pytest.mark.parametrize("how", ACTIVATIONS)
