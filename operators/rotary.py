@@ -13,7 +13,7 @@ from torch import Tensor
 from operators.schema import define
 from operators.validate import require
 
-OP, TODO = "rotary", "convert, reshape or cut it"
+OP, ADVICE = "rotary", "convert, reshape or cut it"
 
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, interleaved: bool = False) -> Tensor:
@@ -38,15 +38,17 @@ def _half(heads: Tensor, interleaved: bool) -> Tensor:
 
 def _check(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int) -> None:
     have, columns = f"{x.dtype} of shape {list(x.shape)}", x.shape[-1]
-    require(x.dtype == torch.float32 and x.dim() in (2, 3), f"{OP}: x must be float32 [T, W] or [B, S, W]", have, TODO)
-    require(size > 0 and columns % size == 0, f"{OP}: size must divide the {columns} columns of x", size, TODO)
+    require(
+        x.dtype == torch.float32 and x.dim() in (2, 3), f"{OP}: x must be float32 [T, W] or [B, S, W]", have, ADVICE
+    )
+    require(size > 0 and columns % size == 0, f"{OP}: size must divide the {columns} columns of x", size, ADVICE)
     most = columns // size
-    require(0 <= turned <= most, f"{OP}: turned must lie in 0..{most}, the heads of x", turned, TODO)
+    require(0 <= turned <= most, f"{OP}: turned must lie in 0..{most}, the heads of x", turned, ADVICE)
     rows = [x.shape[0]] if x.dim() == 2 else [f"{x.shape[0]} or 1", x.shape[1]]
     wanted = f"must be float32 [{', '.join(map(str, rows))}, r], r even and at most {size}"
     for name, one in (("cos", cos), ("sin", sin)):
         fits = one.dtype == torch.float32 and one.shape == cos.shape and _fits(one, x, size)
-        require(fits, f"{OP}: {name} {wanted}", f"{one.dtype} of shape {list(one.shape)}", TODO)
+        require(fits, f"{OP}: {name} {wanted}", f"{one.dtype} of shape {list(one.shape)}", ADVICE)
 
 
 def _fits(one: Tensor, x: Tensor, size: int) -> bool:

@@ -10,7 +10,7 @@
 namespace {
 
 const char *const OP = "rotary";
-const char *const TODO = "convert, reshape or cut it";
+const char *const ADVICE = "convert, reshape or cut it";
 
 void check_angles(const char *name, const Tensor &one, const Tensor &like, const Tensor &x, int64_t size) {
   const int64_t dims = x.dim();
@@ -27,17 +27,17 @@ void check_angles(const char *name, const Tensor &one, const Tensor &like, const
   fail(OP,
        std::string(name) + " must be Float on the CPU [" + rows + ", r], r even and at most " +
            std::to_string(size),
-       named(one), TODO);
+       named(one), ADVICE);
 }
 
 void check(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, int64_t turned) {
   if (!x.is_cpu() || x.scalar_type() != ScalarType::Float || (x.dim() != 2 && x.dim() != 3))
-    fail(OP, "x must be Float on the CPU [T, W] or [B, S, W]", named(x), TODO);
+    fail(OP, "x must be Float on the CPU [T, W] or [B, S, W]", named(x), ADVICE);
   const int64_t columns = x.size(x.dim() - 1);
   if (size <= 0 || columns % size)
-    fail(OP, "size must divide the " + std::to_string(columns) + " columns of x", size, TODO);
+    fail(OP, "size must divide the " + std::to_string(columns) + " columns of x", size, ADVICE);
   if (turned < 0 || turned > columns / size)
-    fail(OP, "turned must lie in 0.." + std::to_string(columns / size) + ", the heads of x", turned, TODO);
+    fail(OP, "turned must lie in 0.." + std::to_string(columns / size) + ", the heads of x", turned, ADVICE);
   check_angles("cos", cos, cos, x, size);
   check_angles("sin", sin, cos, x, size);
 }
