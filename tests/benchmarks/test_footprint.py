@@ -1,4 +1,4 @@
-"""What `python -m benchmarks.footprint` measures; its figures: README.md."""
+"""What `python -m benchmarks.footprint` measures; its figures: benchmarks/README.md."""
 
 import pytest
 import torch

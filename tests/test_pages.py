@@ -1,4 +1,4 @@
-"""The commands that the READMEs give can be typed: each parses, and each option that they name is one of a command."""
+"""The commands that the pages give can be typed: each parses, and each option that they name is one of a command."""
 
 import importlib
 import re
@@ -11,9 +11,18 @@ import click
 import pytest
 
 import run
+from toolkit.fuse import NAMES
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "benchmarks/README.md", "models/minilm-squad/README.md", "tests/data/README.md")
+PAGES = (
+    "README.md",
+    "docs/commands.md",
+    "docs/quantization.md",
+    "benchmarks/README.md",
+    "models/minilm-squad/README.md",
+    "docs/fusions.md",
+    "tests/data/README.md",
+)
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`]+)`")
 COMMAND = re.compile(r"python (run\.py|-m benchmarks\.\w+)(?: ([^|>#\n]*))?")  # up to a pipe, a redirection, a remark
@@ -61,7 +70,7 @@ def test_a_command_parses(page: str, program: str, given: str) -> None:
 
 
 def test_every_page_has_commands_that_are_found() -> None:
-    assert {page for page, *_ in COMMANDS} == set(PAGES[:3]) and len(COMMANDS) > 30
+    assert {page for page, *_ in COMMANDS} == set(PAGES[:5]) and len(COMMANDS) > 30
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -72,3 +81,8 @@ def test_an_option_is_one_of_a_command(page: str) -> None:
         known |= options_of(importlib.import_module(f"commands.{name}").command)
     named = {option for piece in pieces(page) for option in OPTION.findall(piece)}
     assert named <= known | {"--help"}
+
+
+def test_every_fusion_is_told() -> None:
+    rows = [line for line in (ROOT / "docs/fusions.md").read_text().splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in SPAN.findall(row.split("|")[1])) == sorted(NAMES)
