@@ -144,10 +144,10 @@ def _why_not_one(gm: fx.GraphModule, name: str, path: str | None, nodes: list[fx
     if not path.endswith(".weight"):
         return f"its weight belongs to no module of its own: {path}"
     paths = {str(read.target) for read in gm.graph.find_nodes(op="get_attr")}
-    inside = sorted(p for p in paths if p.startswith(f"{name}.") and p not in (path, f"{name}.bias"))
+    biases = {_attribute(_bias(node)) for node in nodes if _bias(node) is not None}
+    inside = sorted(p for p in paths if p.startswith(f"{name}.") and p not in (path, *biases))
     if inside:
         return f"its module holds more than a linear: {', '.join(inside)}"
-    biases = {_attribute(_bias(node)) for node in nodes if _bias(node) is not None}
     if len(biases) > 1 or None in biases or (biases and any(_bias(node) is None for node in nodes)):
         return "its calls differ in their bias, or the bias is computed in the graph"
     return None

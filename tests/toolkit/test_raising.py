@@ -91,6 +91,17 @@ class Itself(nn.Module):
         return self.proj(x) + self.proj(self.proj.weight)[:5]
 
 
+class AddedLater(nn.Module):
+    """a bias that something else adds: a linear without one would leave none to read"""
+
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return F.linear(x, self.proj.weight) * 2 + self.proj.bias
+
+
 @pytest.mark.parametrize(
     "model, why",
     [
@@ -99,8 +110,9 @@ class Itself(nn.Module):
         (Computed(), "computed in the graph"),
         (Nameless(), "no module of its own"),
         (Itself(), "shared with aten.linear"),
+        (AddedLater(), "holds more than a linear: proj.bias"),
     ],
-    ids=["twins", "tied", "computed", "nameless", "itself"],
+    ids=["twins", "tied", "computed", "nameless", "itself", "added later"],
 )
 def test_raise_linear_leaves_and_says_why(model, why):
     gm, rewrites = apply(raising.raise_linear, model)
