@@ -78,6 +78,8 @@ class CachedAttention(nn.Module):
     Attention's; kept: the dtype of keys and values, coming and going.
     """
 
+    grows = True  # those that take its place may write behind the keys and values that they are given
+
     def __init__(self, heads: int, scale: float, precise: bool = False, kept: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.heads, self.scale, self.precise, self.kept = heads, scale, precise, kept

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx
 
 from operators.calls import line_of
+from targets._memory import written_by
 from targets._placeholders import Several, Size, Unfit, Value, flat
 
 aten = torch.ops.aten
@@ -128,16 +129,11 @@ def runs_of(graph: fx.GraphModule) -> list[Run]:
         if _may_call(graph, node, run) and run.add(node):
             continue
         # it must come between what is before it and what follows
-        if works_in_place(node) or set(node.all_input_nodes) & set(run.nodes):
+        if written_by(node) or set(node.all_input_nodes) & set(run.nodes):
             runs.append(Run(graph))
             if _may_call(graph, node, runs[-1]):
                 runs[-1].add(node)
     return runs
-
-
-def works_in_place(node: fx.Node) -> bool:
-    """Whether `node` calls an operator that writes to what it is given"""
-    return isinstance(node.target, torch._ops.OpOverload) and bool(node.target._schema.is_mutable)
 
 
 def _may_call(graph: fx.GraphModule, node: fx.Node, run: Run) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from targets._memory import unchanged
 from toolkit.inputs import KEY, Inputs
 
 aten = torch.ops.aten
@@ -55,12 +56,15 @@ def drop_same_views(gm: fx.GraphModule) -> int:
 
 
 def drop_empty_parts(gm: fx.GraphModule) -> int:
-    """cat([nothing, x], dim) → x, where nothing is of shape [0]: transformers begins a cache with it"""
-    found = 0
+    """cat([nothing, x], dim) → x, where nothing is of shape [0]: transformers begins a cache with it
+
+    Not where anything writes to either later: they are one then.
+    """
+    found, end = 0, gm.graph.output_node()
     for node in gm.graph.find_nodes(op="call_function", target=aten.cat.default):
         nothing = [part for part in node.args[0] if isinstance(_value(part), Tensor) and _value(part).shape == (0,)]
         rest = [part for part in node.args[0] if part not in nothing]
-        if nothing and len(rest) == 1:
+        if nothing and len(rest) == 1 and unchanged((node, rest[0]), node, end):
             node.replace_all_uses_with(rest[0])
             gm.graph.erase_node(node)
             for part in nothing:

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import fx
 
+from targets._memory import unchanged
 from toolkit.fuse.matching import aten, parameter
-from toolkit.writes import written
 
 # the ways to exchange two dimensions, by what they are told
 TURNS: dict[Any, tuple[tuple[Any, ...], ...]] = {
@@ -19,10 +19,10 @@ TURNS: dict[Any, tuple[tuple[Any, ...], ...]] = {
 def product_to_linear(gm: fx.GraphModule) -> int:
     """matmul(x, W.T) → linear(x, W), matmul(x, W.T) + b → linear(x, W, b): Falcon's layers, for one
 
-    None where an operator works in place on what others read: with a bias x is read later than it was.
+    With a bias x and W are read later than they were: without it where anything writes to them in between.
     """
-    found, products = 0, gm.graph.find_nodes(op="call_function", target=aten.matmul.default)
-    for product in [] if products and written(gm) else products:
+    found = 0
+    for product in gm.graph.find_nodes(op="call_function", target=aten.matmul.default):
         x, weight = product.args[0], _turned(gm, product.args[1])
         if weight is None:
             continue
@@ -30,7 +30,8 @@ def product_to_linear(gm: fx.GraphModule) -> int:
         add = next(iter(product.users)) if len(product.users) == 1 else None
         if add is not None and add.target is aten.add.Tensor and not add.kwargs and add.args[0] is product:
             vector = parameter(gm, add.args[1])
-            if vector is not None and vector.shape == product.meta["val"].shape[-1:]:
+            fits = vector is not None and vector.shape == product.meta["val"].shape[-1:]
+            if fits and unchanged((x, weight), product, add):
                 last, bias = add, add.args[1]
         with gm.graph.inserting_before(last):
             linear = gm.graph.call_function(aten.linear.default, (x, weight) if bias is None else (x, weight, bias))

@@ -33,7 +33,7 @@ def fuse(graph: fx.GraphModule, names: Collection[str]) -> dict[str, int]:
     chosen = [(name, rewrite) for name, rewrite in FUSIONS if name in names]
     writes = written(graph)
     for node in writes:
-        miss(graph, "fusions", node.name, "it works in place on what the graph is given or holds, or may be a view of")
+        miss(graph, "fusions", node.name, "it may write to what the graph is given or holds, or has views of")
     if writes:
         return dict.fromkeys((name for name, _ in chosen), 0)
     return dict(zip([name for name, _ in chosen], run(graph, [rewrite for _, rewrite in chosen]), strict=True))

@@ -6,39 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
-from torch.utils import _pytree as pytree
 
-from targets._run import works_in_place
+from targets._memory import DETACH, VIEWS, keeps_elements, name_of, sharing, sources, written_by
 
 aten = torch.ops.aten
-COMPOSITE = "CompositeImplicitAutograd"  # operators made of others: their schemas don't say that they may return a view
-FRESH = {  # of those, what returns memory of its own; einsum, type_as, atleast_1d, dropout may not
-    aten.matmul.default,
-    aten.linear.default,
-    aten.softmax.int,
-    aten.layer_norm.default,
-    aten.rms_norm.default,
-    aten.scaled_dot_product_attention.default,
-}
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 KEEP_DTYPE = ("copy_", "fill_", "zero_", "masked_fill_", "index_put_", "index_fill_", "scatter_")  # whatever is written
-SHAPES = ("unsqueeze_", "squeeze_", "transpose_", "t_", "detach_")  # these write no element
 TO_BOOL = ("eq_", "ne_", "not_equal_", "lt_", "less_", "le_", "less_equal_", "gt_", "greater_", "ge_", "greater_equal_",
            "logical_and_", "logical_not_", "logical_or_", "logical_xor_")  # fmt: skip
 TO_LONG = ("cumsum_", "cumprod_")  # of any whole numbers
 SCATTERS: dict[Any, Any] = {  # a view → what writes to it into what it is a view of
     aten.select.int: aten.select_scatter.default,
     aten.slice.Tensor: aten.slice_scatter.default,
-}
-VIEWS = {  # always; reshape or contiguous may be copies
-    *SCATTERS,
-    aten.view.default,
-    aten.unsqueeze.default,
-    aten.squeeze.dim,
-    aten.transpose.int,
-    aten.permute.default,
-    aten.expand.default,
-    aten.detach.default,
 }
 
 
@@ -52,28 +31,32 @@ def out_of_place(gm: fx.GraphModule) -> int:
     """
     found = 0
     for node in list(gm.graph.nodes):
-        twin = _twin(node) if works_in_place(node) else None
+        twin = _twin(node) if written_by(node) or keeps_elements(node) else None
         found += twin is not None and _rewrite(gm.graph, node, twin)
     return found
 
 
 def written(gm: fx.GraphModule) -> list[fx.Node]:
-    """→ what works in place on memory that anything else reads"""
-    writes = [node for node in gm.graph.nodes if works_in_place(node)]
-    groups = [_sharing(node) for node in writes]
-    read = [any(user not in group for one in group for user in one.users) for group in groups]
-    return [node for node, is_read in zip(writes, read, strict=True) if is_read]
+    """→ what works in place, or may, on memory that anything else reads"""
+    found = []
+    for node in gm.graph.nodes:
+        changed = written_by(node)
+        group = sharing(node, *changed) if changed else set()
+        if any(user not in group for one in group for user in one.users):
+            found.append(node)
+    return found
 
 
 def _rewrite(graph: fx.Graph, node: fx.Node, twin: OpOverload) -> bool:
     """→ whether `node` works out of place now"""
     x: Any = node.args[0]
-    group = _sharing(node)
+    group = sharing(node)
     if any(one.op in ("placeholder", "get_attr") for one in group):
         return False
     earlier = sorted(one for one in group if one < node)
     stale = {one for one in earlier if any(user > node for user in one.users)}
-    alone = _name(node) in SHAPES or stale <= {x}
+    reshaped = keeps_elements(node) and (node.target is DETACH or all(map(_is_an_object, {x, *stale})))
+    alone = reshaped or stale <= {x}
     path = [x] if alone else _made_by(x)
     views = [] if alone else _views_of(path[-1], earlier)
     if not alone and not stale <= {path[-1], *views}:
@@ -93,6 +76,11 @@ def _rewrite(graph: fx.Graph, node: fx.Node, twin: OpOverload) -> bool:
         if old is not new:
             old.replace_all_uses_with(new, delete_user_cb=lambda user: user > node and user not in made)
     return True
+
+
+def _is_an_object(node: fx.Node) -> bool:
+    """Whether `node` gives a tensor of its own, be it a view: what may be the very tensor that it was given is none"""
+    return node.target in VIEWS or not sources(node)
 
 
 def _made_by(x: fx.Node) -> list[fx.Node]:
@@ -115,7 +103,9 @@ def _views_of(whole: fx.Node, nodes: list[fx.Node]) -> list[fx.Node]:
 def _twin(node: fx.Node) -> OpOverload | None:
     """→ the operator that returns what `node` writes, in the same dtype; None if there is none"""
     target: Any = node.target
-    outside = getattr(getattr(aten, _name(node).removesuffix("_"), None), target._overloadname, None)
+    if not isinstance(target, OpOverload):
+        return None
+    outside = getattr(getattr(aten, name_of(target).removesuffix("_"), None), target._overloadname, None)
     if target.namespace != "aten" or outside in (None, target) or not isinstance(node.args[0], fx.Node):
         return None
     same = [[(one.name, str(one.type)) for one in op._schema.arguments] for op in (target, outside)]
@@ -124,45 +114,14 @@ def _twin(node: fx.Node) -> OpOverload | None:
 
 def _keeps_dtype(node: fx.Node) -> bool:
     """Whether what does not work in place has the dtype of what `node` writes to"""
-    dtypes, name = {_dtype(source) for source in node.all_input_nodes}, _name(node)
+    dtypes, name = {_dtype(source) for source in node.all_input_nodes}, name_of(node.target)  # type: ignore[arg-type]
     if name in TO_BOOL:
         return dtypes == {torch.bool}
     if name in TO_LONG:
         return dtypes <= {torch.int64, *FLOATS}
-    return name in (*KEEP_DTYPE, *SHAPES) or len(dtypes) == 1
-
-
-def _name(node: fx.Node) -> str:
-    return str(node.target._schema.name).removeprefix("aten::")  # type: ignore[union-attr]
+    return name in KEEP_DTYPE or keeps_elements(node) or len(dtypes) == 1
 
 
 def _dtype(node: fx.Node) -> torch.dtype | None:
     value = node.meta.get("val")
     return value.dtype if isinstance(value, Tensor) else None
-
-
-def _sharing(node: fx.Node) -> set[fx.Node]:
-    """→ all that may lie in the same memory as `node`"""
-    found, todo = {node}, [node]
-    while todo:
-        here = todo.pop()
-        fresh = {*_sources(here), *(user for user in here.users if here in _sources(user))} - found
-        found |= fresh
-        todo += fresh
-    return found
-
-
-def _sources(node: fx.Node) -> list[fx.Node]:
-    """→ what `node` reads and may be a view of"""
-    values = pytree.tree_leaves(node.meta.get("val"))
-    if node.op != "call_function" or not (any(isinstance(value, Tensor) for value in values) or "val" not in node.meta):
-        return []
-    if not isinstance(node.target, OpOverload):
-        return node.all_input_nodes  # a part of a tuple, for one
-    arguments = node.target._schema.arguments
-    given = {**dict(zip((one.name for one in arguments), node.args, strict=False)), **node.kwargs}
-    said = [given.get(one.name) for one in arguments if one.alias_info is not None]
-    if said:
-        return [one for one in pytree.tree_leaves(said) if isinstance(one, fx.Node)]
-    composite = torch._C._dispatch_has_kernel_for_dispatch_key(node.target.name(), COMPOSITE)
-    return node.all_input_nodes if composite and node.target not in FRESH else []

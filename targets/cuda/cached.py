@@ -30,6 +30,7 @@ class CudaCachedAttention(nn.Module):
     are, and nothing waits for the GPU. What is where no token is yet is read, with a weight of 0: it must be finite.
     """
 
+    grows = True
     dtype: torch.dtype | None = None
 
     def __init__(self, source: CachedAttention, step: Step) -> None:

@@ -3,7 +3,9 @@
 import torch
 from torch import fx, nn
 
-from toolkit.pipeline import clean
+from tests.checks import assert_sqnr
+from toolkit.pipeline import clean, fuse, run
+from toolkit.writes import out_of_place
 
 X = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))
 
@@ -26,3 +28,15 @@ def apply(rewrite, module: nn.Module) -> tuple[fx.GraphModule, int]:
     clean(gm)
     assert torch.equal(gm(X), before)
     return gm, rewrites
+
+
+def assert_fused_out_of_place_alone(module: nn.Module, name: str, times: int) -> None:
+    """Where `module` writes between the steps of the fusion `name`, its graph stays as it is; once that is out of place
+    there are `times` to fuse."""
+    gm = graph_of(module)
+    before = gm(X)
+    assert fuse(gm, [name]) == {name: 0}
+    assert torch.equal(gm(X), before)
+    run(gm, [out_of_place])
+    assert fuse(gm, [name]) == {name: times}
+    assert_sqnr(gm(X), before, 120)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.checks import assert_sqnr
-from tests.toolkit.small_graphs import X, count, graph_of
+from tests.toolkit.small_graphs import X, assert_fused_out_of_place_alone, count, graph_of
 from toolkit.fuse.attention_steps import raise_attention
 from toolkit.passes import drop_assertions
 from toolkit.pipeline import clean, run
@@ -97,7 +97,6 @@ TAKEN: dict[str, Steps] = {
     "query divided": lambda q, k, v, mask: ((q / ROOT) @ k.transpose(-1, -2) + mask).softmax(-1) @ v,
     "mask first": lambda q, k, v, mask: (mask + q @ k.transpose(-1, -2)).softmax(-1) @ v,
     "two masks": lambda q, k, v, mask: (q @ k.transpose(-1, -2) + mask * 2 + mask).softmax(-1) @ v,
-    "in place": in_place,
     "in float32": lambda q, k, v, mask: (q @ k.transpose(2, 3) + mask).softmax(-1, dtype=torch.float32) @ v,
     "keys turned at once": keys_turned_at_once,
     "keys turned twice": keys_turned_twice,
@@ -115,8 +114,6 @@ LEFT: dict[str, Steps] = {
     "divided by nothing": lambda q, k, v, mask: (q @ k.transpose(2, 3) / 0 + mask).softmax(-1) @ v,
     "added to themselves": twice,
     "averaged by themselves": by_themselves,
-    "the query changes": changed_in_between(0),
-    "the mask changes": changed_in_between(3),
     "a mask of one dimension": lambda q, k, v, mask: (q @ k.transpose(2, 3) + mask[-1]).softmax(-1) @ v,
     "a mask of none": lambda q, k, v, mask: (q @ k.transpose(2, 3) + mask[0, 0]).softmax(-1) @ v,
     "more masks than scores": lambda q, k, v, mask: (q[:, :1] @ k[:, :1].mT + v[:, :, None, :, 0]).softmax(-1) @ v,
@@ -150,6 +147,15 @@ def test_others_stay(steps: Steps) -> None:
     gm = graph_of(Written(steps))
     run(gm, [drop_assertions])
     assert raise_attention(gm) == 0
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [in_place, changed_in_between(0), changed_in_between(3)],
+    ids=["the scores", "the query", "the mask"],
+)
+def test_what_changes_in_place(steps: Steps) -> None:
+    assert_fused_out_of_place_alone(Written(steps), "attention_steps", 1)
 
 
 def test_layers_share_the_sum_of_their_masks() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.checks import assert_equal_bits, assert_sqnr
-from tests.toolkit.small_graphs import X, count, graph_of
+from tests.toolkit.small_graphs import X, assert_fused_out_of_place_alone, count, graph_of
 from toolkit.fuse.norm_steps import raise_norm
 from toolkit.pipeline import CLEANING, clean, run
 
@@ -53,6 +53,13 @@ def changed_in_between(x: Tensor, w: Tensor) -> Tensor:
     return x * inverse * w
 
 
+def changed_later(x: Tensor, w: Tensor) -> Tensor:
+    x = x.clone()
+    normed = x * root(x)
+    x.mul_(2)
+    return normed * w
+
+
 TAKEN: dict[str, Steps] = {
     "Llama": as_llama,
     "Gemma": as_gemma,
@@ -80,7 +87,6 @@ LEFT: dict[str, Steps] = {
     "by itself again": lambda x, w: (x * x) * root(x),
     "rounded in between": lambda x, w: x * root(x.half()) * w,
     "in double": lambda x, w: (x * torch.rsqrt(x.double().pow(2).mean(-1, keepdim=True) + 1e-3)).float() * w,
-    "x changes": changed_in_between,
 }
 
 
@@ -120,6 +126,11 @@ def test_a_weight_in_float32_of_bfloat16_stays() -> None:
 def test_others_stay(steps: Steps) -> None:
     gm = graph_of(Written(steps, torch.float32))
     assert raise_norm(gm) == 0
+
+
+@pytest.mark.parametrize("steps, times", [(changed_in_between, 0), (changed_later, 1)])
+def test_x_changes(steps: Steps, times: int) -> None:
+    assert_fused_out_of_place_alone(Written(steps, torch.float32), "norm_steps", times)
 
 
 ROUNDED: dict[str, Steps] = {

@@ -26,6 +26,17 @@ def test_drop_dropout():
     assert rewrites == 2 and count(gm, aten.dropout.default) == 0 and count(gm, aten.relu.default) == 1
 
 
+def test_empty_parts_stay_where_the_rest_changes():
+    def function(x):
+        x = torch.atleast_2d(x * 2)  # which may be a view
+        both = torch.cat([torch.tensor([]), x], -2)
+        x.add_(1)
+        return both * x
+
+    gm, rewrites = apply(passes.drop_empty_parts, Function(function))
+    assert rewrites == 0 and count(gm, torch.ops.aten.cat.default) == 1
+
+
 def test_drop_dropout_in_place():
     gm, rewrites = apply(passes.drop_dropout, Function(lambda x: F.dropout(x + 1, 0.5, False, inplace=True) * 2))
     assert rewrites == 1 and count(gm, aten.dropout_.default) == 0

@@ -178,6 +178,13 @@ def written_by_unnoted_view(x: Tensor, weight: Tensor) -> Tensor:
     return table @ x
 
 
+def written_by_what_looks_pointwise(x: Tensor, weight: Tensor) -> Tensor:
+    """of what is real conj_physical gives what it is given"""
+    table = tables(x.shape[1])
+    torch.conj_physical(table).add_(x.mean())
+    return table @ x
+
+
 def returned(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return x * 2, tables(x.shape[1])
 
@@ -192,7 +199,16 @@ def parts_written(x: Tensor, weight: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "function", [written, written_by_view, written_by_unnoted_view, returned, returned_view, parts_written]
+    "function",
+    [
+        written,
+        written_by_view,
+        written_by_unnoted_view,
+        written_by_what_looks_pointwise,
+        returned,
+        returned_view,
+        parts_written,
+    ],
 )
 def test_what_is_written_to_or_returned_is_each_call_s_own(function: Callable[[Tensor, Tensor], Any]) -> None:
     graph, _ = passed(function)

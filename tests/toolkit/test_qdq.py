@@ -132,6 +132,22 @@ def test_what_cannot_be_read_stays_and_says_why(kind: str) -> None:
     assert [why in entry["why"] for entry in gm.meta[KEPT].values()] == [True]
 
 
+@pytest.mark.parametrize("kind", ["per tensor", "whole"])
+def test_what_is_written_to_in_between_stays_and_says_why(kind: str) -> None:
+    quantized = static(117, 0, 255, U8) if kind == "per tensor" else INPUTS[kind][0]
+
+    def then_written(x: Tensor) -> Tensor:
+        levels = quantized(x)
+        x.mul_(3)
+        return levels
+
+    gm = graph_of(Layer(then_written, by_channel))
+    expected = gm(X.clone())
+    run(gm, PASSES)
+    assert torch.equal(gm(X.clone()), expected)
+    assert ["x is written to" in entry["why"] for entry in gm.meta[KEPT].values()] == [True]
+
+
 class Twice(nn.Module):
     """One layer, called twice; its input is quantized by another range each time, or by its own"""
 

@@ -23,7 +23,7 @@ from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.toolkit.families import _PADDED
 from tests.toolkit.fusing import SAME_DB, mask_of
-from tests.toolkit.small_graphs import X, count, graph_of
+from tests.toolkit.small_graphs import X, assert_fused_out_of_place_alone, count, graph_of
 from toolkit import Recipe, capture, report_of, transform
 from toolkit.fuse.rotary import ROTARY, raise_rotary
 from toolkit.fuse.thirds import split_thirds
@@ -125,6 +125,12 @@ def changed_in_between(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + other
 
 
+def changed_later(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    products = x * cos, half(x) * sin
+    x.mul_(3)
+    return products[0] + products[1]
+
+
 def of_a_part(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     part, rest = x[..., :2], x[..., 2:]
     crossed = torch.cat([-part[..., 1:], part[..., :1]], -1)
@@ -135,7 +141,6 @@ TURNS: dict[str, tuple[Turned, int]] = {
     "as it is": (lambda x, cos, sin: x * cos + half(x) * sin, 1),
     "everything the other way round": (lambda x, cos, sin: sin * half(x) + cos * x, 1),
     "twice": (lambda x, cos, sin: (x * cos + half(x) * sin) * 2 + (x * sin + half(x) * cos), 2),
-    "changed in between": (changed_in_between, 0),
     "then a view that takes batch and heads for one": (
         lambda x, cos, sin: (half(x) * sin + x * cos).view(x.shape[0] * 2, -1, 4), 1
     ),
@@ -154,6 +159,11 @@ def test_the_same_bits(name: str) -> None:
     clean(gm)
     assert count(gm, ROTARY) == times
     assert_equal_bits(gm(X), want)
+
+
+@pytest.mark.parametrize("turned, times", [(changed_in_between, 0), (changed_later, 1)])
+def test_what_changes_in_place(turned: Turned, times: int) -> None:
+    assert_fused_out_of_place_alone(Heads(turned), "rotary", times)
 
 
 class OfTheInput(nn.Module):

@@ -6,11 +6,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from targets._memory import written_by
 from tests.toolkit.small_graphs import X, graph_of
 from toolkit.pipeline import clean
-from toolkit.writes import out_of_place, works_in_place, written
+from toolkit.writes import out_of_place, written
 
 Given = Callable[[Tensor], Tensor]
+
+
+@torch.library.custom_op("opswap_tests::increase", mutates_args=("x",))
+def increase(x: Tensor) -> None:
+    """x + 1, in place, and nothing is returned"""
+    x.add_(1)
+
+
+@increase.register_fake
+def _(x: Tensor) -> None:
+    return None
 
 
 class Function(nn.Module):
@@ -97,6 +109,9 @@ LEFT: dict[str, Given] = {
     "sums of short whole numbers": after(lambda y: y.cumsum_(1), lambda x: (x * 9).int()),
     "a power, whose twin is a number's": after(lambda y: y.pow_(2)),
     "what is given as out": given_as_out,
+    "a view that no schema says": with_a_view(lambda y: torch.ops.aten._unsafe_view(y, y.shape)),
+    "parts that no schema says": with_a_view(lambda y: torch.unsafe_split(y, 3, 2)[0]),
+    "by an operator that returns nothing": after(increase),
 }
 
 
@@ -115,7 +130,7 @@ def same(function: Given) -> tuple[int, torch.fx.GraphModule]:
 @pytest.mark.parametrize("function", TAKEN.values(), ids=TAKEN)
 def test_out_of_place(function: Given) -> None:
     done, gm = same(function)
-    assert done and not any(works_in_place(node) for node in gm.graph.nodes)
+    assert done and not any(written_by(node) for node in gm.graph.nodes)
 
 
 @pytest.mark.parametrize("function", LEFT.values(), ids=LEFT)
@@ -135,4 +150,24 @@ def test_what_nobody_reads_is_not_in_the_way() -> None:
             return x * 2
 
     gm = graph_of(Counting())
-    assert any(works_in_place(node) for node in gm.graph.nodes) and not written(gm)
+    assert any(written_by(node) for node in gm.graph.nodes) and not written(gm)
+
+
+class TwoNames(nn.Module):
+    """`whole` is written to, and what it was is read by the name of a part of it"""
+
+    whole: Tensor
+    part: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("whole", torch.ones(6))
+        self.register_buffer("part", self.whole[:3])
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.whole.add_(1)
+        return x * self.part.sum()
+
+
+def test_a_buffer_by_another_name_is_read() -> None:
+    assert written(graph_of(TwoNames()))

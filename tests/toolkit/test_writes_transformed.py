@@ -1,13 +1,14 @@
 """Models that change in place what they read before and after: the transformed graph says what the model does."""
 
+import operator
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from tests.checks import assert_sqnr
-from toolkit import Recipe, report_of, transform
+from toolkit import Recipe, capture, report_of, transform
 
 IDS = torch.randint(3, 50, (2, 7), generator=torch.Generator().manual_seed(0))
 MASK = torch.ones_like(IDS)
@@ -92,3 +93,32 @@ def test_what_is_not_fused_for_it_is_in_the_report() -> None:
     found = report_of(transform(Attends(*CHANGES["what is given"]).eval(), Recipe("int"), "customcpu"))
     assert [one["what"] for one in found.missed] == ["fusions"] and not any(found.fused.values())
     assert not report_of(transform(Attends(*CHANGES["all of x"]).eval(), Recipe("int"), "customcpu")).missed
+
+
+class Adds(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x.add_(y)
+
+
+HANDED: dict[str, tuple[str, object]] = {  # ways to say add_ in a graph
+    "an operator": ("call_function", torch.ops.aten.add_.Tensor),
+    "operators of one name": ("call_function", torch.ops.aten.add_),
+    "Python's": ("call_function", operator.iadd),
+    "a function": ("call_function", lambda x, y: x.add_(y)),
+    "a method": ("call_method", "add_"),
+    "a module": ("call_module", "adds"),
+}
+
+
+@pytest.mark.parametrize("target", ["cpu", "customcpu"])
+@pytest.mark.parametrize("op, name", HANDED.values(), ids=HANDED)
+def test_a_graph_that_is_handed_in(op: str, name: object, target: str) -> None:
+    """Whatever calls it, what writes is not passed over"""
+    graph = capture(Attends(lambda x: torch.atleast_2d(x).add_(1)).eval())
+    graph.add_submodule("adds", Adds())
+    for node in graph.graph.find_nodes(op="call_function", target=torch.ops.aten.add_.Tensor):
+        node.op, node.target = op, name
+    made = fx.GraphModule(graph, graph.graph)
+    with torch.no_grad():
+        expected = made(input_ids=IDS, attention_mask=MASK)[0]
+        assert_sqnr(transform(made, target=target)(input_ids=IDS, attention_mask=MASK)[0], expected, 100.0)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, fx
 
 from toolkit.fuse.heads import allow_copies
-from toolkit.fuse.matching import aten, broadcasts, only_user, shape_of, unchanged
+from toolkit.fuse.matching import aten, broadcasts, only_user, shape_of
 
-ADD = (aten.add.Tensor, aten.add_.Tensor)
+ADD = aten.add.Tensor
 KEYS_LAST = [0, 2, 3, 1]  # a permutation: [B, S, heads, d] → [B, heads, d, S]
 
 
@@ -46,7 +46,7 @@ def raise_attention(gm: fx.GraphModule) -> int:
         call.meta = dict(last.meta)
         last.replace_all_uses_with(call)
         allow_copies(call)
-        for dead in steps.chain:  # what works in place is taken for used by cleaning
+        for dead in steps.chain:
             gm.graph.erase_node(dead)
         fused += 1
     return fused
@@ -70,7 +70,7 @@ def _steps(softmax: fx.Node) -> Steps | None:
         if factor is not None:
             scale *= factor
             scores = scores.args[0]
-        elif scores.target in ADD and not scores.kwargs and scale == 1.0:  # else it is scaled too
+        elif scores.target is ADD and not scores.kwargs and scale == 1.0:  # else it is scaled too
             scores, mask = _parted(scores)
             masks.append(mask)
         else:
@@ -90,13 +90,13 @@ def _dtype(node: Any) -> Any:
 
 def _whole(chain: list[fx.Node], product: fx.Node, last: fx.Node, scale: float, masks: tuple[Any, ...]) -> Steps | None:
     query, keys = product.args
-    value, begin = last.args[1], product
+    value = last.args[1]
     factor = _factor(query)
     if factor is not None and isinstance(query, fx.Node):  # the query was scaled, and not the scores
-        scale, begin, query = scale * factor, query, query.args[0]
+        scale, query = scale * factor, query.args[0]
     four = all(len(shape_of(part)) == 4 for part in (query, keys, value))
     apart = not any(part in chain for part in (value, *masks))
-    if not (four and apart and _is_turned(keys) and _are_added(masks, product) and unchanged(begin, chain[0], chain)):
+    if not (four and apart and _is_turned(keys) and _are_added(masks, product)):
         return None
     return Steps(chain, query, keys, value, scale, masks)  # type: ignore[arg-type]
 
@@ -128,7 +128,7 @@ def _parted(add: fx.Node) -> tuple[Any, Any]:
 
 
 def _is_product(node: Any) -> bool:
-    while isinstance(node, fx.Node) and (node.target in ADD or _factor(node) is not None):
+    while isinstance(node, fx.Node) and (node.target is ADD or _factor(node) is not None):
         node = node.args[0]
     return isinstance(node, fx.Node) and node.target is aten.matmul.default
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import fx
 
+from targets._memory import VIEWS
 from toolkit.fuse.matching import aten, only_user, shape_of
-from toolkit.writes import VIEWS
 
 NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 RESHAPES = (aten.view.default, aten.reshape.default)

@@ -2,13 +2,10 @@
 
 import operator
 from collections import defaultdict
-from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-
-from targets._run import works_in_place
 
 aten = torch.ops.aten
 ROWS = "opswap_rows"  # in the meta of a node whose value is [T, ...], one row a token, or rows as a tuple
@@ -66,16 +63,6 @@ def only_user(node: fx.Node) -> fx.Node | None:
 def part_of(node: fx.Node, index: int) -> fx.Node | None:
     """→ getitem(node, index), None if nothing reads it"""
     return next((user for user in node.users if user.target is operator.getitem and user.args[1] == index), None)
-
-
-def unchanged(first: fx.Node, last: fx.Node, but: Collection[fx.Node] = ()) -> bool:
-    """Whether nothing, or nothing but `but`, works in place from `first` to `last`, where all of it will be read"""
-    node = first
-    while node is not last:
-        if node not in but and works_in_place(node) and node.target is not aten.detach_.default:  # changes no number
-            return False
-        node = node.next
-    return True
 
 
 def parameter(gm: fx.GraphModule, node: Any) -> Tensor | None:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-from targets._run import works_in_place
 from toolkit.fuse.matching import aten, only_user, parameter, shape_of
 from toolkit.passes import CONVERSIONS
 
@@ -56,7 +55,7 @@ def _steps(gm: fx.GraphModule, root: fx.Node) -> Steps | None:
         return None
     dtype = x.meta["val"].dtype
     node, factors, found = root, list[Any](), None
-    while (user := only_user(node)) is not None and _is_float(user) and not works_in_place(user):
+    while (user := only_user(node)) is not None and _is_float(user):
         if user.meta["val"].dtype not in (dtype, torch.float32):  # fewer bits than x has
             break
         if user.target not in CONVERSIONS:
@@ -69,7 +68,7 @@ def _steps(gm: fx.GraphModule, root: fx.Node) -> Steps | None:
         dtypes = {dtype, node.meta["val"].dtype, *(vector.dtype for vector in vectors)}  # type: ignore
         if len(factors) > len(weights) and len(dtypes) == 1:
             found = Steps(node, x, (*weights, None)[0], (*vectors, None)[0], eps)
-    return found if found is not None and _stays(square, found.last) else None
+    return found
 
 
 def _square_of(radicand: Any) -> tuple[fx.Node | None, float]:
@@ -143,13 +142,3 @@ def _held(gm: fx.GraphModule, steps: Steps) -> fx.Node | None:
     node = gm.graph.get_attr(name)
     node.meta["val"] = steps.weight
     return node
-
-
-def _stays(first: fx.Node, last: fx.Node) -> bool:
-    """Whether nothing works in place from `first` to `last`, where all of it will be read"""
-    node = first
-    while node is not last:
-        if works_in_place(node):
-            return False
-        node = node.next
-    return True

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from toolkit.fuse.exposed import Exposed, is_known, may_alias
+from targets._memory import holds_tensor, name_of, sharing, sources
+from toolkit.fuse.exposed import Exposed
 from toolkit.fuse.kept import BITS, PerSize
 from toolkit.fuse.matching import add_module, aten, parameter
 from toolkit.inputs import KEY, Inputs
@@ -69,10 +70,10 @@ def _parts(taken: list[fx.Node]) -> tuple[list[fx.Node], list[fx.Node]]:
 
 
 def _written(gm: fx.GraphModule) -> set[Any]:
-    """→ the names of the parameters that the graph writes to"""
-    exposed, output = Exposed(), gm.graph.output_node()
-    exposed.known[output] = False  # that it returns one is nothing to us
-    return {node.target for node in gm.graph.find_nodes(op="get_attr") if exposed(node)}
+    """→ the names of the parameters that the graph writes to, or to others over their memory"""
+    exposed = Exposed(returned=False)
+    found = [node for node in gm.graph.find_nodes(op="get_attr") if exposed(node)]
+    return {node.target for node in sharing(*found) if node.op == "get_attr"}
 
 
 def _is_number(node: fx.Node, numbers: set[fx.Node]) -> bool:
@@ -94,24 +95,23 @@ def _is_small(held: Tensor | None) -> bool:
 
 def _is_function(node: fx.Node) -> bool:
     """Whether the value of `node` is decided by what it is given; if it writes to that, that is exposed"""
-    if node.op != "call_function" or not is_known(node):
-        return False
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return True
+    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        return node.target is operator.getitem
     decided = torch.Tag.nondeterministic_seeded not in node.target.tags and _name(node) not in EMPTY
     return decided and node.target.namespace == "aten" and bool(node.target._schema.returns)
 
 
 def _name(node: fx.Node) -> str:
-    return node.target.overloadpacket.__name__ if isinstance(node.target, torch._ops.OpOverload) else ""
+    return name_of(node.target) if isinstance(node.target, torch._ops.OpOverload) else ""
 
 
 def _is_view(node: fx.Node) -> bool:
-    return may_alias(node) and _name(node) not in MADE
+    return _name(node) not in MADE and not _computes(node)
 
 
 def _computes(node: fx.Node) -> bool:
-    return not may_alias(node) and _name(node) not in MADE
+    """Whether `node` computes numbers of a tensor, and is no view"""
+    return _name(node) not in MADE and holds_tensor(node) and not sources(node)
 
 
 def _above(node: fx.Node, inside: set[fx.Node]) -> set[fx.Node]:

@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from toolkit.fuse.heads import RESHAPES, allow_copies, side_by_side, turns
-from toolkit.fuse.matching import aten, only_user, shape_of, unchanged
+from toolkit.fuse.matching import aten, only_user, shape_of
 
 ROTARY = torch.ops.opswap.rotary.default
 SDPA = aten.scaled_dot_product_attention.default
@@ -126,10 +126,9 @@ def _unscaled(turn: Turn) -> Turn:
 
 
 def _fits(turn: Turn) -> bool:
-    """Whether the heads are a view of [B, S, heads·d], the angles [B or 1, S, r] but for the heads, all in float32, and
-    nothing is changed before the end"""
+    """Whether the heads are a view of [B, S, heads·d], the angles [B or 1, S, r] but for the heads, all in float32"""
     across, full, source = _heads_dim(turn), shape_of(turn.heads), _source(turn)
-    if source is None or not unchanged(source, turn.end):
+    if source is None:
         return False
     batch, sequence = full[0], full[3 - across]
     for one in (turn.cos, turn.sin):

@@ -1,6 +1,7 @@
 """Linears of a Q/DQ graph → our quantized linears, with the same integers."""
 
 import logging
+import operator
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from torch import Tensor, fx
 
 from targets._fused import RowsLinear
 from targets._linear import Activation, QuantizedLinear
+from targets._memory import unchanged
 from targets._whole import QuantizeWhole, Whole
 from toolkit.fuse.matching import add_module, aten
 from toolkit.qdq.activations import Input, read_input
@@ -44,7 +46,7 @@ def read_qdq(gm: fx.GraphModule) -> int:
         attributes = _attributes(weight, node)
         name = module_name(node, next((path for path in attributes if path.endswith(".weight")), None))
         try:
-            site = Site(node, read_input(gm, x), read_weight(gm, weight), _bias(gm, node))
+            site = Site(node, _input(gm, x, node), read_weight(gm, weight), _bias(gm, node))
         except Unreadable as why:
             keep(gm, name, f"it stays as it was quantized, in float between quantize and dequantize: {why}")
             continue
@@ -55,6 +57,17 @@ def read_qdq(gm: fx.GraphModule) -> int:
     left = sum(bool(operator_of(node)) for node in gm.graph.nodes) if read else 0
     log.debug("%d quantized linears read; operators of the Q/DQ graph before cleaning: %d", len(read), left)
     return len(read)
+
+
+def _input(gm: fx.GraphModule, x: Any, node: fx.Node) -> Input:
+    """→ what the linear `node` reads. Raises Unreadable as read_input does, and where that is written to before"""
+    found = read_input(gm, x)
+    source: Any = arguments(found.node)["input"]
+    ranges: list[Any] = [one.args[0] for one in found.node.all_input_nodes if one.target is operator.getitem]
+    first: Any = min([found.node, *ranges])
+    if not unchanged([source], first, node):
+        raise Unreadable(f"{source.name} is written to after it was quantized")
+    return found
 
 
 def _bias(gm: fx.GraphModule, node: fx.Node) -> Tensor | None:
