@@ -62,7 +62,7 @@ def smooth(graph: fx.GraphModule, moments: Mapping[str, Moments], recipe: Recipe
         alone = len(names) == len(norm.users)
         smoothed = _fold(graph, norm, gamma, beta, change) if alone else _beside(graph, norm, change)
         for name, linear in zip(names, linears, strict=True):
-            graph.set_submodule(name, _absorb(linear, change))
+            graph.set_submodule(name, absorb(linear, change))
             _call_of(graph, name).args = (smoothed,)
             done[name] = change
         log.debug("%s: alpha %.2f, error %.1f dB smaller", ", ".join(names), change.alpha, change.gain())
@@ -143,7 +143,7 @@ def _vectors(graph: fx.GraphModule, norm: fx.Node, scale: Tensor, shift: Tensor)
     return reads
 
 
-def _absorb(linear: nn.Module, change: Change) -> nn.Linear:
+def absorb(linear: nn.Module, change: Change) -> nn.Linear:
     """W x + b → (W·s) x + (b + W z), a linear of its own"""
     weight: Tensor = linear.weight.detach()  # type: ignore
     bias: Tensor | None = linear.bias  # type: ignore
