@@ -3,8 +3,8 @@
     y = h · cos + half(h) · sin        for each of the first heads h of a row
 
 half(h) is (-h2, h1) of the halves h1 and h2 of h, as most checkpoints have it, or, interleaved, (-h[1], h[0], -h[3],
-h[2], ...) of Su et al., RoFormer, 2021, arXiv:2104.09864. Each product and the sum are rounded by themselves, so that
-every device gives the same bits.
+h[2], ...) of Su et al., RoFormer, 2021, arXiv:2104.09864. Each product and the sum are rounded to float32 by themselves,
+so that every device gives the same bits; where x has 16 bits, the sum once more.
 """
 
 import torch
@@ -14,18 +14,20 @@ from operators.schema import define
 from operators.validate import require
 
 OP, ADVICE = "rotary", "convert, reshape or cut it"
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, interleaved: bool = False) -> Tensor:
-    """x float32 [T, W] or [B, S, W], heads of `size` numbers side by side → the same, the first `turned` of them turned
+    """x of FLOATS [T, W] or [B, S, W], heads of `size` numbers side by side → the same, the first `turned` of them turned
 
-    cos, sin: float32 [T, r], or [B or 1, S, r], r even and at most `size`: the first r numbers of a head are turned,
-    the others stay. Raises ValueError on a bad argument.
+    cos, sin: of one of FLOATS [T, r], or [B or 1, S, r], r even and at most `size`: the first r numbers of a head are
+    turned, the others stay. Raises ValueError on a bad argument.
     """
-    _check(x, cos, sin, size, turned)
+    check(x, cos, sin, size, turned)
     heads, part = x.unflatten(-1, (-1, size)), cos.shape[-1]
-    first, rest = heads[..., :turned, :part], heads[..., :turned, part:]
-    made = first * cos.unsqueeze(-2) + _half(first, interleaved) * sin.unsqueeze(-2)
+    first, rest = heads[..., :turned, :part].float(), heads[..., :turned, part:]
+    made = first * cos.float().unsqueeze(-2) + _half(first, interleaved) * sin.float().unsqueeze(-2)
+    made = made.to(x.dtype)
     return torch.cat([torch.cat([made, rest], -1), heads[..., turned:, :]], -2).flatten(-2)
 
 
@@ -36,18 +38,18 @@ def _half(heads: Tensor, interleaved: bool) -> Tensor:
     return torch.cat([-two, one], -1)
 
 
-def _check(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int) -> None:
+def check(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int) -> None:
+    """Raises ValueError, one line, unless the arguments are as rotary wants them."""
     have, columns = f"{x.dtype} of shape {list(x.shape)}", x.shape[-1]
-    require(
-        x.dtype == torch.float32 and x.dim() in (2, 3), f"{OP}: x must be float32 [T, W] or [B, S, W]", have, ADVICE
-    )
+    fits = x.dtype in FLOATS and x.dim() in (2, 3)
+    require(fits, f"{OP}: x must be float32 or of 16 bits, [T, W] or [B, S, W]", have, ADVICE)
     require(size > 0 and columns % size == 0, f"{OP}: size must divide the {columns} columns of x", size, ADVICE)
     most = columns // size
     require(0 <= turned <= most, f"{OP}: turned must lie in 0..{most}, the heads of x", turned, ADVICE)
     rows = [x.shape[0]] if x.dim() == 2 else [f"{x.shape[0]} or 1", x.shape[1]]
-    wanted = f"must be float32 [{', '.join(map(str, rows))}, r], r even and at most {size}"
+    wanted = f"must be float32 or of 16 bits, [{', '.join(map(str, rows))}, r], r even and at most {size}"
     for name, one in (("cos", cos), ("sin", sin)):
-        fits = one.dtype == torch.float32 and one.shape == cos.shape and _fits(one, x, size)
+        fits = one.dtype in FLOATS and one.dtype == cos.dtype and one.shape == cos.shape and _fits(one, x, size)
         require(fits, f"{OP}: {name} {wanted}", f"{one.dtype} of shape {list(one.shape)}", ADVICE)
 
 
@@ -58,7 +60,7 @@ def _fits(one: Tensor, x: Tensor, size: int) -> bool:
 
 
 def _fake(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, interleaved: bool = False) -> Tensor:
-    _check(x, cos, sin, size, turned)
+    check(x, cos, sin, size, turned)
     return x.new_empty(x.shape)
 
 

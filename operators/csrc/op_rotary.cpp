@@ -12,9 +12,18 @@ namespace {
 const char *const OP = "rotary";
 const char *const ADVICE = "convert, reshape or cut it";
 
+bool is_float(const Tensor &one) {
+  const ScalarType type = one.scalar_type();
+  return type == ScalarType::Float || type == ScalarType::BFloat16 || type == ScalarType::Half;
+}
+
+Tensor in_float32(const Tensor &one) {
+  return dense(one.scalar_type() == ScalarType::Float ? one : torch::stable::to(one, ScalarType::Float));
+}
+
 void check_angles(const char *name, const Tensor &one, const Tensor &like, const Tensor &x, int64_t size) {
   const int64_t dims = x.dim();
-  bool fits = one.is_cpu() && one.scalar_type() == ScalarType::Float && one.dim() == dims;
+  bool fits = one.is_cpu() && is_float(one) && one.scalar_type() == like.scalar_type() && one.dim() == dims;
   for (int64_t dim = 0; fits && dim < dims; dim++)
     fits = one.size(dim) == like.size(dim);
   const int64_t r = fits ? one.size(dims - 1) : 1;
@@ -25,14 +34,14 @@ void check_angles(const char *name, const Tensor &one, const Tensor &like, const
   if (dims == 3)
     rows += " or 1, " + std::to_string(x.size(1));
   fail(OP,
-       std::string(name) + " must be Float on the CPU [" + rows + ", r], r even and at most " +
-           std::to_string(size),
+       std::string(name) + " must be Float or of 16 bits on the CPU [" + rows +
+           ", r], r even and at most " + std::to_string(size),
        named(one), ADVICE);
 }
 
 void check(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, int64_t turned) {
-  if (!x.is_cpu() || x.scalar_type() != ScalarType::Float || (x.dim() != 2 && x.dim() != 3))
-    fail(OP, "x must be Float on the CPU [T, W] or [B, S, W]", named(x), ADVICE);
+  if (!x.is_cpu() || !is_float(x) || (x.dim() != 2 && x.dim() != 3))
+    fail(OP, "x must be Float or of 16 bits on the CPU, [T, W] or [B, S, W]", named(x), ADVICE);
   const int64_t columns = x.size(x.dim() - 1);
   if (size <= 0 || columns % size)
     fail(OP, "size must divide the " + std::to_string(columns) + " columns of x", size, ADVICE);
@@ -64,7 +73,7 @@ void turn_pairs(const float *__restrict x, const float *__restrict cos, const fl
 Tensor rotary(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, int64_t turned,
               bool interleaved) {
   check(x, cos, sin, size, turned);
-  const Tensor from = dense(x), c = dense(cos), s = dense(sin);
+  const Tensor from = in_float32(x), c = in_float32(cos), s = in_float32(sin);
   const int64_t dims = x.dim(), columns = x.size(dims - 1), r = cos.size(dims - 1);
   const int64_t rows = dims == 2 ? x.size(0) : x.size(0) * x.size(1);
   const int64_t angles = dims == 2 ? rows : cos.size(0) * cos.size(1); // for all, or for each sequence again
@@ -84,7 +93,7 @@ Tensor rotary(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t siz
       std::copy(one + turned * size, one + columns, to + turned * size);
     }
   });
-  return y;
+  return x.scalar_type() == ScalarType::Float ? y : torch::stable::to(y, x.scalar_type());
 }
 
 } // namespace

@@ -84,7 +84,7 @@ ARGUMENTS: dict[str, list[tuple]] = {
     ],
     "rotary": [
         (QKV, torch.randn(7, 4), torch.randn(7, 4), 8, 2),
-        (QKV.view(1, 7, 24), torch.randn(1, 7, 4), torch.randn(1, 7, 4), 4, 3, True),
+        (QKV.view(1, 7, 24).bfloat16(), torch.randn(1, 7, 4), torch.randn(1, 7, 4), 4, 3, True),
     ],
     "attention_cached": [
         (QKV[:6], *torch.randn(2, 2, 2, 9, 4), 5, torch.ones(2, 8, dtype=torch.int64), 2, 0.5),

@@ -58,6 +58,16 @@ def test_any_number_of_rows_on_any_number_of_threads(rows: int, threads: Callabl
     assert_equal_bits(ops.rotary(x, cos, sin, 32, 3), have)
 
 
+@pytest.mark.parametrize("angles", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_16_bits_are_computed_in_float32_and_rounded_once(dtype: torch.dtype, angles: torch.dtype) -> None:
+    x, cos, sin = random(2, 9, 24).to(dtype), random(1, 9, 6, seed=1).to(angles), random(1, 9, 6, seed=2).to(angles)
+    for interleaved in (False, True):
+        want = ops.rotary(x.float(), cos.float(), sin.float(), 8, 2, interleaved).to(dtype)
+        assert_equal_bits(check(x, cos, sin, 8, 2, interleaved), want)
+    assert_equal_bits(check(x.float(), cos, sin, 8, 2), ops.rotary(x.float(), cos.float(), sin.float(), 8, 2))
+
+
 def test_views_and_numbers_that_are_none() -> None:
     x, cos, sin = random(64, 5).t(), random(5, 32, seed=1)[:, ::2], random(16, 5, seed=2).t()
     check(x, cos, sin, 16, 2)
@@ -68,13 +78,14 @@ def test_views_and_numbers_that_are_none() -> None:
 
 X, COS = torch.zeros(2, 3, 8), torch.zeros(1, 3, 4)
 REFUSED = {
-    "x of 16 bits": ((X.half(), COS, COS, 4, 2), "x must be"),
+    "x of 64 bits": ((X.double(), COS, COS, 4, 2), "x must be"),
     "x of one dimension": ((X[0, 0], COS, COS, 4, 2), "x must be"),
     "a size that does not divide": ((X, COS, COS, 3, 2), "size must divide the 8 columns of x"),
     "no size": ((X, COS, COS, 0, 2), "size must divide"),
     "more heads than there are": ((X, COS, COS, 4, 3), "turned must lie in 0..2"),
     "fewer than none": ((X, COS, COS, 4, -1), "turned must lie in 0..2"),
     "cos of 64 bits": ((X, COS.double(), COS, 4, 2), "cos must be"),
+    "sin of another type": ((X, COS, COS.half(), 4, 2), "sin must be"),
     "sin unlike cos": ((X, COS, COS.expand(2, -1, -1), 4, 2), "sin must be"),
     "cos for other rows": ((X, COS[:, :2], COS[:, :2], 4, 2), "cos must be"),
     "cos for other sequences": ((X, COS.expand(3, -1, -1), COS.expand(3, -1, -1), 4, 2), "cos must be"),
