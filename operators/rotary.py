@@ -3,8 +3,8 @@
     y = h · cos + half(h) · sin        for each of the first heads h of a row
 
 half(h) is (-h2, h1) of the halves h1 and h2 of h, as most checkpoints have it, or, interleaved, (-h[1], h[0], -h[3],
-h[2], ...) of Su et al., RoFormer, 2021, arXiv:2104.09864. Each product and the sum are rounded to float32 by themselves,
-so that every device gives the same bits; where x has 16 bits, the sum once more.
+h[2], ...) of Su et al., RoFormer, 2021, arXiv:2104.09864. Each product and the sum are rounded to float32 by
+themselves, so that every device gives the same bits; where x has 16 bits, the sum once more.
 """
 
 import torch
@@ -18,10 +18,10 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def rotary(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, interleaved: bool = False) -> Tensor:
-    """x of FLOATS [T, W] or [B, S, W], heads of `size` numbers side by side → the same, the first `turned` of them turned
+    """x [T, W] or [B, S, W], heads of `size` numbers side by side → the same, the first `turned` of them turned
 
-    cos, sin: of one of FLOATS [T, r], or [B or 1, S, r], r even and at most `size`: the first r numbers of a head are
-    turned, the others stay. Raises ValueError on a bad argument.
+    x of any of FLOATS; cos, sin: of one of them [T, r], or [B or 1, S, r], r even and at most `size`: the first r
+    numbers of a head are turned, the others stay. Raises ValueError on a bad argument.
     """
     check(x, cos, sin, size, turned)
     heads, part = x.unflatten(-1, (-1, size)), cos.shape[-1]

@@ -34,8 +34,8 @@ void check_angles(const char *name, const Tensor &one, const Tensor &like, const
   if (dims == 3)
     rows += " or 1, " + std::to_string(x.size(1));
   fail(OP,
-       std::string(name) + " must be Float or of 16 bits on the CPU [" + rows +
-           ", r], r even and at most " + std::to_string(size),
+       std::string(name) + " must be Float or of 16 bits on the CPU [" + rows + ", r], r even and at most " +
+           std::to_string(size),
        named(one), ADVICE);
 }
 

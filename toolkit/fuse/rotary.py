@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx
 
+from operators.rotary import FLOATS
 from toolkit.fuse.heads import RESHAPES, allow_copies, side_by_side, turns
 from toolkit.fuse.matching import aten, only_user, shape_of
 
@@ -31,7 +32,8 @@ def raise_rotary(gm: fx.GraphModule) -> int:
     → the same view of rotary(y, cos [B or 1, S, r], sin)
 
     half(x): (-x2, x1) of its halves, or of each two neighbours. Of the first r numbers of each head alone where the
-    rest is put beside them again. In float32; the bits stay, but where x was scaled before: attention does that then.
+    rest is put beside them again. In float32 the bits stay, but where x was scaled before: attention does that then. In
+    16 bits only what comes out is rounded, not each product too.
     """
     flat: dict[fx.Node, fx.Node] = {}
     raised = 0
@@ -126,7 +128,8 @@ def _unscaled(turn: Turn) -> Turn:
 
 
 def _fits(turn: Turn) -> bool:
-    """Whether the heads are a view of [B, S, heads·d], the angles [B or 1, S, r] but for the heads, all in float32"""
+    """Whether the heads are a view of [B, S, heads·d], the angles [B or 1, S, r] but for the heads, and the result of
+    the heads' type"""
     across, full, source = _heads_dim(turn), shape_of(turn.heads), _source(turn)
     if source is None:
         return False
@@ -137,7 +140,9 @@ def _fits(turn: Turn) -> bool:
             return False
     values = [node.meta["val"] for node in (turn.heads, turn.cos, turn.sin)]
     alike = shape_of(turn.cos) == shape_of(turn.sin) and values[1].shape[3] % 2 == 0
-    return alike and all(value.dtype == torch.float32 for value in values)
+    kinds = {value.dtype for value in values[1:]}
+    kept = turn.end.meta["val"].dtype == values[0].dtype
+    return alike and len(kinds) == 1 and kept and {values[0].dtype, *kinds} <= set(FLOATS)
 
 
 def _heads_dim(turn: Turn) -> int:
