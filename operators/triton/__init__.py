@@ -12,6 +12,7 @@ from operators.triton.embed import embed_norm
 from operators.triton.fp8 import linear_fp8
 from operators.triton.int8 import linear_int8, linear_int8_levels, linear_int8_parts
 from operators.triton.layer_norm import norm, norm_parts
+from operators.triton.rotary import rotary
 from operators.triton.rows import gelu_parts, quantize, scale_parts
 from operators.triton.weight_only import linear_w8
 
@@ -23,6 +24,7 @@ KERNELS = {
     "norm": norm,
     "norm_parts": norm_parts,
     "embed_norm": embed_norm,
+    "rotary": rotary,
     "linear_int8": linear_int8,
     "linear_int8_levels": linear_int8_levels,
     "linear_int8_parts": linear_int8_parts,

@@ -37,6 +37,12 @@ def interpreted() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
+def snaps(dtype: torch.dtype) -> bool:
+    """Whether floats must be made values of `dtype` before they are converted: the interpreter cuts off what bfloat16
+    lacks"""
+    return interpreted() and dtype == torch.bfloat16
+
+
 def empty_rows(like: Tensor, m: int, n: int, levels: Levels) -> tuple[Tensor, Tensor, Tensor]:
     """→ rows, not filled in, on the device of `like`"""
     kind = torch.float8_e4m3fn if levels.how == FP8 else torch.int8

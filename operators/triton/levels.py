@@ -112,6 +112,15 @@ def snap_fp8(x):
 
 
 @triton.jit
+def snap_bf16(x):
+    """→ the nearest value of bfloat16, ties to even, still float32: what the hardware's conversion does, and the
+    interpreter's only does for values that bfloat16 has"""
+    bits = x.to(tl.int32, bitcast=True)
+    near = (bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000
+    return tl.where(x == x, near.to(tl.float32, bitcast=True), x)
+
+
+@triton.jit
 def activate(y, ACTIVATION: tl.constexpr):
     """y float32, of any shape; ACTIVATION: one of floating.ACTIVATIONS"""
     if ACTIVATION == "gelu":

@@ -22,6 +22,7 @@ from targets.cuda import linear, norm
 from targets.cuda.attention import CudaAttention, CudaAttentionRows, Plan
 from targets.cuda.cached import CudaCachedAttention, Step
 from targets.cuda.packed import split_rows
+from targets.cuda.rotary import CudaRotary, swap_rotary
 from targets.cuda.steps import cache_of, with_steps
 from targets.cuda.weight import CudaWeightLinear
 
@@ -40,14 +41,14 @@ QUANTIZED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 }
 # whose floats come out in `dtype`, and who reads floats of any type
 MAKERS = (linear.CudaRowsLinear, linear.CudaRowsLinearAddNorm, norm.CudaNorm, norm.CudaEmbedNorm, CudaAttention,
-          CudaCachedAttention)  # fmt: skip
+          CudaCachedAttention, CudaRotary)  # fmt: skip
 READERS = (*MAKERS, CudaAttentionRows, linear.CudaQuantize, linear.FloatLinear)
 
 
 def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> None:
     """Swaps, in place, every module that cuda has its own for, and moves what is computed to `device`.
 
-    At fp, bf16 and fp16 that is attention alone: linears, norms and GELU are PyTorch's.
+    At fp, bf16 and fp16 that is attention and the rotation before it: linears, norms and GELU are PyTorch's.
     Raises UsageError for a layer that is too wide.
     """
     plan, step, quantized = Plan(), Step(), precision in ("int", "fp8")
@@ -58,6 +59,7 @@ def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> Non
     attention = {Attention: CudaAttention, AttentionRows: CudaAttentionRows}
     swap_modules(graph, {kind: partial(made, plan=plan, inner=inner) for kind, made in attention.items()})
     swap_modules(graph, {CachedAttention: partial(CudaCachedAttention, step=step)})
+    swap_rotary(graph)
     if quantized:
         halve(graph)
     rest = split_rows(graph, plan, device)
@@ -122,6 +124,8 @@ def _reads_any(graph: fx.GraphModule, user: fx.Node) -> bool:
     if user.op != "call_module":
         return False
     module = graph.get_submodule(str(user.target))
+    if isinstance(module, CudaRotary):  # which gives as much precision as it is given
+        return all(_reads_any(graph, reader) for reader in _readers(user))
     return isinstance(module, READERS) and not _is_precise(module)
 
 

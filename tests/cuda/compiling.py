@@ -1,7 +1,8 @@
 """Compiles kernels for GPUs that are not there, through their own wrappers: `python -m tests.cuda.compiling 90`.
 
-Prints a line for each kernel as JSON: its name, the matrix instructions in its PTX, registers, bytes of stack, and
-bytes of shared memory. Runs without TRITON_INTERPRET, in a process of its own.
+Prints a line for each kernel as JSON: its name, the matrix instructions in its PTX, registers, bytes of stack, bytes of
+shared memory, and how often a product and a sum are rounded as one. Runs without TRITON_INTERPRET, in a process of its
+own.
 """
 
 import json
@@ -20,7 +21,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from operators.floating import ACTIVATIONS, GELUS
-from operators.triton import embed, fp8, int8, layer_norm, rows, tiles, weight_only
+from operators.triton import embed, fp8, int8, layer_norm, rotary, rows, tiles, weight_only
 from operators.triton.levels import FP8, Levels
 from operators.triton.source import Parts
 
@@ -58,7 +59,7 @@ def described(function: Any, kernel: Any) -> dict[str, Any]:
     registers, stack = re.findall(r"REG:(\d+) STACK:(\d+)", usage)[0]
     return {
         "kernel": function.fn.__name__, "matrix": sorted(set(found)), "registers": int(registers),
-        "stack": int(stack), "shared": kernel.metadata.shared,
+        "stack": int(stack), "shared": kernel.metadata.shared, "fma": len(re.findall(r"\bfma\.rn", kernel.asm["ptx"])),
     }  # fmt: skip
 
 
@@ -79,9 +80,18 @@ def compile_rows() -> None:
     kept = norm._replace(dtype=torch.float32, keeps_sum=True)
     layer_norm.norm_parts(parts, x, kept)
     layer_norm.norm_parts(parts, x, kept._replace(rms=True))
+    compile_rotary()
     ids = empty(M, dtype=torch.int64)
     embed.embed_norm([ids] * 3, [x] * 3, norm)
     embed.embed_norm([ids] * 2, [x] * 2, kept)
+
+
+def compile_rotary() -> None:
+    """Heads of the usual size, as int and fp8 have them and as bf16; and of which a part is turned, in pairs"""
+    x, angles = empty(M, N), empty(M, 64)
+    rotary(x.half(), angles, angles, 64, 4)
+    rotary(x.bfloat16(), angles.bfloat16(), angles.bfloat16(), 64, 4)
+    rotary(x, empty(M, 24), empty(M, 24), 96, 4, True, torch.float16)
 
 
 def compile_linears() -> None:
@@ -119,7 +129,7 @@ def _ends(weight: int8.Weight) -> tuple[Any, ...]:
 def main(chip: int, which: str) -> None:
     compile_only(chip)
     tiles.chip = lambda: f"sm_{chip}"  # type: ignore[assignment]
-    {"rows": compile_rows, "linears": compile_linears}[which]()
+    {"rows": compile_rows, "rotary": compile_rotary, "linears": compile_linears}[which]()
 
 
 if __name__ == "__main__":

@@ -2,17 +2,19 @@
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from targets.cuda import steps
 from targets.cuda.buckets import Captured, Capturing, Run
 from tests import tiny
 from tests.cuda.conftest import INTERPRETED
-from tests.toolkit.test_cache import language_model
+from tests.toolkit.test_cache import SMALL, language_model
 from toolkit import Recipe, transform
 from toolkit.cache import past_of, with_cache
 
@@ -39,11 +41,24 @@ class Graphs:
         return [reach for reach, held in zip(self.reaches, self.held, strict=True) if held() is not None]
 
 
-def model_of(precision: str) -> fx.GraphModule:
-    return transform(with_cache(language_model()), Recipe(precision), "cuda")
+@cache
+def turning() -> nn.Module:
+    """A model whose queries and keys are turned by their position, of which two heads of four share a key"""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LlamaForCausalLM(LlamaConfig(**{**SMALL, "initializer_range": 0.1}, num_key_value_heads=2)).eval()
 
 
-def uncaptured(monkeypatch: pytest.MonkeyPatch, precision: str, again: bool = False) -> fx.GraphModule:
+MODELS: dict[str, Callable[[], nn.Module]] = {"gpt2": language_model, "llama": turning}
+
+
+def model_of(precision: str, name: str = "gpt2") -> fx.GraphModule:
+    return transform(with_cache(MODELS[name]()), Recipe(precision), "cuda")
+
+
+def uncaptured(
+    monkeypatch: pytest.MonkeyPatch, precision: str, again: bool = False, name: str = "gpt2"
+) -> fx.GraphModule:
     """again: steps as they are captured, but computed anew each time; else as calls of any kind"""
 
     def anew(run: Run, inputs: list[Tensor], reach: int) -> Captured:
@@ -57,7 +72,7 @@ def uncaptured(monkeypatch: pytest.MonkeyPatch, precision: str, again: bool = Fa
 
     with monkeypatch.context() as patch:
         patch.setattr(steps, "capture_on", lambda device: anew if again else None)
-        return model_of(precision)
+        return model_of(precision, name)
 
 
 def ids_of(rows: int, tokens: int, seed: int = 0) -> Tensor:

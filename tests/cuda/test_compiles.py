@@ -38,5 +38,10 @@ def test_linears(chip, tmp_path):
 
 def test_rows(tmp_path):
     found = compiled("90", "rows", tmp_path)
-    assert {entry["kernel"] for entry in found} == {"_rows_kernel", "_norm_kernel", "_embed_kernel"}
+    assert {entry["kernel"] for entry in found} == {"_rows_kernel", "_norm_kernel", "_embed_kernel", "_rotary_kernel"}
     assert all(entry["stack"] == 0 for entry in found)
+
+
+def test_a_rotations_products_are_rounded_by_themselves(tmp_path):
+    found = [entry for entry in compiled("80", "rotary", tmp_path) if entry["kernel"] == "_rotary_kernel"]
+    assert len(found) == 3 and all(entry["fma"] == 0 for entry in found)

@@ -10,6 +10,7 @@ from tests import tiny
 from tests.checks import assert_sqnr
 from tests.cuda.conftest import INTERPRETED
 from tests.cuda.recording import recorded
+from tests.toolkit.families import build
 from tests.toolkit.fusing import inputs, mask_of, model_of
 from toolkit import Recipe, transform
 
@@ -42,6 +43,18 @@ def test_batches_of_many_sizes_are_answered_as_without(name: str, precision: str
         real = given["attention_mask"].bool()
         assert_sqnr(graph(**given).start_logits[real], plain(**given).start_logits[real], 40)
     assert made and all(tokens % 16 == 0 for tokens in made) and len(made) < len(SIZES)
+
+
+@pytest.mark.parametrize("precision, db", [("fp", 110), ("bf16", 40), ("int", 40)])
+def test_angles_of_the_real_tokens_are_part_of_what_is_replayed(precision: str, db: float) -> None:
+    model = build("llama")
+    plain, graph = (transform(model, Recipe(precision), "cuda") for _ in range(2))
+    made = replaying(graph.packed)
+    for seed, size in enumerate(SIZES):
+        given = {key: value.flip(1) for key, value in tiny.inputs(model, *size, seed=seed).items()}
+        real = given["attention_mask"].bool()
+        assert_sqnr(graph(**given).start_logits[real], plain(**given).start_logits[real], db)
+    assert made and len(made) < len(SIZES)
 
 
 @pytest.mark.parametrize("padding", ["right", "left"])
