@@ -10,6 +10,7 @@ in Triton's interpreter, slowly and number for number.
 
 from operators.triton.embed import embed_norm
 from operators.triton.fp8 import linear_fp8
+from operators.triton.gate import gate, gate_rows
 from operators.triton.int8 import linear_int8, linear_int8_levels, linear_int8_parts
 from operators.triton.layer_norm import norm, norm_parts
 from operators.triton.rotary import rotary
@@ -21,6 +22,8 @@ KERNELS = {
     "quantize": quantize,
     "scale_parts": scale_parts,
     "gelu_parts": gelu_parts,
+    "gate": gate,
+    "gate_rows": gate_rows,
     "norm": norm,
     "norm_parts": norm_parts,
     "embed_norm": embed_norm,

@@ -122,12 +122,14 @@ def snap_bf16(x):
 
 @triton.jit
 def activate(y, ACTIVATION: tl.constexpr):
-    """y float32, of any shape; ACTIVATION: one of floating.ACTIVATIONS"""
+    """y float32, of any shape; ACTIVATION: one of floating.ACTIVATIONS, or of those of gates"""
     if ACTIVATION == "gelu":
         y = 0.5 * y * (1.0 + tl.math.erf(y * 0.7071067811865476))
     elif ACTIVATION == "gelu_tanh":
         u = 0.7978845608028654 * (y + 0.044715 * y * y * y)
         y *= tl.sigmoid(2.0 * u)  # which is 0.5 * (1 + tanh(u)): Triton has no tanh that is everywhere
+    elif ACTIVATION == "silu":
+        y *= tl.sigmoid(y)
     else:
-        tl.static_assert(ACTIVATION == "none", "activation must be one of operators.floating.ACTIVATIONS")
+        tl.static_assert(ACTIVATION == "none", "activation must be of operators.floating.ACTIVATIONS or silu")
     return y

@@ -44,9 +44,8 @@ TARGET = Target(
     precisions=("fp", "bf16", "fp16", "int", "fp8"),
     lower=lower,
     execution=execution,
-    # PyTorch's attention is fast on a GPU, wherever its heads lie; there are no kernels for gates; whether a parameter
-    # changed, the CPU would wait for
-    fusions=frozenset(FUSIONS) - {"heads", "biased", "gate", "gate_rows", "per_size"},
+    # PyTorch's attention is fast on a GPU, wherever its heads lie; whether a parameter changed, the CPU would wait for
+    fusions=frozenset(FUSIONS) - {"heads", "biased", "per_size"},
     fused=("fp", "bf16", "fp16", "int", "fp8"),
     quantized=("int", "fp8"),
     schemes=("dynamic", "static", "weight"),

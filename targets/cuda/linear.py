@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from operators.triton import fp8, int8, layer_norm, rows, tiles
+from operators.triton.gate import gate_rows
 from operators.triton.launch import WIDEST
 from operators.triton.layer_norm import Norm
 from operators.triton.levels import FP8, Levels
 from operators.triton.source import Parts
 from targets._fp8 import Fp8Activation, Fp8Linear
 from targets._fused import NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._gate import RowsLinearGate
 from targets._linear import Activation, QuantizedLinear, Rows, TargetLinear
 from targets._whole import QuantizeWhole
 
@@ -74,6 +76,11 @@ class CudaLinear(TargetLinear):
             return rows.gelu_parts(self._parts(made), how, gelu)
         return rows.quantize(self.floats(made, HALF, gelu), how)
 
+    def gated(self, made: Rows, how: Levels, act: str, second: bool) -> Rows:
+        """rows [T, K] → rows [T, N / 2] of act(one half) · the other; act: one of operators.gate.ACTIVATIONS"""
+        source = self._parts(made) if self._in_parts(made) else self.floats(made, HALF)
+        return gate_rows(source, how, act, second)
+
     def normed(self, made: Rows, residual: Tensor, norm: Norm) -> tuple[Tensor, Rows | None]:
         """rows [T, K], residual [T, N] → LayerNorm(linear + residual), or the sum, and its rows if `norm` has levels
 
@@ -118,6 +125,17 @@ class CudaRowsLinearGelu(CudaLinear):
 
     def forward(self, made: Rows) -> Rows:  # type: ignore[override]
         return self.to_rows(made, self.made, self.gelu)
+
+
+class CudaRowsLinearGate(CudaLinear):
+    """RowsLinearGate: rows [T, K] → rows [T, N]"""
+
+    def __init__(self, source: RowsLinearGate) -> None:
+        super().__init__(source.linear)
+        self.made, self.act, self.second = levels_of(source.activation), source.gate.act, source.gate.second
+
+    def forward(self, made: Rows) -> Rows:  # type: ignore[override]
+        return self.gated(made, self.made, self.act, self.second)
 
 
 class CudaRowsLinearAddNorm(CudaLinear):

@@ -11,6 +11,7 @@ from operators.triton.launch import WIDEST
 from targets._attention import Attention, AttentionRows, CachedAttention
 from targets._fp8 import Fp8Linear
 from targets._fused import EmbedNorm, NormRows, Quantize, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._gate import Gate, RowsLinearGate
 from targets._linear import QuantizedLinear
 from targets._missed import miss
 from targets._place import place
@@ -21,6 +22,7 @@ from targets.base import UsageError
 from targets.cuda import linear, norm
 from targets.cuda.attention import CudaAttention, CudaAttentionRows, Plan
 from targets.cuda.cached import CudaCachedAttention, Step
+from targets.cuda.gate import CudaGate
 from targets.cuda.packed import split_rows
 from targets.cuda.rotary import CudaRotary, swap_rotary
 from targets.cuda.steps import cache_of, with_steps
@@ -31,6 +33,7 @@ QUANTIZED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     Fp8Linear: linear.CudaLinear,
     RowsLinear: linear.CudaRowsLinear,
     RowsLinearGelu: linear.CudaRowsLinearGelu,
+    RowsLinearGate: linear.CudaRowsLinearGate,
     RowsLinearAddNorm: linear.CudaRowsLinearAddNorm,
     Quantize: linear.CudaQuantize,
     QuantizeWhole: linear.CudaQuantizeWhole,
@@ -42,13 +45,13 @@ QUANTIZED: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 # whose floats come out in `dtype`, and who reads floats of any type
 MAKERS = (linear.CudaRowsLinear, linear.CudaRowsLinearAddNorm, norm.CudaNorm, norm.CudaEmbedNorm, CudaAttention,
           CudaCachedAttention, CudaRotary)  # fmt: skip
-READERS = (*MAKERS, CudaAttentionRows, linear.CudaQuantize, linear.FloatLinear)
+READERS = (*MAKERS, CudaAttentionRows, linear.CudaQuantize, linear.FloatLinear, CudaGate)
 
 
 def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> None:
     """Swaps, in place, every module that cuda has its own for, and moves what is computed to `device`.
 
-    At fp, bf16 and fp16 that is attention and the rotation before it: linears, norms and GELU are PyTorch's.
+    At fp, bf16 and fp16 that is attention, the rotation before it, and gates: linears, norms and GELU are PyTorch's.
     Raises UsageError for a layer that is too wide.
     """
     plan, step, quantized = Plan(), Step(), precision in ("int", "fp8")
@@ -59,6 +62,8 @@ def lower_to(graph: fx.GraphModule, precision: str, device: torch.device) -> Non
     attention = {Attention: CudaAttention, AttentionRows: CudaAttentionRows}
     swap_modules(graph, {kind: partial(made, plan=plan, inner=inner) for kind, made in attention.items()})
     swap_modules(graph, {CachedAttention: partial(CudaCachedAttention, step=step)})
+    # what two halves make together may be more than 16 bits hold
+    swap_modules(graph, {Gate: partial(CudaGate, dtype=torch.float32 if quantized else None)})
     swap_rotary(graph)
     if quantized:
         halve(graph)
@@ -86,6 +91,8 @@ def _rows_of(module: nn.Module) -> list[int]:
     linear = getattr(module, "linear", module)
     if isinstance(linear, QuantizedLinear):
         widths.append(linear.in_features)
+    if isinstance(module, RowsLinearGate):
+        widths.append(module.linear.out_features // 2)
     if isinstance(module, RowsLinearGelu) and module.activation.scale is None:  # a given scale wants no whole row
         widths.append(module.linear.out_features)
     return widths

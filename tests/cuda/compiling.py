@@ -21,7 +21,8 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from operators.floating import ACTIVATIONS, GELUS
-from operators.triton import embed, fp8, int8, layer_norm, rotary, rows, tiles, weight_only
+from operators.gate import ACTIVATIONS as ACTIVATIONS_OF_GATES
+from operators.triton import embed, fp8, gate, gate_rows, int8, layer_norm, rotary, rows, tiles, weight_only
 from operators.triton.levels import FP8, Levels
 from operators.triton.source import Parts
 
@@ -81,6 +82,7 @@ def compile_rows() -> None:
     layer_norm.norm_parts(parts, x, kept)
     layer_norm.norm_parts(parts, x, kept._replace(rms=True))
     compile_rotary()
+    compile_gates(parts)
     ids = empty(M, dtype=torch.int64)
     embed.embed_norm([ids] * 3, [x] * 3, norm)
     embed.embed_norm([ids] * 2, [x] * 2, kept)
@@ -92,6 +94,16 @@ def compile_rotary() -> None:
     rotary(x.half(), angles, angles, 64, 4)
     rotary(x.bfloat16(), angles.bfloat16(), angles.bfloat16(), 64, 4)
     rotary(x, empty(M, 24), empty(M, 24), 96, 4, True, torch.float16)
+
+
+def compile_gates(parts: Parts) -> None:
+    """On floats and on sums; and as wide as Llama 3 has them, whose rows are quantized whole"""
+    for dtype, second in ((torch.float16, False), (torch.bfloat16, True)):
+        gate(empty(M, N, dtype=dtype), "silu", second)
+    for activation in ACTIVATIONS_OF_GATES:
+        gate_rows(parts, Levels.of(False), activation, False)
+    for columns in (8192, 14_336):
+        gate_rows(empty(M, 2 * columns, dtype=torch.float16), Levels.of(False), "silu", False)
 
 
 def compile_linears() -> None:

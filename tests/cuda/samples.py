@@ -94,4 +94,6 @@ def stepped(y: Tensor, activation: str) -> Tensor:
     if activation == "gelu_tanh":
         u = 0.7978845608028654 * (y + 0.044715 * y * y * y)
         return y * (1 / (1 + torch.from_numpy(np.exp(-(2.0 * u).numpy()))))
+    if activation == "silu":
+        return y * (1 / (1 + torch.from_numpy(np.exp(-y.numpy()))))
     return y

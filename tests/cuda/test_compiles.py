@@ -38,7 +38,8 @@ def test_linears(chip, tmp_path):
 
 def test_rows(tmp_path):
     found = compiled("90", "rows", tmp_path)
-    assert {entry["kernel"] for entry in found} == {"_rows_kernel", "_norm_kernel", "_embed_kernel", "_rotary_kernel"}
+    wanted = ("rows", "norm", "embed", "rotary", "gate")
+    assert {entry["kernel"] for entry in found} == {f"_{name}_kernel" for name in wanted}
     assert all(entry["stack"] == 0 for entry in found)
 
 

@@ -8,6 +8,7 @@ from operators.triton.launch import WIDEST
 from operators.triton.tiles import LIBRARY, Tile
 from targets._fp8 import Fp8Linear
 from targets._fused import NormRows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
+from targets._gate import Gate, RowsLinearGate
 from targets._linear import Activation, QuantizedLinear
 from targets.base import UsageError
 from targets.cuda import linear as cuda_linear
@@ -44,6 +45,7 @@ LAYERS = {
     "on rows": lambda size: RowsLinear(quantized(size, 2)),
     "GELU that makes rows": lambda size: RowsLinearGelu(quantized(4, size), Activation()),
     "norm after a linear": lambda size: RowsLinearAddNorm(quantized(size, 4), ONES, ONES, 1e-5, None),
+    "gate that makes rows": lambda size: RowsLinearGate(quantized(4, 2 * size), Gate("silu", False), Activation()),
     "norm": lambda size: NormRows(torch.ones(size), torch.ones(size), 1e-5, None),
 }
 
