@@ -14,7 +14,7 @@ from typing import Any
 import click
 import torch
 
-from benchmarks import cuda_work
+from benchmarks import cuda_steps, cuda_work
 from benchmarks.cuda_peers import PEERS
 from benchmarks.files import require_places, write
 from benchmarks.one_line import OneLine
@@ -84,6 +84,7 @@ def not_measured(reason: str) -> dict[str, Any]:
     return {
         "not measured": reason,
         "goals": [judged(goal, dict.fromkeys(names, reason), 1) for goal in GOALS],
+        "steps": cuda_steps.not_measured(reason),
         "f1": reason,
     }
 
@@ -95,6 +96,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines += ["| goal | wanted | reached | met |", "|---|---|---|---|"]
     for entry in result["goals"]:
         lines += _goal(entry)
+    lines += cuda_steps.markdown(result["steps"])
     drops = result["f1"]
     for name in ("int", "fp8"):
         lost = None if isinstance(drops, str) else drops[f"{name} drop"]
@@ -103,9 +105,10 @@ def markdown(result: Mapping[str, Any]) -> str:
     if nothing:
         return "\n".join(lines) + "\n"
     lines += ["", "| work | engine | median |", "|---|---|---|"]
-    for entry in result["goals"]:
-        lines += [f"| {entry['goal']} | {name} | {value} {entry['unit']} |" for name, value in entry["figures"].items()]
-        lines += [f"| {entry['goal']} | {name} | not measured: {why} |" for name, why in entry["left_out"].items()]
+    for entry in (*result["goals"], *result["steps"]):
+        work = entry.get("goal") or entry["work"]
+        lines += [f"| {work} | {name} | {value} {entry['unit']} |" for name, value in entry["figures"].items()]
+        lines += [f"| {work} | {name} | not measured: {why} |" for name, why in entry["left_out"].items()]
     if isinstance(drops, str):
         lines += ["", f"F1: not measured: {drops}"]
     return "\n".join(lines) + "\n"
@@ -135,7 +138,7 @@ def _met(met: bool | None) -> str:
     "--rows", type=click.IntRange(1), default=32, show_default=True, help="Windows in a batch of the true lengths."
 )
 def main(output: Path, data: str, limit: int | None, rows: int) -> None:
-    """Measures the goals of the target cuda beside torch.compile and torchao, in one run."""
+    """Measures the goals of the target cuda, and `generate`, beside torch.compile and torchao, in one run."""
     require_places(output)
     examples = read_examples(data, limit)
     why = "Triton's interpreter is no GPU: leave TRITON_INTERPRET out" if device.interpreted() else device.why_not()
@@ -149,7 +152,8 @@ def main(output: Path, data: str, limit: int | None, rows: int) -> None:
             times = cuda_work.times(work, cuda_work.prepare, (*cuda_work.OURS, *PEERS))
             goals.append({**judged(goal, times, work.rows), "milliseconds": times})
             torch.cuda.empty_cache()
-        result = {"goals": goals, "f1": f1}
+        click.echo("generate …", err=True)
+        result = {"goals": goals, "steps": cuda_steps.measured(), "f1": f1}
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     result = {"device": name, "torch": torch.__version__, **result}
     write(output.with_name(f"{output.name}.json"), json.dumps(result, indent=2, ensure_ascii=False) + "\n")

@@ -6,13 +6,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from benchmarks import cuda_goals, cuda_work
+from benchmarks import cuda_goals, cuda_steps, cuda_work
 from benchmarks.cuda_goals import GOALS, Goal, judged, markdown
+from benchmarks.cuda_steps import PEER
 from benchmarks.cuda_work import Work, longer, times
 from models import InputError
 from models.question_answering.examples import read_examples
 from targets import TargetUnavailable
 from tests import tiny
+from tests.toolkit.test_cache import language_model, llama
 
 LATENCY, RATE = Goal("one", "ms", 2.0), Goal("many", "samples/s", 1000)
 
@@ -39,12 +41,17 @@ def test_where_nothing_of_ours_ran_nothing_is_met():
 def test_all_is_told():
     goals = [judged(LATENCY, {"opswap int": [1.5], "torchao int8": "broken", "torch.compile bf16": [3.0]}, 1)]
     drops = {"fp": 77.0, "int": 76.95, "fp8": 76.5, "int drop": 0.05, "fp8 drop": 0.5}
-    text = markdown({"device": "a GPU", "torch": "2", "goals": goals, "f1": drops})
+    steps = [cuda_steps.told("some model", {"opswap int": [500.0], PEER: [1000.0], "opswap fp8": "no"}, 2)]
+    text = markdown({"device": "a GPU", "torch": "2", "goals": goals, "steps": steps, "f1": drops})
     for line in (
         "| one | ≤ 2 ms | 1.5 (opswap int) | yes |",
         "| times as fast as torch.compile bf16 | ≥ 1.5 | 2.0 | yes |",
         "| times as fast as torchao int8 | ≥ 1.3 | not measured | – |",
         "| one | torchao int8 | not measured: broken |",
+        "| tokens/s of `generate`, some model | – | 1024.0 (opswap int) | – |",
+        "| times as fast as torch.compile bf16 | – | 2.000 | – |",
+        "| some model | torch.compile bf16 | 512.0 tokens/s |",
+        "| some model | opswap fp8 | not measured: no |",
         "| F1 lost at int, the embedded model | ≤ 0.1 | +0.050 | yes |",
         "| F1 lost at fp8, the embedded model | ≤ 0.1 | +0.500 | no |",
     ):
@@ -58,6 +65,9 @@ def test_without_a_gpu_every_figure_is_not_measured_and_why(tmp_path):
     found = json.loads((tmp_path / "out.json").read_text("utf-8"))
     assert [entry["goal"] for entry in found["goals"]] == [goal.work for goal in GOALS]
     assert all(entry["met"] is None and not entry["figures"] for entry in found["goals"])
+    assert [entry["work"] for entry in found["steps"]] == ["Llama 3.2 1B, batch 1", "GPT-2, batch 1"]
+    assert all(not entry["figures"] for entry in found["steps"])
+    assert done.output.count("| tokens/s of `generate`, ") == 2
     assert "not measured" in done.output and ("is False" in done.output or "interpreter" in done.output)
 
 
@@ -127,3 +137,15 @@ def test_longer_batches_are_padding():
     more = longer(batch, tiny.PAD)
     assert all(value.shape == (2, 64) for value in more.values()) and not more["attention_mask"][:, 9:].any()
     assert (more["input_ids"][:, 9:] == tiny.PAD).all() and torch.equal(more["input_ids"][:, :9], batch["input_ids"])
+
+
+@pytest.mark.parametrize("make", [language_model, llama], ids=["gpt2", "llama"])
+def test_both_ways_to_generate_make_the_tokens_of_the_likeliest(monkeypatch, make):
+    """in float32, so that both choose alike: here on the CPU"""
+    monkeypatch.setattr(cuda_steps, "NEW", 5)
+    torch.manual_seed(0)
+    model = make().eval()
+    batch = {"input_ids": torch.randint(3, tiny.VOCABULARY, (2, 7))}
+    (mine,) = cuda_steps.ours(model, "fp", "cpu")(batch)
+    (theirs,) = cuda_steps.compiled(model, torch.device("cpu"), torch.float32)(batch)
+    assert mine.shape == (2, 5) and torch.equal(mine, theirs)
