@@ -74,9 +74,7 @@ def test_answers_stay(name: str, precision: str, padding: str) -> None:
         assert_sqnr(first(have(**given))[mask.bool()], first(want(**given))[mask.bool()], SAME_DB)
 
 
-@pytest.mark.parametrize(
-    "name", ["halves", "halves of a part", "neighbours of a part, sequence before heads"]
-)  # the others convert to float32 for it, and back
+@pytest.mark.parametrize("name", MODELS)  # some of which convert to float32 for it, and back
 def test_at_bf16_the_answers_are_near_to_floats(name: str) -> None:
     mask = mask_of("right")
     ids = torch.randint(3, tiny.VOCABULARY, mask.shape, generator=torch.Generator().manual_seed(0))
@@ -172,33 +170,6 @@ def test_the_same_bits(name: str) -> None:
     clean(gm)
     assert count(gm, ROTARY) == times
     assert_equal_bits(gm(X), want)
-
-
-class In16Bits(nn.Module):
-    """angles: of what type cos and sin are"""
-
-    def __init__(self, angles: torch.dtype) -> None:
-        super().__init__()
-        self.angles = angles
-
-    def forward(self, x: Tensor) -> Tensor:
-        heads = torch.cat([x, x[..., :2]], -1).bfloat16().view(*x.shape[:2], 2, 4).transpose(1, 2)
-        angle = torch.arange(x.shape[1])[:, None] * torch.tensor([1.0, 0.1, 1.0, 0.1])
-        cos, sin = (one[None, None].to(self.angles) for one in (angle.cos(), angle.sin()))
-        return heads * cos + half(heads) * sin
-
-
-def test_16_bits_are_rounded_once() -> None:
-    gm = graph_of(In16Bits(torch.bfloat16))
-    before = gm(X)
-    assert raise_rotary(gm) == 1
-    clean(gm)
-    assert gm(X).dtype == torch.bfloat16
-    assert_sqnr(gm(X).float(), before.float(), 45)
-
-
-def test_16_bits_that_become_32_stay() -> None:
-    assert raise_rotary(graph_of(In16Bits(torch.float32))) == 0
 
 
 @pytest.mark.parametrize("turned, times", [(changed_in_between, 0), (changed_later, 1)])

@@ -6,6 +6,7 @@ import torch
 from torch import fx
 
 from operators.rotary import FLOATS
+from toolkit.fuse.converted import same, unconverted
 from toolkit.fuse.heads import RESHAPES, allow_copies, side_by_side, turns
 from toolkit.fuse.matching import aten, only_user, shape_of
 
@@ -32,8 +33,8 @@ def raise_rotary(gm: fx.GraphModule) -> int:
     → the same view of rotary(y, cos [B or 1, S, r], sin)
 
     half(x): (-x2, x1) of its halves, or of each two neighbours. Of the first r numbers of each head alone where the
-    rest is put beside them again. In float32 the bits stay, but where x was scaled before: attention does that then. In
-    16 bits only what comes out is rounded, not each product too.
+    rest is put beside them again. In float32 the bits stay, also where x of 16 bits was converted for it, but where x
+    was scaled before: attention does that then. In 16 bits only what comes out is rounded, not each product too.
     """
     flat: dict[fx.Node, fx.Node] = {}
     raised = 0
@@ -65,11 +66,17 @@ def _turn(add: fx.Node) -> Turn | None:
             continue
         for half, sin in (crossed.args, crossed.args[::-1]):
             heads, interleaved = _half(half)
-            if heads is not None and heads in plain.args:
-                cos = next((one for one in plain.args if one is not heads), None)
-                if isinstance(cos, fx.Node) and isinstance(sin, fx.Node):
-                    return _unscaled(_with_the_rest(Turn(add, heads, cos, sin, interleaved)))
+            others = [one for one in plain.args if heads is None or not same(one, heads)]
+            if len(others) == 1 and isinstance(others[0], fx.Node) and isinstance(sin, fx.Node):
+                turn = _unconverted(Turn(add, heads, others[0], sin, interleaved))
+                return _unscaled(_unconverted(_with_the_rest(turn)))
     return None
+
+
+def _unconverted(turn: Turn) -> Turn:
+    """The turn of x made float32, and rounded again → that of x: rotary computes in float32, and rounds once"""
+    heads, end = unconverted(turn.heads, turn.end)
+    return turn._replace(heads=heads, end=end)
 
 
 def _is_product(node: Any) -> bool:
