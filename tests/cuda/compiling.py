@@ -81,8 +81,6 @@ def compile_rows() -> None:
     kept = norm._replace(dtype=torch.float32, keeps_sum=True)
     layer_norm.norm_parts(parts, x, kept)
     layer_norm.norm_parts(parts, x, kept._replace(rms=True))
-    compile_rotary()
-    compile_gates(parts)
     ids = empty(M, dtype=torch.int64)
     embed.embed_norm([ids] * 3, [x] * 3, norm)
     embed.embed_norm([ids] * 2, [x] * 2, kept)
@@ -96,14 +94,18 @@ def compile_rotary() -> None:
     rotary(x, empty(M, 24), empty(M, 24), 96, 4, True, torch.float16)
 
 
-def compile_gates(parts: Parts) -> None:
+def compile_gates() -> None:
     """On floats and on sums; and as wide as Llama 3 has them, whose rows are quantized whole"""
+    weight = _int8_weight()
+    parts = Parts(empty(2, M, N, dtype=torch.int32), empty(M), empty(M, dtype=torch.int32), *_ends(weight), True)
     for dtype, second in ((torch.float16, False), (torch.bfloat16, True)):
         gate(empty(M, N, dtype=dtype), "silu", second)
     for activation in ACTIVATIONS_OF_GATES:
         gate_rows(parts, Levels.of(False), activation, False)
     for columns in (8192, 14_336):
         gate_rows(empty(M, 2 * columns, dtype=torch.float16), Levels.of(False), "silu", False)
+    if tiles.chip() != "sm_80":
+        gate_rows(empty(M, N, dtype=torch.float16), Levels(FP8), "silu", False)
 
 
 def compile_linears() -> None:
@@ -138,10 +140,13 @@ def _ends(weight: int8.Weight) -> tuple[Any, ...]:
     return weight.scale, weight.total, weight.bias
 
 
+KINDS = {"rows": compile_rows, "rotary": compile_rotary, "gates": compile_gates, "linears": compile_linears}
+
+
 def main(chip: int, which: str) -> None:
     compile_only(chip)
     tiles.chip = lambda: f"sm_{chip}"  # type: ignore[assignment]
-    {"rows": compile_rows, "rotary": compile_rotary, "linears": compile_linears}[which]()
+    KINDS[which]()
 
 
 if __name__ == "__main__":

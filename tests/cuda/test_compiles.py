@@ -13,6 +13,8 @@ INSTRUCTIONS = {
     "90": ("wgmma.mma_async.sync.aligned", "wgmma.mma_async.sync.aligned"),
 }
 
+CHIPS = (*INSTRUCTIONS, "120")
+
 
 def compiled(chip: str, which: str, folder: object) -> list[dict]:
     env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
@@ -38,11 +40,19 @@ def test_linears(chip, tmp_path):
 
 def test_rows(tmp_path):
     found = compiled("90", "rows", tmp_path)
-    wanted = ("rows", "norm", "embed", "rotary", "gate")
-    assert {entry["kernel"] for entry in found} == {f"_{name}_kernel" for name in wanted}
+    assert {entry["kernel"] for entry in found} == {"_rows_kernel", "_norm_kernel", "_embed_kernel"}
     assert all(entry["stack"] == 0 for entry in found)
 
 
-def test_a_rotations_products_are_rounded_by_themselves(tmp_path):
-    found = [entry for entry in compiled("80", "rotary", tmp_path) if entry["kernel"] == "_rotary_kernel"]
-    assert len(found) == 3 and all(entry["fma"] == 0 for entry in found)
+@pytest.mark.parametrize("chip", CHIPS)
+def test_gates(chip, tmp_path):
+    found = compiled(chip, "gates", tmp_path)
+    assert {entry["kernel"] for entry in found} == {"_gate_kernel"}
+    assert all(entry["stack"] == 0 for entry in found)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_rotations_products_are_rounded_by_themselves(chip, tmp_path):
+    found = compiled(chip, "rotary", tmp_path)
+    assert len(found) == 3 and all(entry["kernel"] == "_rotary_kernel" for entry in found)
+    assert all(entry["stack"] == 0 and entry["fma"] == 0 for entry in found)
