@@ -6,6 +6,8 @@ qkv [T, 3H], each `heads` heads of d = H / heads columns. For each sequence and 
     y = softmax(scale * q @ k.T) @ v        over the sequence's keys that `keep` allows, in both directions
 
 causal: a row looks at its own key and those before it only.
+table: what is added to scale * q @ k.T, by where the tokens of row and key stand: table[0, head, place, place], places
+taken modulo S. So distances between tokens count in a batch without padding, by tokens as pack_tokens returns them.
 precise: no kernel may round float32 to bfloat16 on the way, as the fastest does.
 """
 
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from operators import reference, validate
 from operators.schema import LEVELS, define, empty_rows
+from operators.validate import require
 
 
 def attention(
@@ -27,14 +30,17 @@ def attention(
     scale: float,
     precise: bool = False,
     causal: bool = False,
+    table: Tensor | None = None,
+    places: Tensor | None = None,
 ) -> Tensor:
     """qkv float32 or bfloat16 [T, 3H] -> float32 [T, H].
 
     starts int32 [B + 1]: rows starts[b] .. starts[b + 1] are one sequence, starts[0] = 0, starts[B] = T.
     keep bool [T]: keys that may be looked at (None: all); what the others hold does not matter. A row that may look
-    at none gives zeros. Raises ValueError on a bad argument.
+    at none gives zeros. table float32 [1, heads or 1, S or 1, S], not with causal; places int64 [T], 0 or more (None:
+    rows are counted from the first of their sequence, which has S at most). Raises ValueError on a bad argument.
     """
-    return _attend("attention", qkv, starts, keep, heads, scale, causal)
+    return _attend("attention", qkv, starts, keep, heads, scale, causal, table, places)
 
 
 def attention_int8(
@@ -48,11 +54,13 @@ def attention_int8(
     fixed_zero: int = 128,
     precise: bool = False,
     causal: bool = False,
+    table: Tensor | None = None,
+    places: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """quantize_per_token(attention(...)): q uint8 [T, H], scale float32 [T], zero_point int32 [T]."""
     levels = (symmetric, fixed_scale, fixed_zero)
     _check_int8(qkv, starts, keep, heads, scale, levels)
-    y = _attend("attention_int8", qkv, starts, keep, heads, scale, causal)
+    y = _attend("attention_int8", qkv, starts, keep, heads, scale, causal, table, places)
     return reference.quantize_per_token(y, *levels)
 
 
@@ -65,16 +73,33 @@ def _check_int8(
 
 
 def _attend(
-    op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, causal: bool
+    op: str,
+    qkv: Tensor,
+    starts: Tensor,
+    keep: Tensor | None,
+    heads: int,
+    scale: float,
+    causal: bool,
+    table: Tensor | None,
+    places: Tensor | None,
 ) -> Tensor:
     validate.check_attention(op, qkv, starts, keep, heads, scale)
+    check_table(op, qkv, heads, causal, table, places)
     at = starts.tolist()
     validate.check_starts(op, at, qkv.shape[0])
-    return attend(qkv, at, keep, heads, scale, causal)
+    _check_places(op, at, table, places)
+    return attend(qkv, at, keep, heads, scale, causal, table, places)
 
 
 def attend(
-    qkv: Tensor, at: Sequence[int], keep: Tensor | None, heads: int, scale: float, causal: bool = False
+    qkv: Tensor,
+    at: Sequence[int],
+    keep: Tensor | None,
+    heads: int,
+    scale: float,
+    causal: bool = False,
+    table: Tensor | None = None,
+    places: Tensor | None = None,
 ) -> Tensor:
     """The arithmetic of `attention`, at: its starts; nothing is checked, and rows from at[-1] on are zeros."""
     total, hidden = qkv.shape[0], qkv.shape[1] // 3
@@ -82,30 +107,72 @@ def attend(
     for first, last in itertools.pairwise(at):
         rows = qkv[first:last].to(torch.float32).view(last - first, 3, heads, hidden // heads)
         q, k, v = rows.permute(1, 2, 0, 3)
-        places = torch.arange(last - first, device=qkv.device)
-        keys = places if keep is None else places[keep[first:last]]
-        later = causal & (keys > places[:, None])  # [rows, keys]
-        scores = (scale * (q @ k[:, keys].transpose(1, 2))).masked_fill(later, -torch.inf)
-        mixed = (torch.softmax(scores, -1) @ v[:, keys]).transpose(0, 1).reshape(last - first, hidden)
-        y[first:last] = mixed.masked_fill(later.all(1)[:, None], 0)  # also where there are no keys at all
+        numbers = torch.arange(last - first, device=qkv.device)
+        keys = numbers if keep is None else numbers[keep[first:last]]
+        scores = scale * (q @ k[:, keys].transpose(1, 2))
+        scores = scores.masked_fill(causal & (keys > numbers[:, None]), -torch.inf)
+        if table is not None:
+            scores = scores + _added(table, numbers if places is None else places[first:last], keys)
+        nothing = (scores == -torch.inf).all(2, keepdim=True)  # also where there are no keys at all
+        mixed = (torch.softmax(scores.masked_fill(nothing, 0), -1) @ v[:, keys]).masked_fill(nothing, 0)
+        y[first:last] = mixed.transpose(0, 1).reshape(last - first, hidden)
     return y
 
 
-def _fake_attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, *how: bool) -> Tensor:
+def _added(table: Tensor, places: Tensor, keys: Tensor) -> Tensor:
+    """→ what is added to the scores of one sequence, [heads or 1, rows, keys]; keys: their numbers"""
+    size = table.shape[3]
+    at = places % size
+    return table[0].expand(-1, size, size)[:, at[:, None], at[keys]]
+
+
+def check_table(op: str, qkv: Tensor, heads: int, causal: bool, table: Tensor | None, places: Tensor | None) -> None:
+    """table: float32 [1, heads or 1, S or 1, S], not with causal; places: int64 [T], only with a table."""
+    if table is None:
+        require(places is None, f"{op}: places must come with a table", "places alone", "pass both or none")
+        return
+    validate.check_bias(op, table, "table")
+    one, those, rows, size = table.shape
+    fits = one == 1 and those in (1, heads) and rows in (1, size) and size > 0
+    require(fits, f"{op}: table must be [1, {heads} or 1, length or 1, length]", list(table.shape), "expand it")
+    require(not causal, f"{op}: with a table, causal must be false", "true", "put -inf into the table")
+    if places is not None:
+        ok = places.dtype == torch.int64 and places.shape == qkv.shape[:1]
+        wanted = f"{op}: places must be int64 of {qkv.shape[0]} entries"
+        require(ok, wanted, f"{places.dtype} of shape {list(places.shape)}", "pass what pack_tokens returned")
+
+
+def _check_places(op: str, at: list[int], table: Tensor | None, places: Tensor | None) -> None:
+    """What the fake cannot see"""
+    longest = max((last - first for first, last in itertools.pairwise(at)), default=0)
+    if table is not None and places is None:
+        wanted = f"{op}: sequences must be no longer than the table, {table.shape[3]}"
+        require(longest <= table.shape[3], wanted, longest, "pass places, or a larger table")
+    low = int(places.min()) if places is not None and len(places) else 0
+    require(low >= 0, f"{op}: places must be 0 or more", low, "pass what pack_tokens returned")
+
+
+def _fake_attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float,
+                    precise: bool = False, causal: bool = False, table: Tensor | None = None,
+                    places: Tensor | None = None) -> Tensor:  # fmt: skip
     validate.check_attention("attention", qkv, starts, keep, heads, scale)
+    check_table("attention", qkv, heads, causal, table, places)
     return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
 
 
 def fake_attention_int8(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float,
                          symmetric: bool, fixed_scale: float = 0.0,
-                         fixed_zero: int = 128, precise: bool = False,
-                         causal: bool = False) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+                         fixed_zero: int = 128, precise: bool = False, causal: bool = False,
+                         table: Tensor | None = None,
+                         places: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     _check_int8(qkv, starts, keep, heads, scale, (symmetric, fixed_scale, fixed_zero))
+    check_table("attention_int8", qkv, heads, causal, table, places)
     return empty_rows(qkv, qkv.shape[0], qkv.shape[1] // 3)
 
 
 ARGUMENTS = "Tensor qkv, Tensor starts, Tensor? keep, int heads, float scale"
-HOW = "bool precise=False, bool causal=False"
+TABLE = "Tensor? table=None, Tensor? places=None"
+HOW = f"bool precise=False, bool causal=False, {TABLE}"
 define("attention", f"({ARGUMENTS}, {HOW}) -> Tensor", attention, _fake_attention)
 define(
     "attention_int8",

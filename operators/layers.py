@@ -15,6 +15,8 @@ from operators.schema import define
 from operators.validate import require
 
 OP = "layers_int8"
+How = tuple[int, float, bool, float, int, bool, bool]
+Where = tuple[Tensor | None, Tensor | None]  # table and places
 
 
 class Call(NamedTuple):
@@ -35,8 +37,10 @@ class Call(NamedTuple):
     layers: list[Tensor]
     quantize: bool
     then: int
+    table: Tensor | None = None
+    places: Tensor | None = None
 
-    def how(self) -> list[tuple[int, float, bool, float, int, bool, bool]]:
+    def how(self) -> list[How]:
         """→ for each layer what attention_int8 takes from heads on. Raises ValueError for lists of other lengths, and
         another qkv."""
         sizes = [len(values) for values in (self.fixed_scales, self.fixed_zeros, self.layers)]
@@ -59,7 +63,8 @@ class Call(NamedTuple):
 def layers_int8(*args: Any) -> Result:
     """→ what the last feed_forward_int8 gives of
 
-        rows = attention_int8(qkv, starts, keep, heads, scale, symmetric, fixed_scale, fixed_zero, precise, causal)
+        rows = attention_int8(qkv, starts, keep, heads, scale, symmetric, fixed_scale, fixed_zero, precise, causal,
+                              table, places)
         residual, ..., qkv = feed_forward_int8(rows, residual, layer, ...)
 
     for each layer. args: Call's. Raises ValueError."""
@@ -67,7 +72,8 @@ def layers_int8(*args: Any) -> Result:
     how, tokens, last = call.how(), (call.starts, call.keep), (call.quantize, call.then)
     parts = attention.attention_int8, feed_forward.feed_forward_int8
     try:
-        return in_turn(call.qkv, call.residual, tokens, how, call.layers, last, *parts)
+        where = call.table, call.places
+        return in_turn(call.qkv, call.residual, tokens, how, call.layers, last, *parts, where)
     except ValueError as error:  # of one of the parts
         raise ValueError(f"{OP}: {str(error).partition(': ')[2]}") from error
 
@@ -76,16 +82,18 @@ def in_turn(
     qkv: Tensor,
     residual: Tensor,
     tokens: tuple[Tensor, Tensor | None],
-    how: Sequence[tuple[int, float, bool, float, int, bool, bool]],
+    how: Sequence[How],
     layers: Sequence[Tensor],
     last: tuple[bool, int],
     attend: Callable,
     forward: Callable,
+    where: Where = (None, None),
 ) -> Result:
-    """What layers_int8 gives, by the operators that it is made of; how: what attention_int8 takes from heads on"""
+    """What layers_int8 gives, by the operators that it is made of; how and where: what attention_int8 takes from heads
+    on"""
     for settings, layer in zip(how[:-1], layers[:-1], strict=True):
-        residual, *_, qkv = forward(*attend(qkv, *tokens, *settings), residual, layer, False, _outputs(layer))
-    return forward(*attend(qkv, *tokens, *how[-1]), residual, layers[-1], *last)
+        residual, *_, qkv = forward(*attend(qkv, *tokens, *settings, *where), residual, layer, False, _outputs(layer))
+    return forward(*attend(qkv, *tokens, *how[-1], *where), residual, layers[-1], *last)
 
 
 def _outputs(layer: Tensor) -> int:
@@ -102,15 +110,15 @@ def _outputs(layer: Tensor) -> int:
 
 def _fake(*args: Any) -> Result:
     call = Call(*args)
-    rows = attention.fake_attention_int8(call.qkv, call.starts, call.keep, *call.how()[0])
+    rows = attention.fake_attention_int8(call.qkv, call.starts, call.keep, *call.how()[0], call.table, call.places)
     return feed_forward.fake(*rows, call.residual, call.layers[-1], call.quantize, call.then)
 
 
 define(
     OP,
     "(Tensor qkv, Tensor residual, Tensor starts, Tensor? keep, int heads, float scale, bool symmetric, "
-    "float[] fixed_scales, int[] fixed_zeros, bool precise, bool causal, Tensor[] layers, bool quantize, int then)"
-    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "float[] fixed_scales, int[] fixed_zeros, bool precise, bool causal, Tensor[] layers, bool quantize, int then, "
+    f"{attention.TABLE}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     layers_int8,
     _fake,
 )

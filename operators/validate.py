@@ -162,9 +162,9 @@ def check_packed_heads(op: str, qkv: Tensor, heads: int, scale: float, shared: i
     require(math.isfinite(scale), f"{op}: scale must be finite", scale, "pass d ** -0.5")
 
 
-def check_bias(op: str, bias: Tensor) -> None:
+def check_bias(op: str, bias: Tensor, name: str = "bias") -> None:
     """bias: float32 with four dimensions."""
-    _tensor(op, "bias", bias, float32, 4)
+    _tensor(op, name, bias, float32, 4)
 
 
 def check_attention(op: str, qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float) -> None:

@@ -10,20 +10,22 @@ from targets._linear import Activation, Rows
 
 
 class Attention(nn.Module):
-    """qkv [T, 3H] float32 or bfloat16, starts int32 [B + 1], keep bool [T] or None → [T, H] of qkv's dtype
+    """qkv [T, 3H] float32 or bfloat16, starts int32 [B + 1], keep bool [T] or None, and where the scores depend on
+    where tokens stand, table float32 [1, heads or 1, S or 1, S] and places int64 [T] or None → [T, H] of qkv's dtype
 
     qkv: query, key and value side by side, each of `heads` heads. Rows starts[b] to starts[b + 1] are one sequence,
     and its tokens look at those of its own that `keep` has (None: all): softmax(scale · query · keyᵀ) · value, zeros
-    where nothing may be looked at. causal: a token looks at none after it. precise: a target must not round float32 to
-    bfloat16 in it.
+    where nothing may be looked at. causal: a token looks at none after it. table: is added to the scaled scores, at the
+    places modulo S of query and key, None: tokens are counted from the first of their sequence. precise: a target must
+    not round float32 to bfloat16 in it.
     """
 
     def __init__(self, heads: int, scale: float, precise: bool = False, causal: bool = False) -> None:
         super().__init__()
         self.heads, self.scale, self.precise, self.causal = heads, scale, precise, causal
 
-    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
-        return attend(qkv, starts, keep, self.heads, self.scale, self.causal).to(qkv.dtype)
+    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None, *where: Tensor | None) -> Tensor:
+        return attend(qkv, starts, keep, self.heads, self.scale, self.causal, *where).to(qkv.dtype)
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, scale={self.scale}, precise={self.precise}, causal={self.causal}"
@@ -43,8 +45,8 @@ class AttentionRows(nn.Module):
         """→ what opswap::attention_int8 takes from heads on"""
         return self.heads, self.scale, *self.levels, self.precise, self.causal
 
-    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
-        return self.activation.quantize(attend(qkv, starts, keep, self.heads, self.scale, self.causal))
+    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None, *where: Tensor | None) -> Rows:
+        return self.activation.quantize(attend(qkv, starts, keep, self.heads, self.scale, self.causal, *where))
 
     def extra_repr(self) -> str:
         how = f"heads={self.heads}, scale={self.scale}, precise={self.precise}, causal={self.causal}"
@@ -95,11 +97,21 @@ class CachedAttention(nn.Module):
 
 # an operator, so that a loop over sequences whose number nobody knows yet can be exported
 @torch.library.custom_op("opswap_reference::attention", mutates_args=())
-def attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, causal: bool) -> Tensor:
+def attend(
+    qkv: Tensor,
+    starts: Tensor,
+    keep: Tensor | None,
+    heads: int,
+    scale: float,
+    causal: bool,
+    table: Tensor | None = None,
+    places: Tensor | None = None,
+) -> Tensor:
     """Attention's forward, not yet in qkv's dtype: the operator's reference, whatever kernels are loaded."""
-    return attend_each(qkv, starts.tolist(), keep, heads, scale, causal)
+    return attend_each(qkv, starts.tolist(), keep, heads, scale, causal, table, places)
 
 
 @attend.register_fake
-def _fake_attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, causal: bool) -> Tensor:
+def _fake_attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, causal: bool,
+                 table: Tensor | None = None, places: Tensor | None = None) -> Tensor:  # fmt: skip
     return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)

@@ -166,21 +166,21 @@ class FeedForward(nn.Module):
 
 
 class Layers(nn.Module):
-    """qkv [T, 3H], residual [T, N], starts, keep → what the last FeedForward gives: by turns attention, and a
-    FeedForward of its rows and what the one before gave, whose `then` makes the next qkv"""
+    """qkv [T, 3H], residual [T, N], and the rest that attention takes → what the last FeedForward gives: by turns
+    attention, and a FeedForward of its rows and what the one before gave, whose `then` makes the next qkv"""
 
     def __init__(self, attentions: Iterable[AttentionRows], feed_forwards: Iterable[FeedForward]) -> None:
         super().__init__()
         self.attentions, self.feed_forwards = nn.ModuleList(attentions), nn.ModuleList(feed_forwards)
 
     def forward(
-        self, qkv: Tensor, residual: Tensor, starts: Tensor, keep: Tensor | None
+        self, qkv: Tensor, residual: Tensor, *tokens: Tensor | None
     ) -> Tensor | tuple[Tensor, Rows] | tuple[Tensor, Tensor]:
         *before, last = zip(self.attentions, self.feed_forwards, strict=True)
         for attention, part in before:
-            residual, qkv = part(attention(qkv, starts, keep), residual)
+            residual, qkv = part(attention(qkv, *tokens), residual)
         attention, part = last
-        return part(attention(qkv, starts, keep), residual)
+        return part(attention(qkv, *tokens), residual)
 
 
 FUSED = (

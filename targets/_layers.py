@@ -46,8 +46,8 @@ class PackedFeedForward(nn.Module):
 
 
 class PackedLayers(nn.Module):
-    """Layers as opswap::layers_int8: qkv [T, 3H], residual [T, N], starts, keep → what its last FeedForward gives; it
-    is used up"""
+    """Layers as opswap::layers_int8: qkv [T, 3H], residual [T, N], starts, keep, table, places → what its last
+    FeedForward gives; it is used up"""
 
     def __init__(self, source: Layers) -> None:
         super().__init__()
@@ -59,8 +59,10 @@ class PackedLayers(nn.Module):
         while source.feed_forwards:  # each is dropped as it is packed: weights are not held twice
             self.parts.append(PackedFeedForward(source.feed_forwards.pop(0)))  # type: ignore[arg-type]
 
-    def forward(self, qkv: Tensor, residual: Tensor, starts: Tensor, keep: Tensor | None) -> Made:
+    def forward(
+        self, qkv: Tensor, residual: Tensor, starts: Tensor, keep: Tensor | None, *where: Tensor | None
+    ) -> Made:
         last: Any = self.parts[-1]
         layers = [part._buffers["layer"] for part in self.parts]
         ways = layers, last.quantize, last.then
-        return last.results(torch.ops.opswap.layers_int8(qkv, residual, starts, keep, *self.how, *ways))
+        return last.results(torch.ops.opswap.layers_int8(qkv, residual, starts, keep, *self.how, *ways, *where))

@@ -125,14 +125,14 @@ class PackedRowsLinearAddNorm(PackedNorm):
 
 
 class PackedAttention(Attention):
-    """Attention as opswap::attention: qkv [T, 3H], starts, keep → [T, H] of qkv's dtype"""
+    """Attention as opswap::attention: qkv [T, 3H], starts, keep, table, places → [T, H] of qkv's dtype"""
 
     def __init__(self, source: Attention) -> None:
         super().__init__(source.heads, source.scale, source.precise, source.causal)
 
-    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Tensor:
-        y = torch.ops.opswap.attention(qkv, starts, keep, self.heads, self.scale, self.precise, self.causal)
-        return y.to(qkv.dtype)
+    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None, *where: Tensor | None) -> Tensor:
+        how = self.heads, self.scale, self.precise, self.causal
+        return torch.ops.opswap.attention(qkv, starts, keep, *how, *where).to(qkv.dtype)
 
 
 class PackedBiasedAttention(BiasedAttention):
@@ -146,13 +146,13 @@ class PackedBiasedAttention(BiasedAttention):
 
 
 class PackedAttentionRows(AttentionRows):
-    """AttentionRows as opswap::attention_int8: qkv [T, 3H], starts, keep → rows [T, H]"""
+    """AttentionRows as opswap::attention_int8: qkv [T, 3H], starts, keep, table, places → rows [T, H]"""
 
     def __init__(self, source: AttentionRows) -> None:
         super().__init__(source.heads, source.scale, source.activation, source.precise, source.causal)
 
-    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None) -> Rows:
-        return torch.ops.opswap.attention_int8(qkv, starts, keep, *self.settings())
+    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None, *where: Tensor | None) -> Rows:
+        return torch.ops.opswap.attention_int8(qkv, starts, keep, *self.settings(), *where)
 
 
 MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {

@@ -14,6 +14,7 @@ struct AttentionGiven {
   double fixed_scale;
   int64_t fixed_zero;
   bool precise, causal;
+  const std::optional<Tensor> &table, &places;
 };
 
 // The T rows that it makes: [T, H], [T] and [T]. floats [T, H], or null: where a sequence's heads are shared

@@ -19,6 +19,7 @@ struct Sequence {
   AttentionBytes bytes;
   bool whole;
   char *packed; // one head after another; null: each task packs the head that it is at
+  int64_t row_place = 0, key_place = 0; // attention_table.h
 };
 
 // Some rows of some heads.

@@ -5,26 +5,13 @@
 #include <vector>
 
 #include "attention_bytes.h"
-#include "attention_checks.h"
-#include "attention_dispatch.h"
-#include "attention_plan.h"
+#include "attention_call.h"
 #include "calls.h"
 #include "dispatch.h"
 #include "pool.h"
 #include "tensors.h"
 
 namespace {
-
-// What one call works on.
-struct Call {
-  const Attention &kernel;
-  Tensor qkv;
-  int64_t heads, d;
-  float scale;
-  bool causal;
-  std::vector<int32_t> keys;
-  std::vector<Sequence> sequences;
-};
 
 struct Result {
   float *y;      // [T, H], or null: quantized, to what follows
@@ -36,53 +23,7 @@ struct Result {
 };
 
 enum { PACKED, OWN, WHOLE, SHARED }; // slots of scratch
-
-// Longest first. One whose keys are all kept needs no list of them.
-std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64_t> &at, const bool *keep,
-                                   std::vector<int32_t> &keys) {
-  keys.reserve(keep ? at.back() : 0); // pointers into it stay valid
-  std::vector<Sequence> all;
-  for (size_t b = 0; b + 1 < at.size(); b++) {
-    const int64_t first = at[b], rows = at[b + 1] - first;
-    const size_t before = keys.size();
-    const bool *some = keep && std::count(keep + first, keep + at[b + 1], false) ? keep + first : nullptr;
-    for (int64_t i = 0; some && i < rows; i++)
-      if (some[i])
-        keys.push_back((int32_t)i);
-    const int64_t count = some ? (int64_t)(keys.size() - before) : rows;
-    const AttentionBytes bytes = count ? c.kernel.bytes(count, c.d) : AttentionBytes{0, 0};
-    if (rows)
-      all.push_back(
-          Sequence{first, rows, some ? keys.data() + before : nullptr, count, bytes, false, nullptr});
-  }
-  std::stable_sort(all.begin(), all.end(),
-                   [](const Sequence &a, const Sequence &b) { return a.rows > b.rows; });
-  return all;
-}
-
-Call prepare(const char *op, const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep,
-             int64_t heads, double scale, bool precise, bool causal) {
-  check_attention(op, qkv, starts, keep, heads, scale);
-  Call c{attention_in_use(precise),
-         with_dense_rows(qkv),
-         heads,
-         qkv.size(1) / (3 * heads),
-         (float)scale,
-         causal,
-         {},
-         {}};
-  const std::optional<Tensor> mask = dense(keep);
-  c.sequences = sequences_of(c, starts_of(op, starts, qkv.size(0)), data<bool>(mask), c.keys);
-  return c;
-}
-
-Head head_of(const Call &c, const Sequence &s, int64_t head, void *packed) {
-  const int bf16 = c.qkv.scalar_type() == ScalarType::BFloat16;
-  const int64_t h = c.heads * c.d, stride = c.qkv.stride(0), element = bf16 ? 2 : 4;
-  const char *q = data<char>(c.qkv) + (s.first * stride + head * c.d) * element;
-  const char *k = q + h * element, *v = k + h * element;
-  return Head{q, k, v, bf16, bf16, stride, stride, c.d, c.scale, s.keys, s.count, c.causal, 0, packed};
-}
+enum { SOME = 48 };                  // rows that a part of a table is put together for
 
 // Packs all heads of the sequences that are not whole.
 void pack_first(const Call &c, std::vector<Sequence> &all) {
@@ -106,6 +47,22 @@ void pack_first(const Call &c, std::vector<Sequence> &all) {
   });
 }
 
+// The same for a head whose rows and keys are no runs in the table: their part of it is put together, a few
+// rows at a time. part: memory for that.
+void attend_scattered(const Call &c, const Sequence &s, int64_t head, Head one, const Rows &all,
+                      float *part) {
+  const char *const q = static_cast<const char *>(one.q);
+  const int64_t element = one.q_bf16 ? 2 : 4;
+  one.bias = part, one.bias_stride = s.count;
+  for (int64_t done = 0; done < all.rows; done += SOME) {
+    const int64_t first = all.first + done, rows = smaller(SOME, all.rows - done);
+    gather(c.table, s, head, first, rows, part);
+    one.q = q + first * one.q_stride * element;
+    const Rows some{0, rows, all.y + done * all.y_stride, all.y_stride, all.work, nullptr};
+    c.kernel.attend(&one, &some);
+  }
+}
+
 // Some heads of some rows, into y: the sequence's rows, all heads.
 void attend(const Call &c, const Task &t, float *y) {
   const Sequence &s = *t.sequence;
@@ -116,14 +73,19 @@ void attend(const Call &c, const Task &t, float *y) {
       std::fill(to + r * h, to + r * h + c.d, 0.0f);
     if (!s.count)
       continue;
-    char *own = static_cast<char *>(scratch(OWN, s.bytes.packed + s.bytes.work));
+    const bool scattered = is_scattered(c.table, s);
+    const int64_t memory = s.bytes.packed + s.bytes.work;
+    char *own = static_cast<char *>(scratch(OWN, memory + (scattered ? SOME * s.count * 4 : 0)));
     const Head one = head_of(c, s, head, s.packed ? s.packed + head * s.bytes.packed : own);
     const Head next = head_of(c, s, head + 1, nullptr);
     if (!s.packed)
       c.kernel.pack(&one);
     const bool fetch = !s.packed && head + 1 < c.heads;
     const Rows rows{t.first, t.rows, to, h, own + s.bytes.packed, fetch ? &next : nullptr};
-    c.kernel.attend(&one, &rows);
+    if (scattered)
+      attend_scattered(c, s, head, one, rows, reinterpret_cast<float *>(own + memory));
+    else
+      c.kernel.attend(&one, &rows);
   }
 }
 
@@ -173,23 +135,24 @@ bool run(Call &c, Result out) {
 }
 
 Tensor attention(const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep, int64_t heads,
-                 double scale, bool precise, bool causal) {
-  Call c = prepare("attention", qkv, starts, keep, heads, scale, precise, causal);
+                 double scale, bool precise, bool causal, const std::optional<Tensor> &table,
+                 const std::optional<Tensor> &places) {
+  Call c = prepare("attention", qkv, starts, keep, heads, scale, precise, causal, table, places);
   Tensor y = empty({qkv.size(0), c.heads * c.d}, ScalarType::Float);
   run(c, Result{out<float>(y), nullptr, nullptr, nullptr, nullptr, {}});
   return y;
 }
 
-std::tuple<Tensor, Tensor, Tensor> attention_int8(const Tensor &qkv, const Tensor &starts,
-                                                  const std::optional<Tensor> &keep, int64_t heads,
-                                                  double scale, bool symmetric, double fixed_scale,
-                                                  int64_t fixed_zero, bool precise, bool causal) {
+std::tuple<Tensor, Tensor, Tensor>
+attention_int8(const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep, int64_t heads,
+               double scale, bool symmetric, double fixed_scale, int64_t fixed_zero, bool precise,
+               bool causal, const std::optional<Tensor> &table, const std::optional<Tensor> &places) {
   check_heads("attention_int8", qkv, heads, scale);
   const int64_t rows = qkv.size(0), h = qkv.size(1) / 3;
   Tensor q = empty({rows, h}, ScalarType::Byte);
   Tensor s = empty({rows}, ScalarType::Float), z = empty({rows}, ScalarType::Int);
   attend_to_bytes("attention_int8", qkv, starts, keep,
-                  {heads, scale, symmetric, fixed_scale, fixed_zero, precise, causal},
+                  {heads, scale, symmetric, fixed_scale, fixed_zero, precise, causal, table, places},
                   {out<uint8_t>(q), out<float>(s), out<int32_t>(z), nullptr});
   return {q, s, z};
 }
@@ -199,7 +162,7 @@ std::tuple<Tensor, Tensor, Tensor> attention_int8(const Tensor &qkv, const Tenso
 bool attend_to_bytes(const char *op, const Tensor &qkv, const Tensor &starts,
                      const std::optional<Tensor> &keep, const AttentionGiven &g,
                      const AttentionBytesOut &to) {
-  Call c = prepare(op, qkv, starts, keep, g.heads, g.scale, g.precise, g.causal);
+  Call c = prepare(op, qkv, starts, keep, g.heads, g.scale, g.precise, g.causal, g.table, g.places);
   check_depth(op, c.heads * c.d);
   const Activation how = checked_levels(op, g.symmetric, g.fixed_scale, g.fixed_zero);
   return run(c, Result{nullptr, to.floats, to.q, to.scale, to.zero_point, how});

@@ -5,6 +5,7 @@
 
 #include "attention_checks.h"
 #include "attention_dispatch.h"
+#include "attention_table.h"
 #include "calls.h"
 #include "float.h"
 #include "pool.h"
@@ -28,9 +29,6 @@ void check(const Tensor &qkv, const Tensor &bias, int64_t heads, double scale) {
          shape_of(bias), "expand it");
 }
 
-// Elements from one to the next along `dim`, of which there may be one for all.
-int64_t step(const Tensor &t, int64_t dim) { return t.size(dim) == 1 ? 0 : t.stride(dim); }
-
 Tensor attention_biased(const Tensor &qkv, const Tensor &bias, int64_t heads, double scale, bool precise) {
   check(qkv, bias, heads, scale);
   const Attention &kernel = attention_in_use(precise);
@@ -47,7 +45,7 @@ Tensor attention_biased(const Tensor &qkv, const Tensor &bias, int64_t heads, do
     const int64_t sequence = task / heads, head = task % heads;
     const char *q = from + (sequence * length * stride + head * d) * element;
     char *own = static_cast<char *>(scratch(0, bytes.packed + bytes.work));
-    const float *own_bias = plus + sequence * step(added, 0) + head * step(added, 1);
+    const float *own_bias = plus + sequence * step_along(added, 0) + head * step_along(added, 1);
     const Head one{q,
                    q + h * element,
                    q + 2 * h * element,
@@ -63,7 +61,7 @@ Tensor attention_biased(const Tensor &qkv, const Tensor &bias, int64_t heads, do
                    0,
                    own,
                    own_bias,
-                   step(added, 2)};
+                   step_along(added, 2)};
     kernel.pack(&one);
     const Rows rows{0, length, to + sequence * length * h + head * d, h, own + bytes.packed, nullptr};
     kernel.attend(&one, &rows);

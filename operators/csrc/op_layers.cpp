@@ -30,7 +30,8 @@ Tensor empty_qkv(int64_t rows, int64_t columns, int64_t d) {
 Five layers_int8(const Tensor &qkv, const Tensor &residual, const Tensor &starts,
                  const std::optional<Tensor> &keep, int64_t heads, double scale, bool symmetric,
                  const std::vector<double> &fixed_scales, const std::vector<int64_t> &fixed_zeros,
-                 bool precise, bool causal, const std::vector<Tensor> &layers, bool quantize, int64_t then) {
+                 bool precise, bool causal, const std::vector<Tensor> &layers, bool quantize, int64_t then,
+                 const std::optional<Tensor> &table, const std::optional<Tensor> &places) {
   check_tensor(OP, "qkv", qkv, ScalarType::Float, 2);
   const size_t count = layers.size();
   if (count == 0 || fixed_scales.size() != count || fixed_zeros.size() != count)
@@ -48,7 +49,8 @@ Five layers_int8(const Tensor &qkv, const Tensor &residual, const Tensor &starts
     if (!rows || rows->k != h)
       rows = empty_rows(m, h), floats = empty({m, h}, ScalarType::Float);
     const bool late = attend_to_bytes(
-        OP, read, starts, keep, {heads, scale, symmetric, fixed_scales[i], fixed_zeros[i], precise, causal},
+        OP, read, starts, keep,
+        {heads, scale, symmetric, fixed_scales[i], fixed_zeros[i], precise, causal, table, places},
         {out<uint8_t>(rows->q), out<float>(rows->scale), out<int32_t>(rows->zero_point),
          out<float>(*floats)});
     const FeedForward f = feed_forward_of(OP, layers[i], h);

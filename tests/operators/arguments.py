@@ -12,6 +12,7 @@ Q, ZERO, WEIGHT = integers(5, 70, 33)
 MASK, TAKEN = torch.tensor([[1, 0], [1, 1]]), torch.tensor([0, 2, 3])
 
 QKV, STARTS = torch.randn(7, 3 * 8), torch.tensor([0, 3, 3, 7], dtype=torch.int32)
+ADDED = torch.randn(1, 2, 5, 5)
 KEEP = torch.tensor([1, 0, 1, 1, 1, 0, 1], dtype=torch.bool)
 
 ROWS = (Q, torch.rand(5), ZERO)
@@ -76,8 +77,16 @@ ARGUMENTS: dict[str, list[tuple]] = {
         ([X], [7], [], "4\nquantize_per_token 0 0 0.1 $0 -> 1 2 3\ndrop 2\nreturn [1,3]"),
         ([MASK, TAKEN], [], [MASK], "4\ntake_tokens [0,2] 1 -> [3]\nreturn [3]"),
     ],
-    "attention": [(QKV, STARTS, None, 2, 0.5), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, True, True)],
-    "attention_int8": [(QKV, STARTS, None, 2, 0.5, True), (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, *FIXED, True, True)],
+    "attention": [
+        (QKV, STARTS, None, 2, 0.5),
+        (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, True, True),
+        (QKV, STARTS, KEEP, 2, 0.5, False, False, ADDED),
+    ],
+    "attention_int8": [
+        (QKV, STARTS, None, 2, 0.5, True),
+        (QKV.bfloat16(), STARTS, KEEP, 4, 0.5, *FIXED, True, True),
+        (QKV, STARTS, None, 2, 0.5, *FIXED, True, False, ADDED, torch.arange(len(QKV))),
+    ],
     "attention_biased": [
         (QKV[:6], torch.randn(2, 2, 3, 3), 2, 0.5),
         (QKV[:6].bfloat16(), torch.randn(1, 1, 1, 6), 4, 0.5, True),

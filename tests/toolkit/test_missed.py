@@ -40,6 +40,14 @@ class Near(BertModel):
         return super().forward(input_ids, attention_mask[:, None, None].bool() & near)
 
 
+class Segments(BertModel):
+    """Tokens look at those of their own type alone."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        same = token_type_ids[:, None, :, None] == token_type_ids[:, None, None, :]
+        return super().forward(input_ids, attention_mask[:, None, None].bool() & same, token_type_ids)
+
+
 @pytest.mark.parametrize("precision", ["int", "bf16", "fp"])
 @pytest.mark.parametrize("name", [*tiny.BUILDERS, "classifier"])
 def test_nothing_is_missed_of_what_is_fused(name: str, precision: str) -> None:
@@ -68,11 +76,19 @@ def test_attention_that_is_left_alone(make: Callable[[], nn.Module], what: str, 
     assert missed(make(), without=("heads", "biased")) == [{"what": what, "why": why, "names": names}]
 
 
-@pytest.mark.parametrize("make", [lambda: Near(CONFIG), mistral], ids=["a mask of its own", "keys that heads share"])
-def test_attention_that_another_fusion_takes(make: Callable[[], nn.Module]) -> None:
-    """With a mask that is added; padding stays for that."""
-    why = "what is added to its scores is for all positions"
-    assert missed(make()) == [{"what": "packing", "why": why, "names": ["attention", "attention_1"]}]
+def test_attention_that_another_fusion_takes() -> None:
+    """With a table of positions."""
+    assert missed(Near(CONFIG)) == []
+
+
+def test_keys_that_heads_share_are_no_rows() -> None:
+    """A window of tokens is no reason to keep padding, what repeats keys for several heads is."""
+    assert [found["why"] for found in missed(mistral())] == ["what reads it looks from one token at another"]
+
+
+def test_padding_that_stays_for_a_mask_of_what_is_read() -> None:
+    why = "what is added to its scores is more than a table of positions and a mask of padding"
+    assert missed(Segments(CONFIG)) == [{"what": "packing", "why": why, "names": ["attention", "attention_1"]}]
 
 
 def test_padding_that_a_mean_looks_at() -> None:

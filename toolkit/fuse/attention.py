@@ -56,7 +56,7 @@ def _fuse(gm: fx.GraphModule, matched: Callable[[fx.Node], Site | None], leave: 
             continue
         masked = site.mask is not None
         if (size, masked) not in keys:
-            keys[size, masked] = _padded(gm, size, masked)
+            keys[size, masked] = padded(gm, size, masked)
         made = Attention(site.heads, site.scale, causal=site.causal or kind == CAUSAL)
         _rewrite(gm, node, site, size, keys[size, masked], made)
         found_a_way(gm, node.name)
@@ -142,7 +142,7 @@ def erase_chain(node: fx.Node, last: fx.Node) -> None:
         dead.graph.erase_node(dead)
 
 
-def _padded(gm: fx.GraphModule, size: tuple[fx.Node, fx.Node], masked: bool) -> Keys:
+def padded(gm: fx.GraphModule, size: tuple[fx.Node, fx.Node], masked: bool) -> Keys:
     """→ starts int32 [B + 1] of sequences that all have the full length, and keep bool [B·S] (None: not masked)"""
     graph, (batch, sequence) = gm.graph, size
     keep = None

@@ -5,42 +5,58 @@ from typing import Any
 import torch
 from torch import fx
 
-from targets._attention import BiasedAttention
+from targets._attention import Attention, BiasedAttention
 from targets._missed import found_a_way
-from toolkit.fuse.attention import SDPA, erase_chain, flat_of, put_back
+from toolkit.fuse.attention import SDPA, erase_chain, flat_of, padded, put_back
 from toolkit.fuse.heads import Site, match, match_heads
 from toolkit.fuse.mask import kind_of
 from toolkit.fuse.matching import add_module, aten, broadcasts, shape_of, sizes
+from toolkit.fuse.tables import table_of
 
 
 def fuse_biased(gm: fx.GraphModule) -> int:
     """scaled_dot_product_attention(q, k, v [B, heads, S, d], mask), heads side by side again
-    → BiasedAttention(q, k and v side by side [B·S, 3H], mask in float32), back to [B, S, H]
+    → Attention(q, k and v side by side [B·S, 3H], starts, keep, table), back to [B, S, H], where the mask is one of
+    padding and a table of positions, [1, heads or 1, S, S]
+    → BiasedAttention(q, k and v side by side, mask in float32), back to [B, S, H], where it is any other
 
-    For masks that are no padding's and not causal: distances between tokens (MPNet), a window of tokens (ModernBERT).
-    A boolean one becomes 0 and -inf, once for all layers that share it.
+    For masks that are no padding's alone and not causal: distances between tokens (MPNet), a window of tokens
+    (ModernBERT). A boolean one becomes 0 and -inf, once for all layers that share it.
     """
-    biases: dict[fx.Node, fx.Node | None] = {}
+    found: dict[Any, tuple[fx.Node, ...] | None] = {}
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=SDPA):
         site = match(node) or match_heads(node)
         size = sizes(gm, shape_of(site.out)) if site else None
         if site is None or size is None or site.causal or not _fits(site):
             continue
-        if site.mask not in biases:
+        if (site.mask, size) not in found:
             with gm.graph.inserting_before(node):
-                biases[site.mask] = _bias(gm.graph, site.mask) if kind_of(gm, site.mask) is None else None
-        bias = biases[site.mask]
-        if bias is None:  # what is left of other masks was to be left
+                found[site.mask, size] = _arguments(gm, site.mask, size)
+        given = found[site.mask, size]
+        if given is None:  # what is left of other masks was to be left
             continue
         with gm.graph.inserting_before(node):
-            name = add_module(gm, "attention", BiasedAttention(site.heads, site.scale))
-            call = gm.graph.call_module(name, (flat_of(gm.graph, site), bias))
+            made = BiasedAttention if len(given) == 1 else Attention
+            name = add_module(gm, "attention", made(site.heads, site.scale))
+            call = gm.graph.call_module(name, (flat_of(gm.graph, site), *given))
             put_back(gm.graph, site, call, size)
         erase_chain(node, site.out)
         found_a_way(gm, node.name)  # which fuse_attention has not
         fused += 1
     return fused
+
+
+def _arguments(gm: fx.GraphModule, mask: fx.Node, size: tuple[fx.Node, fx.Node]) -> tuple[Any, ...] | None:
+    """→ starts, keep and table for an Attention, the bias alone for a BiasedAttention, None to leave it alone"""
+    if kind_of(gm, mask) is not None:
+        return None
+    value: Any = mask.meta["val"]
+    table = table_of(gm, mask)
+    if table is None:
+        return (_bias(gm.graph, mask, value),)
+    added = gm.graph.call_function(aten.contiguous.default, (_bias(gm.graph, table, value),))
+    return (*padded(gm, size, masked=True), added)
 
 
 def _fits(site: Site) -> bool:
@@ -51,9 +67,8 @@ def _fits(site: Site) -> bool:
     return len(have) >= 2 and have[-1] == sequence and broadcasts(have, full)
 
 
-def _bias(graph: fx.Graph, mask: fx.Node) -> fx.Node:
-    """→ `mask` in float32 with four dimensions"""
-    value: Any = mask.meta["val"]
+def _bias(graph: fx.Graph, mask: fx.Node, value: Any) -> fx.Node:
+    """→ `mask` in float32 with four dimensions; value: of its dtype, with as many dimensions"""
     if value.dtype == torch.bool:
         low = graph.call_function(aten.scalar_tensor.default, (-torch.inf,), {"dtype": torch.float32})
         nothing = graph.call_function(aten.scalar_tensor.default, (0.0,), {"dtype": torch.float32})

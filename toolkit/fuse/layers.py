@@ -19,7 +19,7 @@ class Layer(NamedTuple):
 def fuse_layers(gm: fx.GraphModule) -> int:
     """rows = AttentionRows(qkv, starts, keep); residual', qkv' = FeedForward(rows, residual);
     rows' = AttentionRows'(qkv', starts, keep); y = FeedForward'(rows', residual'); and so on
-    → y = Layers(qkv, residual, starts, keep)
+    → y = Layers(qkv, residual, starts, keep), and table and places, where attention has them
 
     Two layers at least, of modules that are called once, whose attention is alike but for its levels; a layer that
     others read too ends what is put together.

@@ -1,6 +1,7 @@
 """Which tokens does a mask of the graph show? Decided by what it computes, not by how: it is tried on random masks."""
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,22 +25,28 @@ def kind_of(gm: fx.GraphModule, mask: fx.Node) -> str | None:
     What padding itself looks at is nobody's to read: a token that may look at none gets zeros, as from PyTorch's
     attention under a boolean mask, and not the average of all values, as from numbers as low as finfo.min.
     """
-    inputs = gm.meta.get(KEY)
-    longest = inputs.longest if isinstance(inputs, Inputs) and inputs.longest else LONGEST
+    inputs, kinds = gm.meta.get(KEY), [PADDING, CAUSAL]
     earlier = 2 if isinstance(inputs, Inputs) and inputs.past else 0
-    generator, kinds = torch.Generator().manual_seed(0), [PADDING, CAUSAL]
-    for batch, sequence in ((3, 5), (2, 8), (1, min(longest, LONGEST))):
-        real = torch.randint(0, 2, (batch, sequence), generator=generator)
-        real[0, : sequence // 2] = 1  # every sequence has a token
-        real[:, -1] = 1
-        real[0, -1] = 0
+    for real, generator in trials(gm):
         try:
-            computed = _evaluate(gm, mask, real, earlier, generator)
+            computed = evaluate(gm, mask, real, earlier, generator)
         except (RuntimeError, IndexError, ValueError) as error:  # it cannot be computed from a mask alone
             log.debug("the mask %s cannot be tried: %s", mask.name, error)
             return None
         kinds = [kind for kind in kinds if computed is not None and _says(computed, real.bool(), earlier, kind)]
     return kinds[0] if kinds else None
+
+
+def trials(gm: fx.GraphModule) -> Iterator[tuple[Tensor, torch.Generator]]:
+    """→ attention masks int64 [B, S], each with where other inputs' numbers come from"""
+    inputs, generator = gm.meta.get(KEY), torch.Generator().manual_seed(0)
+    longest = inputs.longest if isinstance(inputs, Inputs) and inputs.longest else LONGEST
+    for batch, sequence in ((3, 5), (2, 8), (1, min(longest, LONGEST))):
+        real = torch.randint(0, 2, (batch, sequence), generator=generator)
+        real[0, : sequence // 2], real[1:2, : sequence // 2] = 1, 0  # every sequence has a token
+        real[:, -1] = 1
+        real[0, -1] = 0
+        yield real, generator
 
 
 def _says(mask: Tensor, real: Tensor, earlier: int, kind: str) -> bool:
@@ -58,7 +65,7 @@ def _says(mask: Tensor, real: Tensor, earlier: int, kind: str) -> bool:
     return bool((wide[shown] == 0).all() and (wide[~shown] <= LOWEST).all())
 
 
-def _evaluate(
+def evaluate(
     gm: fx.GraphModule, mask: fx.Node, real: Tensor, earlier: int, generator: torch.Generator
 ) -> Tensor | None:
     """→ the value of `mask` when attention_mask is `real` [B, P + S], a cache has P = `earlier` tokens, and all other
@@ -67,7 +74,7 @@ def _evaluate(
     batch, sequence = real.shape
     inputs = gm.meta.get(KEY)
     past = {one.name: one for one in inputs.past} if isinstance(inputs, Inputs) else {}
-    for node in _needed(mask):
+    for node in needed(mask):
         if node.op == "placeholder" and node.name in past:
             values[node] = past[node.name].zeros(batch, earlier, real.device)
         elif node.op == "placeholder":
@@ -84,7 +91,7 @@ def _evaluate(
     return values[mask] if isinstance(values[mask], Tensor) else None
 
 
-def _needed(node: fx.Node) -> list[fx.Node]:
+def needed(node: fx.Node) -> list[fx.Node]:
     """→ `node` and all that it is computed from, in order"""
     found, todo = {node}, [node]
     while todo:

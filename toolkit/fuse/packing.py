@@ -19,6 +19,7 @@ FIRST: dict[Any, Any] = {aten.select.int: (1, 0), aten.slice.Tensor: (1, 0, 1)}
 
 def drop_padding(gm: fx.GraphModule) -> int:
     """rows of all positions, Attention(rows, starts, keep) → rows of the real tokens, Attention(rows, starts, None)
+    Attention(rows, starts, keep, table) → Attention(rows, starts, None, table, tokens)
 
     Where rows enter: index_select(rows, tokens). Where they are read as [B, S, C]: unpack_tokens, which gives zeros
     at padding; the padded graph has numbers there, that nobody may read. Only if every attention keeps to the real
@@ -32,7 +33,12 @@ def drop_padding(gm: fx.GraphModule) -> int:
     mask = next((node for node in gm.graph.find_nodes(op="placeholder") if node.name == MASK), None)
     biased = calls(gm, BiasedAttention)
     for node in biased:
-        miss(gm, "packing", node.name, "what is added to its scores is for all positions")
+        miss(
+            gm,
+            "packing",
+            node.name,
+            "what is added to its scores is more than a table of positions and a mask of padding",
+        )
     if biased:
         return 0
     masked = all(is_rows(node) and node.args[2] is not None for node in attentions)
@@ -46,7 +52,8 @@ def drop_padding(gm: fx.GraphModule) -> int:
     first = any(readers(node) for node in exits)
     tokens, *keys = _pack(gm, mask, attentions[0].args, first)
     for node in attentions:
-        node.args = (node.args[0], *keys)
+        table = node.args[3:4]
+        node.args = (node.args[0], *keys, *table, *([tokens] if table else []))
     for node in _border(gm, ENTRY):
         with gm.graph.inserting_after(node):
             real = mark_rows(gm.graph.call_function(aten.index_select.default, (node, 0, tokens)))
@@ -68,7 +75,7 @@ def _pack(gm: fx.GraphModule, mask: fx.Node, attention: Any, first: bool) -> tup
 
     first: position 0 of each sequence is among the tokens, and the third says which of them are real.
     """
-    _, starts, keep = attention
+    starts, keep = attention[1:3]
     with gm.graph.inserting_before(starts):
         packed = gm.graph.call_function(torch.ops.opswap.pack_tokens.default, (mask, first))
         tokens = gm.graph.call_function(operator.getitem, (packed, 0))
