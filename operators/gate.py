@@ -1,5 +1,5 @@
 """A gated feed-forward, act(a) · b of the two halves of each row, by itself and behind the int8 linear layer that
-makes them: schema, fake and reference.
+makes them, and GELU with no gate: schema, fake and reference.
 
 activation: one of ACTIVATIONS, "gelu" being that by erf; second: it is of the second half, not the first. `rows` and
 `levels` as in operators/fused.py. The compiled operators give the same bits for every instruction set and thread count;
@@ -34,6 +34,12 @@ def gate(x: Tensor, activation: str, second: bool) -> Tensor:
     """x float32 or bfloat16 [..., 2N] → [..., N], computed in float32 and rounded to x's dtype. Raises ValueError."""
     _check_gate(x, activation)
     return gated(x.to(torch.float32), activation, second).to(x.dtype)
+
+
+def gelu(x: Tensor, by_tanh: bool = False) -> Tensor:
+    """x float32 or bfloat16 [..., N] → GELU of each, computed in float32, rounded to x's dtype. Raises ValueError."""
+    check_x("gelu", x)
+    return F.gelu(x.to(torch.float32), approximate="tanh" if by_tanh else "none").to(x.dtype)
 
 
 def gate_rows(x: Tensor, activation: str, second: bool, *levels: Any) -> Rows:
@@ -89,6 +95,11 @@ def _fake_gate(x: Tensor, activation: str, second: bool) -> Tensor:
     return x.new_empty((*x.shape[:-1], _check_gate(x, activation)))
 
 
+def _fake_gelu(x: Tensor, by_tanh: bool = False) -> Tensor:
+    check_x("gelu", x)
+    return x.new_empty(x.shape)
+
+
 def _fake_rows(x: Tensor, activation: str, second: bool, *levels: Any) -> Rows:
     _, columns = _check_rows(x, activation, *levels)
     return empty_rows(x, x.shape[0], columns)
@@ -100,6 +111,7 @@ def _fake_linear(*args: Any) -> Rows:
 
 
 HOW = "str activation, bool second"
+define("gelu", "(Tensor x, bool by_tanh=False) -> Tensor", gelu, _fake_gelu)
 define("gate", f"(Tensor x, {HOW}) -> Tensor", gate, _fake_gate)
 define("gate_rows", f"(Tensor x, {HOW}, {LEVELS}) -> {ROWS}", gate_rows, _fake_rows)
 define("linear_int8_gate", f"({PRODUCT}, {HOW}, {LEVELS}) -> {ROWS}", linear_int8_gate, _fake_linear)

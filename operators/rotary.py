@@ -17,13 +17,26 @@ OP, ADVICE = "rotary", "convert, reshape or cut it"
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def rotary(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, interleaved: bool = False) -> Tensor:
+def rotary(
+    x: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    size: int,
+    turned: int,
+    interleaved: bool = False,
+    places: Tensor | None = None,
+) -> Tensor:
     """x [T, W] or [B, S, W], heads of `size` numbers side by side → the same, the first `turned` of them turned
 
     x of any of FLOATS; cos, sin: of one of them [T, r], or [B or 1, S, r], r even and at most `size`: the first r
-    numbers of a head are turned, the others stay. Raises ValueError on a bad argument.
+    numbers of a head are turned, the others stay. With places int64 [T], 0 or more, of rows of x [T, W], cos and sin
+    are [S, r], and a row has the angles at its place modulo S. Raises ValueError on a bad argument.
     """
-    check(x, cos, sin, size, turned)
+    check(x, cos, sin, size, turned, places)
+    if places is not None:
+        low = int(places.min()) if len(places) else 0
+        require(low >= 0, f"{OP}: places must be 0 or more", low, "pass what pack_tokens returned")
+        cos, sin = (one[places % cos.shape[0]] for one in (cos, sin))
     heads, part = x.unflatten(-1, (-1, size)), cos.shape[-1]
     first, rest = heads[..., :turned, :part].float(), heads[..., :turned, part:]
     made = first * cos.float().unsqueeze(-2) + _half(first, interleaved) * sin.float().unsqueeze(-2)
@@ -38,7 +51,7 @@ def _half(heads: Tensor, interleaved: bool) -> Tensor:
     return torch.cat([-two, one], -1)
 
 
-def check(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int) -> None:
+def check(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, places: Tensor | None = None) -> None:
     """Raises ValueError, one line, unless the arguments are as rotary wants them."""
     have, columns = f"{x.dtype} of shape {list(x.shape)}", x.shape[-1]
     fits = x.dtype in FLOATS and x.dim() in (2, 3)
@@ -46,22 +59,38 @@ def check(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int) -> None:
     require(size > 0 and columns % size == 0, f"{OP}: size must divide the {columns} columns of x", size, ADVICE)
     most = columns // size
     require(0 <= turned <= most, f"{OP}: turned must lie in 0..{most}, the heads of x", turned, ADVICE)
-    rows = [x.shape[0]] if x.dim() == 2 else [f"{x.shape[0]} or 1", x.shape[1]]
+    rows: list[object] = [x.shape[0]] if x.dim() == 2 else [f"{x.shape[0]} or 1", x.shape[1]]
+    if places is not None:
+        ok = places.dtype == torch.int64 and x.dim() == 2 and places.shape == x.shape[:1]
+        got = f"{places.dtype} of shape {list(places.shape)}"
+        require(ok, f"{OP}: places must be int64 [T], of x [T, W]", got, "pass what pack_tokens returned")
+        rows = ["S"]
     wanted = f"must be float32 or of 16 bits, [{', '.join(map(str, rows))}, r], r even and at most {size}"
     for name, one in (("cos", cos), ("sin", sin)):
-        fits = one.dtype in FLOATS and one.dtype == cos.dtype and one.shape == cos.shape and _fits(one, x, size)
+        alike = one.dtype in FLOATS and one.dtype == cos.dtype and one.shape == cos.shape
+        fits = alike and _fits(one, x, size, places is not None)
         require(fits, f"{OP}: {name} {wanted}", f"{one.dtype} of shape {list(one.shape)}", ADVICE)
 
 
-def _fits(one: Tensor, x: Tensor, size: int) -> bool:
-    if one.dim() != x.dim() or one.shape[-1] % 2 or one.shape[-1] > size or one.shape[-2] != x.shape[-2]:
+def _fits(one: Tensor, x: Tensor, size: int, placed: bool) -> bool:
+    if one.dim() != x.dim() or one.shape[-1] % 2 or one.shape[-1] > size:
+        return False
+    if placed:
+        return one.shape[0] > 0
+    if one.shape[-2] != x.shape[-2]:
         return False
     return x.dim() == 2 or one.shape[0] in (1, x.shape[0])
 
 
-def _fake(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, interleaved: bool = False) -> Tensor:
-    check(x, cos, sin, size, turned)
+def _fake(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, interleaved: bool = False,
+          places: Tensor | None = None) -> Tensor:  # fmt: skip
+    check(x, cos, sin, size, turned, places)
     return x.new_empty(x.shape)
 
 
-define(OP, "(Tensor x, Tensor cos, Tensor sin, int size, int turned, bool interleaved=False) -> Tensor", rotary, _fake)
+define(
+    OP,
+    "(Tensor x, Tensor cos, Tensor sin, int size, int turned, bool interleaved=False, Tensor? places=None) -> Tensor",
+    rotary,
+    _fake,
+)

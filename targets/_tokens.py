@@ -8,11 +8,13 @@ from torch import Tensor, fx
 from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 aten, opswap = torch.ops.aten, torch.ops.opswap
+HOW = ("size", "turned", "interleaved")  # what rotary takes after the angles
 
 
 def in_few_steps(graph: fx.GraphModule) -> None:
-    """take_together, unpack_apart and see_as_padded"""
+    """take_together, turn_by_places, unpack_apart and see_as_padded"""
     take_together(graph)
+    turn_by_places(graph)
     unpack_apart(graph)
     see_as_padded(graph)
 
@@ -86,6 +88,38 @@ def _is_ids(node: Any) -> bool:
     return isinstance(value, Tensor) and value.dtype == torch.int64 and value.dim() == 2
 
 
+def turn_by_places(graph: fx.GraphModule) -> int:
+    """rotary(x, cos, sin, ...) of rows of tokens, cos and sin index_select(reshape(expand(y, [B, S, r]), [-1, r]), 0,
+    tokens) of some y [1, S, r] → rotary(x, y's of cos, y's of sin, ..., tokens). → how many"""
+    made: dict[fx.Node, fx.Node] = {}
+    done = 0
+    for node in graph.graph.find_nodes(op="call_function", target=opswap.rotary.default):
+        x, cos, sin, *how = node.args
+        sources = [_angles_of(one) for one in (cos, sin)]
+        tokens = {one.args[2] for one in (cos, sin) if one.target is aten.index_select.default}  # type: ignore[union-attr]
+        if None in sources or len(tokens) != 1 or len(how) > 3:
+            continue
+        for source in sources:
+            if source not in made:
+                with graph.graph.inserting_after(source):  # type: ignore[arg-type]
+                    made[source] = graph.graph.call_function(aten.select.int, (source, 0, 0))  # type: ignore[index]
+        given = {**dict(zip(HOW, how, strict=False)), **node.kwargs, "places": tokens.pop()}
+        node.args, node.kwargs = (x, *(made[source] for source in sources)), given  # type: ignore[index]
+        done += 1
+    graph.graph.eliminate_dead_code()
+    return done
+
+
+def _angles_of(node: Any) -> fx.Node | None:
+    """→ y of the rewrite, [1, S, r], None for anything else"""
+    flat = node.args[0] if node.target is aten.index_select.default and node.args[1] == 0 else None
+    wide = flat.args[0] if flat is not None and flat.target is aten.reshape.default else None
+    if flat is None or wide is None or wide.target is not aten.expand.default or flat.args[1][:1] != [-1]:
+        return None
+    value = wide.args[0].meta.get("val")
+    return wide.args[0] if isinstance(value, Tensor) and value.dim() == 3 and value.shape[0] == 1 else None
+
+
 def unpack_apart(graph: fx.GraphModule) -> int:
     """split(unpack_tokens(rows, tokens, B, S), 1, -1), each part squeezed and made contiguous
     → unpack_columns(rows, tokens, B, S): what a head for questions does with its two outputs. → how many"""
@@ -138,3 +172,12 @@ def padded(rows: Tensor, tokens: Tensor, batch: int, sequence: int) -> Tensor:
     if guard_or_false(rows.shape[0] == batch * sequence):
         return rows.view(batch, sequence, rows.shape[1])
     return opswap.unpack_tokens(rows, tokens, batch, sequence)
+
+
+def own_gelu(graph: fx.GraphModule) -> int:
+    """aten.gelu(x) → opswap.gelu(x): PyTorch's threads would be awake for it, and stay so for a while. → how many"""
+    found = graph.graph.find_nodes(op="call_function", target=aten.gelu.default)
+    for node in found:
+        by_tanh = node.kwargs.get("approximate", "none") == "tanh"
+        node.target, node.args, node.kwargs = opswap.gelu.default, (node.args[0], by_tanh), {}
+    return len(found)

@@ -11,7 +11,7 @@ from targets._hardware import cpu_name
 from targets._layers import PackedFeedForward, PackedLayers
 from targets._packed import FUSIONS, MODULES
 from targets._swap import swap_modules
-from targets._tokens import in_few_steps
+from targets._tokens import in_few_steps, own_gelu
 from targets.base import Execution, Recipe, Target
 
 
@@ -22,6 +22,8 @@ def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
     swap_modules(graph, {**MODULES, FeedForward: PackedFeedForward, Layers: PackedLayers})
     lower_float(graph, recipe)
     in_few_steps(graph)
+    if recipe.precision == "int" and "gelu" not in recipe.without:
+        own_gelu(graph)
     if kernels.status().compiled and "calls" not in recipe.without:
         graph.meta.setdefault(COUNTED, {})["calls"] = in_one_call(graph)
 

@@ -44,7 +44,12 @@ void fetch(const Lookup &l, int64_t i, int64_t n) {
 
 // The sum of row i of each, from left to right.
 void add(const std::vector<Lookup> &lookups, int64_t i, int64_t n, float *__restrict row) {
-  const float *const one = row_at(lookups[0], i, n), *const two = row_at(lookups[1], i, n);
+  const float *const one = row_at(lookups[0], i, n);
+  if (lookups.size() == 1) {
+    std::copy(one, one + n, row);
+    return;
+  }
+  const float *const two = row_at(lookups[1], i, n);
   const float *const three = lookups.size() > 2 ? row_at(lookups[2], i, n) : nullptr;
   if (three)
     for (int64_t k = 0; k < n; k++)
@@ -55,11 +60,12 @@ void add(const std::vector<Lookup> &lookups, int64_t i, int64_t n, float *__rest
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor>
-embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const Tensor &table2,
-           const std::optional<Tensor> &ids3, const std::optional<Tensor> &table3, const Tensor &gamma,
-           const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
-           int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
-           const std::optional<Tensor> &smooth_shift, bool keeps_sum, bool rms) {
+embed_norm(const Tensor &ids1, const Tensor &table1, const std::optional<Tensor> &ids2,
+           const std::optional<Tensor> &table2, const std::optional<Tensor> &ids3,
+           const std::optional<Tensor> &table3, const Tensor &gamma, const Tensor &beta, double eps,
+           bool quantize, bool symmetric, double fixed_scale, int64_t fixed_zero,
+           const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
+           bool keeps_sum, bool rms) {
   const char *const op = "embed_norm";
   if (ids1.dim() != 1)
     fail(op, "ids must have 1 dimension", shape_of(ids1), "reshape them");
@@ -69,11 +75,16 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const Tensor &ids2, const T
   const LayerNorm norm =
       checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, rms, n);
   const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
-  if (ids3.has_value() != table3.has_value())
-    fail(op, "a third table and its ids must come together", "one of them", "pass both or none");
-  std::vector<Lookup> lookups{checked_lookup(ids1, table1, m, n), checked_lookup(ids2, table2, m, n)};
-  if (ids3)
-    lookups.push_back(checked_lookup(*ids3, *table3, m, n));
+  std::vector<Lookup> lookups{checked_lookup(ids1, table1, m, n)};
+  const auto look_up = [&](const char *which, const std::optional<Tensor> &ids,
+                           const std::optional<Tensor> &table) {
+    if (ids.has_value() != table.has_value())
+      fail(op, std::string("a ") + which + " table and its ids must come together", "one of them",
+           "pass both or none");
+    if (ids)
+      lookups.push_back(checked_lookup(*ids, *table, m, n));
+  };
+  look_up("second", ids2, table2), look_up("third", ids3, table3);
   const Tensor y = empty({m, n}, ScalarType::Float);
   const Rows r = empty_rows(quantize ? m : 0, n);
   for_each_task(ceil_div(m, ENOUGH_ROWS), [&](int64_t task) {

@@ -13,6 +13,8 @@
 
 namespace {
 
+const int64_t PIECE = 4096; // floats that are worth a task of their own
+
 using Three = std::tuple<Tensor, Tensor, Tensor>;
 
 float *floats(int64_t count) { return static_cast<float *>(scratch(0, count * sizeof(float))); }
@@ -77,6 +79,26 @@ Three gate_rows(const Tensor &x, std::string activation, bool second, bool symme
   return {r.q, r.scale, r.zero_point};
 }
 
+// Those who gate get a gate of ones.
+Tensor gelu(const Tensor &x, bool by_tanh) {
+  const bool half = x.scalar_type() == ScalarType::BFloat16;
+  if (!x.is_cpu() || (!half && x.scalar_type() != ScalarType::Float) || x.dim() < 1)
+    fail("gelu", "x must be Float or BFloat16 on the CPU, [..., N]", named(x), "convert or reshape it");
+  const Tensor from = dense(half ? torch::stable::to(x, ScalarType::Float) : x);
+  const Tensor y = empty(std::vector<int64_t>(x.sizes().begin(), x.sizes().end()), ScalarType::Float);
+  const auto kernel = kernels_in_use().gate;
+  const int64_t count = x.numel();
+  for_each_task(ceil_div(count, PIECE), [&](int64_t task) {
+    const int64_t first = task * PIECE, n = std::min(PIECE, count - first);
+    float *const both = floats(2 * n);
+    std::copy_n(data<float>(from) + first, n, both);
+    std::fill_n(both + n, n, 1.0f);
+    const Gate gate = {both, n, by_tanh ? GATE_GELU_TANH : GATE_GELU, false, out<float>(y) + first};
+    kernel(&gate, nullptr, 1);
+  });
+  return half ? torch::stable::to(y, ScalarType::BFloat16) : y;
+}
+
 Tensor gate(const Tensor &x, std::string activation, bool second) {
   const bool half = x.scalar_type() == ScalarType::BFloat16;
   if (!x.is_cpu() || (!half && x.scalar_type() != ScalarType::Float) || x.dim() < 1)
@@ -102,4 +124,5 @@ STABLE_TORCH_LIBRARY_IMPL(opswap, CPU, m) {
   serve<&linear_int8_gate>(m, "linear_int8_gate");
   serve<&gate_rows>(m, "gate_rows");
   serve<&gate>(m, "gate");
+  serve<&gelu>(m, "gelu");
 }

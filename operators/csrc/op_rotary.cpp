@@ -1,5 +1,6 @@
 // opswap::rotary for CPU tensors: heads turned by the position of their token, a few rows a task.
 #include <algorithm>
+#include <optional>
 #include <string>
 
 #include "calls.h"
@@ -21,16 +22,18 @@ Tensor in_float32(const Tensor &one) {
   return dense(one.scalar_type() == ScalarType::Float ? one : torch::stable::to(one, ScalarType::Float));
 }
 
-void check_angles(const char *name, const Tensor &one, const Tensor &like, const Tensor &x, int64_t size) {
+void check_angles(const char *name, const Tensor &one, const Tensor &like, const Tensor &x, int64_t size,
+                  bool placed) {
   const int64_t dims = x.dim();
   bool fits = one.is_cpu() && is_float(one) && one.scalar_type() == like.scalar_type() && one.dim() == dims;
   for (int64_t dim = 0; fits && dim < dims; dim++)
     fits = one.size(dim) == like.size(dim);
   const int64_t r = fits ? one.size(dims - 1) : 1;
-  fits = fits && r % 2 == 0 && r <= size && one.size(dims - 2) == x.size(dims - 2);
+  fits =
+      fits && r % 2 == 0 && r <= size && (placed ? one.size(0) > 0 : one.size(dims - 2) == x.size(dims - 2));
   if (fits && (dims == 2 || one.size(0) == 1 || one.size(0) == x.size(0)))
     return;
-  std::string rows = std::to_string(x.size(0));
+  std::string rows = placed ? "S" : std::to_string(x.size(0));
   if (dims == 3)
     rows += " or 1, " + std::to_string(x.size(1));
   fail(OP,
@@ -39,7 +42,8 @@ void check_angles(const char *name, const Tensor &one, const Tensor &like, const
        named(one), ADVICE);
 }
 
-void check(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, int64_t turned) {
+void check(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, int64_t turned,
+           const std::optional<Tensor> &places) {
   if (!x.is_cpu() || !is_float(x) || (x.dim() != 2 && x.dim() != 3))
     fail(OP, "x must be Float or of 16 bits on the CPU, [T, W] or [B, S, W]", named(x), ADVICE);
   const int64_t columns = x.size(x.dim() - 1);
@@ -47,8 +51,12 @@ void check(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, 
     fail(OP, "size must divide the " + std::to_string(columns) + " columns of x", size, ADVICE);
   if (turned < 0 || turned > columns / size)
     fail(OP, "turned must lie in 0.." + std::to_string(columns / size) + ", the heads of x", turned, ADVICE);
-  check_angles("cos", cos, cos, x, size);
-  check_angles("sin", sin, cos, x, size);
+  if (places && x.dim() != 2)
+    fail(OP, "places must be int64 [T], of x [T, W]", named(x), "pass what pack_tokens returned");
+  if (places)
+    check_vector(OP, "places", *places, ScalarType::Long, x.size(0));
+  check_angles("cos", cos, cos, x, size, places.has_value());
+  check_angles("sin", sin, cos, x, size, places.has_value());
 }
 
 // The first r numbers of one head. cos and sin may differ between the halves.
@@ -71,12 +79,17 @@ void turn_pairs(const float *__restrict x, const float *__restrict cos, const fl
 }
 
 Tensor rotary(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, int64_t turned,
-              bool interleaved) {
-  check(x, cos, sin, size, turned);
+              bool interleaved, const std::optional<Tensor> &places) {
+  check(x, cos, sin, size, turned, places);
   const Tensor from = in_float32(x), c = in_float32(cos), s = in_float32(sin);
   const int64_t dims = x.dim(), columns = x.size(dims - 1), r = cos.size(dims - 1);
   const int64_t rows = dims == 2 ? x.size(0) : x.size(0) * x.size(1);
-  const int64_t angles = dims == 2 ? rows : cos.size(0) * cos.size(1); // for all, or for each sequence again
+  const int64_t angles = dims == 2 ? cos.size(0) : cos.size(0) * cos.size(1); // for all, or for some again
+  const std::optional<Tensor> given = dense(places);
+  const int64_t *const place = data<int64_t>(given);
+  for (int64_t row = 0; place && row < rows; row++)
+    if (place[row] < 0)
+      fail(OP, "places must be 0 or more", place[row], "pass what pack_tokens returned");
   Tensor y = dims == 2 ? empty({rows, columns}, ScalarType::Float)
                        : empty({x.size(0), x.size(1), columns}, ScalarType::Float);
   const auto turn = interleaved ? turn_pairs : turn_halves;
@@ -84,7 +97,8 @@ Tensor rotary(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t siz
     const int64_t first = task * ENOUGH_ROWS, end = std::min(rows, first + ENOUGH_ROWS);
     for (int64_t row = first; row < end; row++) {
       const float *one = data<float>(from) + row * columns;
-      const float *row_cos = data<float>(c) + row % angles * r, *row_sin = data<float>(s) + row % angles * r;
+      const int64_t at = (place ? place[row] : row) % angles * r;
+      const float *row_cos = data<float>(c) + at, *row_sin = data<float>(s) + at;
       float *to = out<float>(y) + row * columns;
       for (int64_t head = 0; head < turned; head++) {
         turn(one + head * size, row_cos, row_sin, r, to + head * size);

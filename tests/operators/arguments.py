@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "linear_int8_gate": [(*ROWS, *LAYER.args(), "gelu", False, True), (*ROWS, *LAYER.args(), "silu", True, *FIXED)],
     "gate_rows": [(RESIDUAL, "gelu_tanh", True, True), (RESIDUAL[:0], "silu", False, *FIXED)],
     "gate": [(RESIDUAL, "silu", False), (RESIDUAL[0].bfloat16(), "gelu", True), (RESIDUAL[None, :0], "gelu", True)],
+    "gelu": [(RESIDUAL,), (RESIDUAL[0].bfloat16(), True), (RESIDUAL[None, :0], True)],
     "gelu_rows": [(RESIDUAL, True), (RESIDUAL[:0], False), (RESIDUAL, *FIXED, True)],
     "norm_rows": [
         (RESIDUAL, *NORM, quantize, *FIXED, *more)
@@ -54,6 +55,7 @@ ARGUMENTS: dict[str, list[tuple]] = {
     ],
     "embed_norm": [
         (IDS, TABLE, IDS, TABLE, IDS, TABLE, *NORM, True, True),
+        (IDS, TABLE, None, None, None, None, *NORM, False, True),
         (IDS, TABLE, IDS.int(), TABLE, None, None, *NORM, True, *FIXED),
         (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED, *SMOOTH),
         (IDS, TABLE, IDS, TABLE, None, None, *NORM, True, *FIXED, None, None, True, True),
@@ -94,6 +96,7 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "rotary": [
         (QKV, torch.randn(7, 4), torch.randn(7, 4), 8, 2),
         (QKV.view(1, 7, 24).bfloat16(), torch.randn(1, 7, 4), torch.randn(1, 7, 4), 4, 3, True),
+        (QKV, torch.randn(5, 4), torch.randn(5, 4), 8, 2, False, torch.arange(7)),
     ],
     "attention_cached": [
         (QKV[:6], *torch.randn(2, 2, 2, 9, 4), 5, torch.ones(2, 8, dtype=torch.int64), 2, 0.5),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from operators import fused, reference
+from operators import fused, kernels, reference
 from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.operators.forcing import assert_same_bits
@@ -161,3 +161,17 @@ def test_rows_that_are_not_finite_stay_so_and_alone(bad: float) -> None:
         ops.linear_int8_add_norm(*rows, *weights, residual, gamma, beta, 1e-5, True, True)[2],
     ):
         assert [i for i, value in enumerate(out_scale.isnan().tolist()) if value] == [7]
+
+
+@pytest.mark.parametrize("quantize", [False, True])
+def test_the_norm_of_one_table(quantize: bool, any_kernel: None) -> None:
+    """The bits of the norm of what is looked up."""
+    g = torch.Generator().manual_seed(0)
+    table, ids = torch.randn(9, 70, generator=g), torch.randint(0, 9, (37,), generator=g)
+    how = (torch.randn(70, generator=g), torch.randn(70, generator=g), 1e-5, quantize, False)
+    for isa in kernels.runnable():
+        kernels.use(isa)
+        for one, other in zip(
+            ops.embed_norm(ids, table, None, None, None, None, *how), ops.norm_rows(table[ids], *how), strict=True
+        ):
+            assert_equal_bits(one, other)

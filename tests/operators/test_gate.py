@@ -122,3 +122,23 @@ def test_rows_that_lie_apart() -> None:
     x = torch.randn(40, 11).t()
     for how in GATES:
         assert_equal_bits(ops.gate(x, *how), ops.gate(x.contiguous(), *how))
+
+
+@pytest.mark.parametrize("by_tanh", [False, True], ids=["erf", "tanh"])
+@pytest.mark.parametrize("shape", [(1,), (5, 70), (2, 3, 4097), (0, 4), (9, 768)], ids=str)
+def test_gelu_is_a_gate_of_ones(shape: tuple[int, ...], by_tanh: bool, threads: Callable, any_kernel: None) -> None:
+    """Of every kernel and thread count the same bits, near the reference's."""
+    x = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    want = ops.gate(torch.cat([x, torch.ones_like(x)], -1), "gelu_tanh" if by_tanh else "gelu", False)
+    assert len(want.flatten()) == 0 or float((want - gate.gelu(x, by_tanh)).abs().max()) < 4.3e-5
+    for isa in kernels.runnable():
+        kernels.use(isa)
+        for count in (1, 2, 3):
+            threads(count)
+            assert_equal_bits(ops.gelu(x, by_tanh), want)
+    assert_equal_bits(ops.gelu(x.bfloat16(), by_tanh), ops.gelu(x.bfloat16().float(), by_tanh).bfloat16())
+
+
+def test_gelu_of_what_lies_apart() -> None:
+    x = torch.randn(6, 40)
+    assert_equal_bits(ops.gelu(x.t()), ops.gelu(x.t().contiguous()))

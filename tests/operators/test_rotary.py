@@ -18,7 +18,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def check(x: Tensor, cos: Tensor, sin: Tensor, *how: int | bool) -> Tensor:
+def check(x: Tensor, cos: Tensor, sin: Tensor, *how: Any) -> Tensor:
     have = ops.rotary(x, cos, sin, *how)
     assert_equal_bits(have, reference.rotary(x, cos, sin, *how))
     return have
@@ -47,6 +47,32 @@ def test_angles_for_each_sequence_or_for_all(batch: int) -> None:
     have = check(x, cos, sin, 16, 3)
     rows = (one.expand(3, -1, -1).reshape(63, 16) for one in (cos, sin))
     assert_equal_bits(have.view(63, 64), ops.rotary(x.view(63, 64), *rows, 16, 3))
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("rows", [0, 1, 63])
+def test_angles_by_places(rows: int, interleaved: bool) -> None:
+    """Places count on from sequence to sequence."""
+    places = torch.randint(0, 90, (rows,), generator=torch.Generator().manual_seed(0))
+    x, cos, sin = random(rows, 96), random(30, 16, seed=1), random(30, 16, seed=2)
+    have = check(x, cos, sin, 16, 3, interleaved, places)
+    assert_equal_bits(have, ops.rotary(x, cos[places % 30], sin[places % 30], 16, 3, interleaved))
+
+
+@pytest.mark.parametrize("through", [ops.rotary, reference.rotary], ids=["kernel", "reference"])
+@pytest.mark.parametrize(
+    ("shape", "places"),
+    [
+        ((1, 7, 32), torch.arange(7)),
+        ((7, 32), torch.arange(6)),
+        ((7, 32), torch.arange(7).int()),
+        ((7, 32), torch.arange(7) - 1),
+        ((7, 32), torch.arange(7)[None]),
+    ],
+    ids=["of a batch", "too few", "in int32", "below 0", "of 2 dimensions"],
+)
+def test_refuses_places_that_do_not_fit(through: Any, shape: tuple[int, ...], places: Tensor) -> None:
+    assert_refuses(through, "rotary", random(*shape), random(9, 8), random(9, 8), 8, 2, False, places)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 15, 16, 17, 400])

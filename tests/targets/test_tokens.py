@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import fx, nn
 
-from targets._tokens import in_few_steps, padded, see_as_padded, take_together, unpack_apart
+from targets._tokens import (
+    in_few_steps,
+    own_gelu,
+    padded,
+    see_as_padded,
+    take_together,
+    turn_by_places,
+    unpack_apart,
+)
 from tests.checks import assert_equal_bits
 
 aten = torch.ops.aten
@@ -161,3 +169,44 @@ def test_rows_that_nobody_reads() -> None:
     made = graph()
     next(iter(made.graph.find_nodes(op="output"))).args = ((),)
     assert unpack_apart(made) == 0
+
+
+def turned(batch: int) -> fx.GraphModule:
+    """rotary of the real tokens' rows by angles [batch, S, r], as packing leaves it"""
+    made = fx.Graph()
+    x, angles, tokens, size, sequence = (made.placeholder(f"input_{number}") for number in range(5))
+    angles.meta["val"] = torch.empty(batch, 4, 6)
+    wide = made.call_function(aten.expand.default, (angles, [size, sequence, 6]))
+    flat = made.call_function(aten.reshape.default, (wide, [-1, 6]))
+    taken = made.call_function(aten.index_select.default, (flat, 0, tokens))
+    made.output(made.call_function(torch.ops.opswap.rotary.default, (x, taken, taken, 8, 2, True)))
+    return fx.GraphModule(nn.Module(), made)
+
+
+@pytest.mark.parametrize("padding", MASKS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_heads_are_turned_by_places(padding: str, batch: int) -> None:
+    """Where one sequence's angles are all sequences'."""
+    mask = MASKS[padding]
+    if batch > 1 and len(mask) != batch:
+        mask = mask[:1].expand(batch, -1)
+    tokens, _ = torch.ops.opswap.pack_tokens(mask)
+    given = torch.randn(len(tokens), 16), torch.randn(batch, 4, 6), tokens, *mask.shape
+    lowered = turned(batch)
+    assert turn_by_places(lowered) == (batch == 1)
+    lowered.recompile()
+    assert_equal_bits(lowered(*given), turned(batch)(*given))
+    assert bool(lowered.graph.find_nodes(op="call_function", target=aten.index_select.default)) is (batch > 1)
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_by_the_projects_own_threads(approximate: str) -> None:
+    made = fx.Graph()
+    x = made.placeholder("x")
+    made.output(made.call_function(aten.gelu.default, (x,), {"approximate": approximate}))
+    graph, given = fx.GraphModule(nn.Module(), made), torch.randn(5, 7)
+    want = graph(given)
+    assert own_gelu(graph) == 1
+    graph.recompile()
+    assert torch.allclose(graph(given), want, rtol=0, atol=4.3e-5)
+    assert_equal_bits(graph(given), torch.ops.opswap.gelu(given, approximate == "tanh"))

@@ -1,5 +1,6 @@
 """Attention with a table of positions and a mask of padding is packed as any other; with more than that it is not."""
 
+import operator
 from functools import cache
 
 import pytest
@@ -90,6 +91,14 @@ def test_all_of_them_have_a_table(name: str) -> None:
     graph, _ = fused(unfused(name))
     found = [module for module in graph.modules() if isinstance(module, Attention | AttentionRows | BiasedAttention)]
     assert {type(module) for module in found} == {AttentionRows}
+
+
+def test_nothing_of_modernbert_is_left_to_pytorch() -> None:
+    """Whose threads would stay awake after it: sizes, and views of what is kept for each."""
+    graph = lowered("modernbert", "int").graph
+    left = {node.target for node in graph.nodes if node.op == "call_function"}
+    assert left == {torch.ops.aten.sym_size.int, torch.ops.aten.select.int, operator.getitem}
+    assert [str(node.target) for node in graph.nodes if node.op == "call_module"] == ["per_size", "calls_0"]
 
 
 def test_a_mask_of_what_is_read_stays_whole() -> None:

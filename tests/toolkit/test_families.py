@@ -31,7 +31,7 @@ COUNTS = {
         **GATED, "norm_steps": 5, "attention_steps": 2, "heads": 2, "quantize": 12, "attention_rows": 2
     },
     "modernbert": {
-        **GATED, "thirds": 2, "attention": 1, "biased": 1, "packing": 1, "quantize": 9, "embeddings": 2,
+        **GATED, "thirds": 2, "attention": 1, "biased": 1, "packing": 1, "quantize": 9, "embeddings": 2, "lookups": 1,
         "attention_rows": 2,
     },
 }  # fmt: skip

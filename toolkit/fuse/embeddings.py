@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import fx
 
 from targets._fused import EmbedNorm, NormRows
@@ -13,15 +14,20 @@ MOST = 3  # tables: tokens, positions, token types
 def fuse_lookups(gm: fx.GraphModule) -> int:
     """NormRows(embedding(a, i) + embedding(b, j) + embedding(c, k)) → EmbedNorm(a, b, c)(i, j, k)
 
-    Two or three tables, summed from left to right, the lookups on rows of tokens and read by nothing else. → how many
+    Two or three tables, summed from left to right, the lookups on rows of tokens and read by nothing else; or one in
+    float32, where the norm does not keep what it holds: a decoder, whose first norm does, looks up a token at a time. →
+    how many
     """
     fused = 0
     for node in calls(gm, NormRows):
         found = _lookups(node.args[0])
         tables = [parameter(gm, lookup.args[0]) for lookup in found]
-        if not 2 <= len(found) <= MOST or not all(table is not None for table in tables):
-            continue
         norm: Any = module_of(gm, node)
+        fits = 2 <= len(found) <= MOST or (len(found) == 1 and not norm.keeps_sum)
+        if not fits or not all(table is not None for table in tables):
+            continue
+        if len(found) == 1 and tables[0].dtype != torch.float32:  # type: ignore[union-attr]  # it would be widened
+            continue
         name = add_module(gm, "embed", EmbedNorm(tables, norm))  # type: ignore[arg-type]
         with gm.graph.inserting_before(node):
             embed = mark_rows(gm.graph.call_module(name, tuple(lookup.args[1] for lookup in found)))
