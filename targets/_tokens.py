@@ -9,6 +9,7 @@ from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 aten, opswap = torch.ops.aten, torch.ops.opswap
 HOW = ("size", "turned", "interleaved")  # what rotary takes after the angles
+KINDS = (torch.float32, torch.bfloat16)  # what gelu takes
 
 
 def in_few_steps(graph: fx.GraphModule) -> None:
@@ -175,8 +176,10 @@ def padded(rows: Tensor, tokens: Tensor, batch: int, sequence: int) -> Tensor:
 
 
 def own_gelu(graph: fx.GraphModule) -> int:
-    """aten.gelu(x) → opswap.gelu(x): PyTorch's threads would be awake for it, and stay so for a while. → how many"""
+    """aten.gelu(x) → opswap.gelu(x), float32 or bfloat16: PyTorch's threads would be awake for it, and stay so for a
+    while. → how many"""
     found = graph.graph.find_nodes(op="call_function", target=aten.gelu.default)
+    found = [node for node in found if getattr(node.meta.get("val"), "dtype", torch.float32) in KINDS]
     for node in found:
         by_tanh = node.kwargs.get("approximate", "none") == "tanh"
         node.target, node.args, node.kwargs = opswap.gelu.default, (node.args[0], by_tanh), {}

@@ -210,3 +210,12 @@ def test_gelu_by_the_projects_own_threads(approximate: str) -> None:
     graph.recompile()
     assert torch.allclose(graph(given), want, rtol=0, atol=4.3e-5)
     assert_equal_bits(graph(given), torch.ops.opswap.gelu(given, approximate == "tanh"))
+
+
+@pytest.mark.parametrize(("dtype", "times"), [(torch.bfloat16, 1), (torch.float16, 0), (torch.float64, 0)])
+def test_gelu_of_numbers_that_the_operator_does_not_take_stays(dtype: torch.dtype, times: int) -> None:
+    made = fx.Graph()
+    made.output(made.call_function(aten.gelu.default, (made.placeholder("x"),)))
+    for node in made.nodes:
+        node.meta["val"] = torch.empty(3, 4, dtype=dtype)
+    assert own_gelu(fx.GraphModule(nn.Module(), made)) == times
