@@ -1,71 +1,24 @@
 """What depends on sizes and parameters alone is found, and only that; the graph gives the same bits without it."""
 
-import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor
 
 from targets._place import move
 from tests import tiny
 from tests.checks import assert_equal_bits
 from tests.toolkit.families import MODELS, build
+from tests.toolkit.per_size_graphs import SHAPES, Model, kept_by, passed, tables
 from tests.toolkit.small_graphs import X, count, graph_of
 from toolkit import Recipe, report_of, transform
 from toolkit.fuse import kept, per_size
-from toolkit.fuse.kept import PerSize
 from toolkit.fuse.per_size import keep_per_size
 from toolkit.inputs import KEY, Inputs, Past
-from toolkit.pipeline import clean
 
 aten = torch.ops.aten
-SHAPES = [(1, 5), (3, 9), (2, 9), (1, 1), (2, 30), (4, 5), (1, 17), (1, 9)]
 WITH = {"mpnet", "deberta-v2", "roformer", "llama", "llama in steps", "modernbert"}
-
-
-def tables(length: int) -> Tensor:
-    """→ float32 [length, length], of some steps"""
-    places = torch.arange(length)
-    return (places[:, None] - places[None]).abs().float().log1p().cos()
-
-
-class Model(nn.Module):
-    """x [B, S, 6] → function(x, weight [64, 6])"""
-
-    weight: Tensor
-
-    def __init__(self, function: Callable[[Tensor, Tensor], Any], rows: int = 64) -> None:
-        super().__init__()
-        self.function = function
-        self.register_buffer("weight", torch.randn(rows, 6, generator=torch.Generator().manual_seed(0)))
-
-    def forward(self, x: Tensor) -> Any:
-        return self.function(x, self.weight)
-
-
-def kept_by(graph: fx.GraphModule) -> list[PerSize]:
-    return [module for module in graph.modules() if isinstance(module, PerSize)]
-
-
-def assert_same_graph(graph: fx.GraphModule, want: fx.GraphModule) -> None:
-    """At several sizes, each of them twice: of what the first call writes to, the second would be given"""
-    for batch, length in SHAPES:
-        x = torch.randn(batch, length, 6, generator=torch.Generator().manual_seed(length))
-        for _ in range(2):
-            torch.testing.assert_close(graph(x.clone()), want(x.clone()), rtol=0, atol=0)
-
-
-def passed(function: Callable[[Tensor, Tensor], Any], rows: int = 64) -> tuple[fx.GraphModule, int]:
-    """→ the graph after the pass, which gives what it gave before, and the pass's count"""
-    graph = graph_of(Model(function, rows))
-    before = copy.deepcopy(graph)
-    found = keep_per_size(graph)
-    clean(graph)
-    assert_same_graph(graph, before)
-    assert len(kept_by(graph)) == found
-    return graph, found
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -158,80 +111,6 @@ def test_a_large_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert passed(function)[1] == 1
     monkeypatch.setattr(per_size, "LARGEST", 64 * 6 * 4 - 1)
-    assert passed(function)[1] == 0
-
-
-def written(x: Tensor, weight: Tensor) -> Tensor:
-    return tables(x.shape[1]).mul_(x.mean()) @ x
-
-
-def written_by_view(x: Tensor, weight: Tensor) -> Tensor:
-    table = tables(x.shape[1])
-    table[0].add_(x.mean())
-    return table @ x
-
-
-def written_by_unnoted_view(x: Tensor, weight: Tensor) -> Tensor:
-    """type_as gives what it is given, and its schema doesn't say so"""
-    table = tables(x.shape[1])
-    table.type_as(x).add_(x.mean())
-    return table @ x
-
-
-def written_by_what_looks_pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """of what is real conj_physical gives what it is given"""
-    table = tables(x.shape[1])
-    torch.conj_physical(table).add_(x.mean())
-    return table @ x
-
-
-def returned(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    return x * 2, tables(x.shape[1])
-
-
-def returned_view(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    return x * 2, tables(x.shape[1])[None].reshape(1, 1, x.shape[1], x.shape[1])
-
-
-def parts_written(x: Tensor, weight: Tensor) -> Tensor:
-    first, second = tables(2 * x.shape[1]).chunk(2)
-    return first.add_(x.mean()).sum() + second.sum() + x
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        written,
-        written_by_view,
-        written_by_unnoted_view,
-        written_by_what_looks_pointwise,
-        returned,
-        returned_view,
-        parts_written,
-    ],
-)
-def test_what_is_written_to_or_returned_is_each_call_s_own(function: Callable[[Tensor, Tensor], Any]) -> None:
-    graph, _ = passed(function)
-    x = torch.ones(1, 7, 6)
-    results = graph(x)
-    for held in kept.tensors_of(results):
-        held.zero_()  # a caller may write to what it is given
-    torch.testing.assert_close(graph(x), graph_of(Model(function))(x), rtol=0, atol=0)
-
-
-def test_what_is_read_in_place_of_something_else_is_kept() -> None:
-    def function(x: Tensor, weight: Tensor) -> Tensor:
-        return (x * 2).add_(tables(x.shape[1]).sum(0)[:, None])
-
-    assert passed(function)[1] == 1
-
-
-def test_a_parameter_that_the_graph_writes_to() -> None:
-    def function(x: Tensor, weight: Tensor) -> Tensor:
-        seen = weight[torch.arange(x.shape[1])].cos().sin().exp()
-        weight.add_(1)
-        return x + seen
-
     assert passed(function)[1] == 0
 
 
