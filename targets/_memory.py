@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._ops import OpOverload
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.export._unlift import GuardsFn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
@@ -46,6 +47,8 @@ def written_by(node: fx.Node) -> list[fx.Node]:
         return []
     if isinstance(node.target, OpOverload):
         return _nodes(value for alias, value in _aliases(node) if alias.is_write)
+    if isinstance(node.target, HigherOrderOperator) and _keeps_what_it_is_given(node):
+        return []
     return [source for source in node.all_input_nodes if holds_tensor(source)]
 
 
@@ -123,11 +126,20 @@ def _may_be_anything(target: OpOverload) -> bool:
 
 
 def _makes_new(node: fx.Node) -> bool:
-    """Whether the module that `node` calls writes to nothing, and gives memory of its own"""
+    """Whether the module that `node` calls writes to nothing, and gives memory of its own, or nothing"""
     root = node.graph.owning_module
     module = None if root is None else root.get_submodule(str(node.target))
     ours = type(module).__module__.startswith(OURS) and not getattr(module, "grows", False)
-    return ours or type(module) is nn.Linear
+    return ours or type(module) in (nn.Linear, GuardsFn)  # the second compares sizes, as torch.export leaves it
+
+
+def _keeps_what_it_is_given(node: fx.Node) -> bool:
+    """Whether `node` runs graphs, as torch.no_grad() or autocast in a model is exported, that write to nothing of
+    others"""
+    held = [_held(source) for source in node.all_input_nodes if source.op == "get_attr"]
+    bodies = [one for one in held if isinstance(one, fx.GraphModule)]
+    changed = [one for body in bodies for inner in body.graph.nodes for one in sharing(*written_by(inner))]
+    return bool(bodies) and not any(one.op in ("placeholder", "get_attr") for one in changed)
 
 
 def _held_together(node: fx.Node) -> list[fx.Node]:
@@ -139,6 +151,11 @@ def _held_together(node: fx.Node) -> list[fx.Node]:
 
 
 def _memory_of(node: fx.Node) -> Any:
+    value = _held(node)
+    return StorageWeakRef(value.untyped_storage()).cdata if isinstance(value, Tensor) else node.target
+
+
+def _held(node: fx.Node) -> Any:
+    """→ the parameter, buffer or module that `node` reads; None where its graph belongs to no module yet"""
     root = node.graph.owning_module
-    value = None if root is None else operator.attrgetter(str(node.target))(root)
-    return StorageWeakRef(value.untyped_storage()) if isinstance(value, Tensor) else node.target
+    return None if root is None else operator.attrgetter(str(node.target))(root)

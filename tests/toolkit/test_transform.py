@@ -8,6 +8,7 @@ import torch
 import targets
 from tests import tiny
 from tests.checks import sqnr
+from tests.toolkit import families
 from tests.toolkit.transforming import GATE_DB, SCHEMES, model_and_graph, same_bits
 from toolkit import Recipe, report_of, transform
 from toolkit.fuse import NAMES
@@ -80,6 +81,22 @@ def test_a_lowered_graph_can_be_exported_again(name, target):
     free = {key: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for key in given}
     again = torch.export.export(graph, (), given, dynamic_shapes=free).module(check_guards=False)
     assert torch.equal(again(**other)[0], graph(**other)[0])
+
+
+@pytest.mark.parametrize(
+    "build, fusion",
+    [(lambda: tiny.build("bert"), "layers"), (lambda: families.build("llama"), "attention_rows")],
+    ids=["bert", "llama"],
+)
+def test_what_its_user_exported_is_fused_as_the_model_is(build, fusion):
+    """torch.export.export leaves a module that compares sizes, and Llama's no_grad as a graph within the graph."""
+    model = build()
+    given, other = tiny.inputs(model, 2, 12), tiny.inputs(model, 3, 7)
+    free = {key: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for key in given}
+    exported = torch.export.export(model, (), given, dynamic_shapes=free).module()
+    graph, expected = (transform(one, Recipe("int"), "customcpu") for one in (exported, model))
+    assert report_of(graph).fused[fusion] == report_of(expected).fused[fusion] == 2
+    assert torch.equal(graph(**other)[0], expected(**other)[0])
 
 
 def test_fp_is_exact_and_counts_every_linear():
