@@ -40,7 +40,7 @@ def untie_heads(gm: fx.GraphModule) -> int:
 def raise_linear(gm: fx.GraphModule) -> int:
     """aten.linear(x, m.weight, m.bias) → call_module m, an nn.Linear under its original name
 
-    Every call site is rewritten, and those of one weight share one module. A linear whose weight is used by
+    Every call site is rewritten, and those of one weight share one module. A linear whose weight or bias is used by
     anything else (a tied embedding), is computed in the graph, or comes with different biases stays, and is
     noted as kept.
     """
@@ -148,9 +148,17 @@ def _why_not_one(gm: fx.GraphModule, name: str, path: str | None, nodes: list[fx
     inside = sorted(p for p in paths if p.startswith(f"{name}.") and p not in (path, *biases))
     if inside:
         return f"its module holds more than a linear: {', '.join(inside)}"
+    others = _readers(gm, f"{name}.bias") - {*nodes}
+    if others:  # what is put in the linear's place may have another bias
+        return f"its bias is shared with {', '.join(sorted({str(user.target) for user in others}))}"
     if len(biases) > 1 or None in biases or (biases and any(_bias(node) is None for node in nodes)):
         return "its calls differ in their bias, or the bias is computed in the graph"
     return None
+
+
+def _readers(gm: fx.GraphModule, path: str) -> set[fx.Node]:
+    """→ all that reads the parameter at `path`"""
+    return {user for read in gm.graph.find_nodes(op="get_attr", target=path) for user in read.users}
 
 
 def _raise(gm: fx.GraphModule, name: str, nodes: list[fx.Node]) -> None:

@@ -102,6 +102,17 @@ class AddedLater(nn.Module):
         return F.linear(x, self.proj.weight) * 2 + self.proj.bias
 
 
+class AddedTwice(nn.Module):
+    """a bias that something else adds too: it must stay when the linear gets another"""
+
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.proj(x) * 2 + self.proj.bias
+
+
 @pytest.mark.parametrize(
     "model, why",
     [
@@ -111,8 +122,9 @@ class AddedLater(nn.Module):
         (Nameless(), "no module of its own"),
         (Itself(), "shared with aten.linear"),
         (AddedLater(), "holds more than a linear: proj.bias"),
+        (AddedTwice(), "bias is shared with aten.add"),
     ],
-    ids=["twins", "tied", "computed", "nameless", "itself", "added later"],
+    ids=["twins", "tied", "computed", "nameless", "itself", "added later", "added twice"],
 )
 def test_raise_linear_leaves_and_says_why(model, why):
     gm, rewrites = apply(raising.raise_linear, model)
