@@ -5,6 +5,7 @@ import torch
 
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr, sqnr
+from tests.toolkit import families
 from tests.toolkit.equalizing import INT, OFF, captured
 from toolkit import Recipe, Rule, transform
 from toolkit.equalize.observe import observe
@@ -86,11 +87,11 @@ def test_what_rounds_no_activations_is_left_alone(rule):
 
 
 class Shared(torch.nn.Module):
-    """Attention whose values are read by more than itself, or are its keys too."""
+    """Attention whose values are read by more than itself, or are its keys too, by a view of their own or not."""
 
-    def __init__(self, keys: bool) -> None:
+    def __init__(self, keys: bool, apart: bool = True) -> None:
         super().__init__()
-        self.keys = keys
+        self.keys, self.apart = keys, apart
         self.embed = torch.nn.Embedding(20, 16)
         self.query, self.value, self.out = (torch.nn.Linear(16, 16) for _ in range(3))
 
@@ -101,14 +102,52 @@ class Shared(torch.nn.Module):
         hidden = self.embed(input_ids)
         values = self.value(hidden)
         query = heads(self.query(hidden))
-        keys = heads(values) if self.keys else query
-        mixed = torch.nn.functional.scaled_dot_product_attention(query, keys, heads(values))
+        mixed_of = heads(values)
+        keys = query if not self.keys else heads(values) if self.apart else mixed_of
+        mixed = torch.nn.functional.scaled_dot_product_attention(query, keys, mixed_of)
         mixed = self.out(mixed.transpose(1, 2).reshape(hidden.shape))
         return mixed if self.keys else mixed + values
 
 
-@pytest.mark.parametrize("keys", [True, False], ids=["keys too", "a residual too"])
-def test_values_that_others_read_are_left_alone(keys):
-    graph = captured(Shared(keys).eval())
+@pytest.mark.parametrize(
+    ("keys", "apart"),
+    [(True, True), (True, False), (False, True)],
+    ids=["keys too", "the same as keys", "a residual too"],
+)
+def test_values_that_others_read_are_left_alone(keys, apart):
+    graph = captured(Shared(keys, apart).eval())
     data = [{"input_ids": torch.arange(10).view(2, 5)}]
     assert not smooth_values(graph, observe(graph, data, chosen(graph, INT)), INT)
+
+
+class Earlier(Shared):
+    """A token looks at those before it alone: the first at none, and gets zeros."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+        with torch.no_grad():
+            self.value.bias += 20
+
+    def forward(self, input_ids):
+        def heads(x):
+            return x.view(*x.shape[:2], 2, 8).transpose(1, 2)
+
+        hidden = self.embed(input_ids)
+        query, values = heads(self.query(hidden)), heads(self.value(hidden))
+        seen = torch.ones(hidden.shape[1], hidden.shape[1], dtype=torch.bool).tril(-1)
+        mixed = torch.nn.functional.scaled_dot_product_attention(query, query, values, attn_mask=seen)
+        return self.out(mixed.transpose(1, 2).reshape(hidden.shape))
+
+
+def test_a_token_that_looks_at_none_keeps_its_zeros():
+    graph = captured(Earlier().eval())
+    given = {"input_ids": torch.arange(10).view(2, 5)}
+    before = graph(**given)
+    done = smooth_values(graph, observe(graph, [given], chosen(graph, INT)), INT)
+    clean(graph)
+    assert len(done) == 1 and not next(iter(done.values())).shift.any()
+    assert_sqnr(graph(**given), before, 100)
+
+
+def test_turned_queries_and_keys_do_not_matter():
+    assert len(smoothed(families.build("llama"))[1]) == 2

@@ -111,8 +111,8 @@ def _of_the_model(
     scales = {f"{name}{leaf}" for name in quantized for leaf in layout.PARAMETERS}
     strange = sorted(tensors.keys() - state.keys() - buffers - scales)
     if strange:
-        todo = "; a recipe with 'smooth: false' keeps it out" if strange[0].startswith(SMOOTHING) else ""
-        return {}, f"the graph computes with {strange[0]}, which transformers' {type(model).__name__} lacks{todo}"
+        why = f"the graph computes with {strange[0]}, which transformers' {type(model).__name__} lacks"
+        return {}, f"{why}{_way_out(strange[0])}"
     found = {name: value for name, value in tensors.items() if name in state or name in scales}
     packed = {f"{name}.weight" for name, kind in quantized.items() if kind["kind"] == layers.WEIGHT}
     unused = {name: value.detach() for name, value in state.items() if name not in (found.keys() | packed)}
@@ -120,6 +120,14 @@ def _of_the_model(
     if _is_untied(model, quantized):  # transformers ties nothing of such a model, biases neither
         each |= {name: each[first].clone() for name, first in same.items()}
     return each, None
+
+
+def _way_out(name: str) -> str:
+    """name: of a tensor that only the graph has → how to do without, if there is a way"""
+    steps: tuple[str, ...] = ("smooth: false",) if name.startswith(SMOOTHING) else ()
+    if name.endswith(".bias"):  # of a linear that had none
+        steps = ("smooth: false", "correct_bias: false")
+    return f"; a recipe with {' and '.join(map(repr, steps))} keeps it out" if steps else ""
 
 
 def _is_untied(model: nn.Module, quantized: Collection[str]) -> bool:

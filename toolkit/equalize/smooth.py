@@ -69,18 +69,18 @@ def smooth(graph: fx.GraphModule, moments: Mapping[str, Moments], recipe: Recipe
     return done
 
 
-def search(weights: Sequence[Tensor], seen: Moments, hows: Sequence[How]) -> Change:
+def search(weights: Sequence[Tensor], seen: Moments, hows: Sequence[How], may_shift: bool = True) -> Change:
     """weights: float [N, K] each, of all that read rows x [K], and how each linear is quantized → the change with the
     least error of x Wᵀ
 
-    scale = max|x − shift|^α / max|w|^(1 − α), for each α of ALPHAS, shift 0 or the middle of each channel's range. No
-    change (alpha None) if none of them is better.
+    scale = max|x − shift|^α / max|w|^(1 − α), for each α of ALPHAS, shift 0 or, if it may be, the middle of each
+    channel's range. No change (alpha None) if none of them is better.
     """
     rows, largest = seen.rows, torch.cat(list(weights)).abs().amax(0).clamp(min=LEAST)
     none = torch.ones_like(largest), torch.zeros_like(largest)
     before = _error(weights, rows, *none, hows)
     best = Change(*none, None, before, before)
-    for shift in (none[1], (seen.low + seen.high) / 2):
+    for shift in (none[1], (seen.low + seen.high) / 2)[: 1 + may_shift]:
         size = torch.maximum(seen.high - shift, shift - seen.low).clamp(min=LEAST)
         for alpha in ALPHAS:
             scale = size**alpha / largest ** (1 - alpha)

@@ -14,7 +14,8 @@ from torch import Tensor, fx, nn
 
 from toolkit.equalize.observe import Moments
 from toolkit.equalize.smooth import Change, absorb, search
-from toolkit.fuse.heads import match
+from toolkit.fuse.heads import mask_of, match_values
+from toolkit.fuse.mask import kind_of
 from toolkit.fuse.matching import aten, module_of, only_user
 from toolkit.quantize import WEIGHT
 from toolkit.recipe import Recipe
@@ -40,17 +41,19 @@ def smooth_values(graph: fx.GraphModule, moments: Mapping[str, Moments], recipe:
     """
     done: dict[str, Change] = {}
     for node in graph.graph.find_nodes(op="call_function", target=aten.scaled_dot_product_attention.default):
-        site = match(node)
-        if site is None or site.sources[2] in site.sources[:2]:
+        found = match_values(node)
+        if found is None:
             continue
-        reader, source = only_user(site.out), _source(graph, site.sources[2], node)
+        reader, source = only_user(found[1]), _source(graph, found[0], node)
         if source is None or reader is None or not _is_alone(graph, reader):
             continue
         name = str(reader.target)
         if name not in moments or recipe.layer(name).scheme == WEIGHT:
             continue
         linear: nn.Linear = graph.get_submodule(name)  # type: ignore[assignment]
-        change = search([linear.weight.detach()], moments[name], [recipe.layer(name)])
+        mask = mask_of(node)
+        may_shift = mask is None or kind_of(graph, mask) is not None
+        change = search([linear.weight.detach()], moments[name], [recipe.layer(name)], may_shift)
         if change.alpha is None:
             continue
         made = _scaled(graph.get_submodule(str(source.call.target)), source.rows, change)

@@ -45,6 +45,22 @@ def match_heads(node: fx.Node) -> Site | None:
     return _site(node, given, parts, parts[0]) if all(len(shape_of(part)) == 4 for part in parts) else None
 
 
+def match_values(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+    """→ of the attention that `node` computes, however its queries and keys are made: its values, heads side by side
+    [B, S, H], and its output [B, S, H]; None if there are no such, or the values are queries or keys too"""
+    given = _arguments(node)
+    source, out = _side_by_side(given["value"]), _joined(node)
+    other = given.get("dropout_p") or given.get("enable_gqa") or given["value"] in (given["query"], given["key"])
+    if other or source is None or out is None or shape_of(source) != shape_of(out):
+        return None
+    return source, out
+
+
+def mask_of(node: fx.Node) -> Any:
+    """→ the mask of the attention that `node` computes, None without one"""
+    return _arguments(node).get("attn_mask")
+
+
 def _arguments(node: fx.Node) -> dict[str, Any]:
     return {**dict(zip(NAMES, node.args, strict=False)), **node.kwargs}
 
