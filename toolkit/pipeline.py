@@ -105,6 +105,8 @@ def captured(model: nn.Module, precision: str = "fp") -> fx.GraphModule:
         raise targets.UsageError(f"the checkpoint is in int; got the precision {precision!r}; leave that out")
     if isinstance(model, fx.GraphModule):
         graph = from_export(model)
+        if precision == "int":
+            _require_float32(graph)
         if precision in DTYPES:
             narrow(graph, DTYPES[precision])
         graph.meta[WEIGHTS] = model.meta.get(WEIGHTS)
@@ -114,6 +116,16 @@ def captured(model: nn.Module, precision: str = "fp") -> fx.GraphModule:
     run(graph, [one for one in PASSES if precision == "int" or one not in FOR_INT])
     graph.meta[ORIGIN] = getattr(model, "name_or_path", None)
     return graph
+
+
+def _require_float32(graph: fx.GraphModule) -> None:
+    """Raises UsageError for a parameter of 16 bits: what the graph converts to and from would not fit the linears'"""
+    for name, value in graph.named_parameters():
+        if value.dtype in DTYPES.values():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise targets.UsageError(
+                f"a graph in float32 was wanted; its {name} is {kind}; export the model in float32"
+            )
 
 
 def finish(

@@ -10,7 +10,7 @@ from tests import tiny
 from tests.checks import sqnr
 from tests.toolkit import families
 from tests.toolkit.transforming import GATE_DB, SCHEMES, model_and_graph, same_bits
-from toolkit import Recipe, report_of, transform
+from toolkit import Recipe, UsageError, report_of, transform
 from toolkit.fuse import NAMES
 from toolkit.quantize import QuantizedLinear
 
@@ -97,6 +97,13 @@ def test_what_its_user_exported_is_fused_as_the_model_is(build, fusion):
     graph, expected = (transform(one, Recipe("int"), "customcpu") for one in (exported, model))
     assert report_of(graph).fused[fusion] == report_of(expected).fused[fusion] == 2
     assert torch.equal(graph(**other)[0], expected(**other)[0])
+
+
+def test_what_its_user_exported_in_16_bits_is_refused_at_int():
+    model = tiny.build("bert").to(torch.bfloat16)
+    exported = torch.export.export(model, (), tiny.inputs(model, 2, 8)).module()
+    with pytest.raises(UsageError, match=r"^a graph in float32 was wanted; its .* is bfloat16; export .* in float32$"):
+        transform(exported, Recipe("int"))
 
 
 def test_fp_is_exact_and_counts_every_linear():
