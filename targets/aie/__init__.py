@@ -21,7 +21,7 @@ from targets._native import Native
 from targets._packed import FUSIONS
 from targets._packed import MODULES as HOST
 from targets._swap import swap_modules
-from targets._tokens import in_few_steps
+from targets._tokens import in_few_steps, own_gelu
 from targets.aie import settings
 from targets.aie.linear import AieLinear, AieRowsLinear, AieRowsLinearAddNorm, AieRowsLinearGate, AieRowsLinearGelu
 from targets.aie.native import PROVIDER, open_native
@@ -42,11 +42,13 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 
 
 def lower(graph: fx.GraphModule, recipe: Recipe) -> None:
-    """Each module that MODULES names → what it makes of it; the float head, and unpack_tokens, as on customcpu."""
+    """Each module that MODULES names → what it makes of it; the float head, tokens and GELU as on customcpu."""
     kernels.load()
     swap_modules(graph, MODULES)
     lower_float(graph, recipe)
     in_few_steps(graph)
+    if "gelu" not in recipe.without:
+        own_gelu(graph)
 
 
 def missing() -> list[str]:

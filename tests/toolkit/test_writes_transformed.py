@@ -91,7 +91,8 @@ def test_a_product_reads_what_it_read() -> None:
 
 def test_what_is_not_fused_for_it_is_in_the_report() -> None:
     found = report_of(transform(Attends(*CHANGES["what is given"]).eval(), Recipe("int"), "customcpu"))
-    assert [one["what"] for one in found.missed] == ["fusions"] and not any(found.fused.values())
+    assert [one["what"] for one in found.missed] == ["fusions"]
+    assert not any(times for name, times in found.fused.items() if name != "calls")  # which keep the order
     assert not report_of(transform(Attends(*CHANGES["all of x"]).eval(), Recipe("int"), "customcpu")).missed
 
 

@@ -7,16 +7,17 @@ norm here.
 
 import logging
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, fx, nn
 
 from toolkit.equalize.observe import Moments
 from toolkit.equalize.smooth import Change, absorb, search
-from toolkit.fuse.heads import mask_of, match_values
+from toolkit.fuse.heads import appends_to, mask_of, match_values
 from toolkit.fuse.mask import kind_of
 from toolkit.fuse.matching import aten, module_of, only_user
+from toolkit.inputs import KEY, Inputs
 from toolkit.quantize import WEIGHT
 from toolkit.recipe import Recipe
 
@@ -34,17 +35,19 @@ def smooth_values(graph: fx.GraphModule, moments: Mapping[str, Moments], recipe:
     """W attention(q, k, V x + c) + b → (W·s) attention(q, k, (V x + c − z) / s) + (b + W z)
 
     For the linears in `moments` that read an attention alone and round activations, where the values come from a linear
-    of their own, or as a part of one (GPT-2), and go nowhere else; s and z [K] by `search`. Linears that are called
-    more than once are left alone, and the model that the graph was captured from is not changed. A token that may look
-    at none has zeros from attention, and from here on b + W z. → what was done, by the name of the linear that reads
-    attention
+    of their own, or as a part of one (GPT-2), and go nowhere else but into a cache; s and z [K] by `search`, z 0 where
+    the mask may be more than the padding's or causal: a token that may look at none has zeros from attention, which no
+    scale changes. Linears that are called more than once are left alone, and the model that the graph was captured from
+    is not changed. → what was done, by the name of the linear that reads attention
     """
     done: dict[str, Change] = {}
+    inputs = graph.meta.get(KEY)
+    past = {one.name for one in inputs.past} if isinstance(inputs, Inputs) else set[str]()
     for node in graph.graph.find_nodes(op="call_function", target=aten.scaled_dot_product_attention.default):
-        found = match_values(node)
+        found = match_values(node, past)
         if found is None:
             continue
-        reader, source = only_user(found[1]), _source(graph, found[0], node)
+        reader, source = only_user(found[1]), _source(graph, found[0], node, past)
         if source is None or reader is None or not _is_alone(graph, reader):
             continue
         name = str(reader.target)
@@ -64,13 +67,15 @@ def smooth_values(graph: fx.GraphModule, moments: Mapping[str, Moments], recipe:
     return done
 
 
-def _source(graph: fx.GraphModule, values: fx.Node, attention: fx.Node) -> Source | None:
-    """values: [B, S, H], heads side by side → the linear that makes them for `attention` alone, None if none does"""
-    here: fx.Node | None = values
-    while here is not None and here is not attention:
-        here = only_user(here)
-    if here is not attention:
-        return None
+def _source(graph: fx.GraphModule, values: fx.Node, attention: fx.Node, past: Collection[str]) -> Source | None:
+    """values: [B, S, H], heads side by side → the linear that makes them for `attention` alone, and for the cache that
+    it goes on with; None if none does"""
+    here = values
+    while here is not attention:
+        users = [user for user in here.users if not (user.op == "output" and appends_to(here, past))]
+        if len(users) != 1:
+            return None
+        here = users[0]
     if values.target is not operator.getitem:
         return Source(values, slice(None)) if _is_alone(graph, values) else None
     split: Any = values.args[0]
