@@ -124,10 +124,8 @@ def _of_the_model(
 
 def _way_out(name: str) -> str:
     """name: of a tensor that only the graph has → how to do without, if there is a way"""
-    steps: tuple[str, ...] = ("smooth: false",) if name.startswith(SMOOTHING) else ()
-    if name.endswith(".bias"):  # of a linear that had none
-        steps = ("smooth: false", "correct_bias: false")
-    return f"; a recipe with {' and '.join(map(repr, steps))} keeps it out" if steps else ""
+    step = "smooth" if name.startswith(SMOOTHING) else "correct_bias" if name.endswith(".bias") else None
+    return "" if step is None else f"; a recipe with '{step}: false' keeps it out"
 
 
 def _is_untied(model: nn.Module, quantized: Collection[str]) -> bool:

@@ -17,7 +17,6 @@ from toolkit.equalize.observe import Moments, observe
 from toolkit.equalize.rounding import compensate
 from toolkit.equalize.smooth import smooth
 from toolkit.equalize.stored import NOTHING, Found, Rounding, Stored, fitting, how_of, key_of
-from toolkit.equalize.values import smooth_values
 from toolkit.recipe import Layer, Recipe
 
 __all__ = ["Equalized", "equalize", "refine", "rounding_of"]
@@ -58,11 +57,8 @@ def equalize(
     """
     applied: dict[str, int | str] = {}
     if recipe.smooth:
-        if data is None:
-            applied["smooth"] = NO_DATA
-        else:
-            seen = observe(graph, data, names, False, scratch, progress)
-            applied["smooth"] = len(smooth(graph, seen, recipe)) + len(smooth_values(graph, seen, recipe))
+        done = {} if data is None else smooth(graph, observe(graph, data, names, False, scratch, progress), recipe)
+        applied["smooth"] = NO_DATA if data is None else len(done)
     moments: dict[str, Moments] = {}
     if data is not None and (recipe.clip or recipe.compensate or recipe.correct_bias):
         moments = observe(graph, data, names, recipe.compensate, scratch, progress)

@@ -62,25 +62,25 @@ def smooth(graph: fx.GraphModule, moments: Mapping[str, Moments], recipe: Recipe
         alone = len(names) == len(norm.users)
         smoothed = _fold(graph, norm, gamma, beta, change) if alone else _beside(graph, norm, change)
         for name, linear in zip(names, linears, strict=True):
-            graph.set_submodule(name, absorb(linear, change))
+            graph.set_submodule(name, _absorb(linear, change))
             _call_of(graph, name).args = (smoothed,)
             done[name] = change
         log.debug("%s: alpha %.2f, error %.1f dB smaller", ", ".join(names), change.alpha, change.gain())
     return done
 
 
-def search(weights: Sequence[Tensor], seen: Moments, hows: Sequence[How], may_shift: bool = True) -> Change:
+def search(weights: Sequence[Tensor], seen: Moments, hows: Sequence[How]) -> Change:
     """weights: float [N, K] each, of all that read rows x [K], and how each linear is quantized → the change with the
     least error of x Wᵀ
 
-    scale = max|x − shift|^α / max|w|^(1 − α), for each α of ALPHAS, shift 0 or, if it may be, the middle of each
-    channel's range. No change (alpha None) if none of them is better.
+    scale = max|x − shift|^α / max|w|^(1 − α), for each α of ALPHAS, shift 0 or the middle of each channel's range. No
+    change (alpha None) if none of them is better.
     """
     rows, largest = seen.rows, torch.cat(list(weights)).abs().amax(0).clamp(min=LEAST)
     none = torch.ones_like(largest), torch.zeros_like(largest)
     before = _error(weights, rows, *none, hows)
     best = Change(*none, None, before, before)
-    for shift in (none[1], (seen.low + seen.high) / 2)[: 1 + may_shift]:
+    for shift in (none[1], (seen.low + seen.high) / 2):
         size = torch.maximum(seen.high - shift, shift - seen.low).clamp(min=LEAST)
         for alpha in ALPHAS:
             scale = size**alpha / largest ** (1 - alpha)
@@ -143,7 +143,7 @@ def _vectors(graph: fx.GraphModule, norm: fx.Node, scale: Tensor, shift: Tensor)
     return reads
 
 
-def absorb(linear: nn.Module, change: Change) -> nn.Linear:
+def _absorb(linear: nn.Module, change: Change) -> nn.Linear:
     """W x + b → (W·s) x + (b + W z), a linear of its own"""
     weight: Tensor = linear.weight.detach()  # type: ignore
     bias: Tensor | None = linear.bias  # type: ignore

@@ -10,7 +10,7 @@ from torch import fx
 from targets._attention import CachedAttention
 from targets._missed import found_a_way, miss
 from toolkit.fuse.attention import SDPA, erase_chain, flat_of, put_back
-from toolkit.fuse.heads import RESHAPES, Site, appends_to, match
+from toolkit.fuse.heads import RESHAPES, Site, match
 from toolkit.fuse.mask import CAUSAL, MASK, kind_of
 from toolkit.fuse.matching import add_module, aten, calls, module_of, only_user, shape_of, sizes
 from toolkit.inputs import KEY, Inputs
@@ -32,7 +32,7 @@ def fuse_cached(gm: fx.GraphModule) -> int:
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=SDPA) if past and mask else []:
         wholes = {part: _unrepeated(part) for part in node.args[1:3]}
-        appends: list[Any] = [whole for whole in wholes.values() if appends_to(whole, past)]
+        appends: list[Any] = [whole for whole in wholes.values() if _appends(whole, past)]
         site = match(node, {part: whole.args[0][1] for part, whole in wholes.items() if whole in appends})
         size = sizes(gm, shape_of(site.out)) if site else None
         if site is None or size is None or len(set(appends)) < 2:
@@ -120,3 +120,10 @@ def _unrepeated(heads: Any) -> Any:
         return heads
     count = heads.meta["val"].shape[1] == x.meta["val"].shape[1] * wide.meta["val"].shape[2]
     return x if count and (full[0], *full[2:]) == (have[0], *have[2:]) else heads
+
+
+def _appends(node: Any, past: set[str]) -> bool:
+    """Whether `node` is cat([past, x], tokens) of an input that is a cache"""
+    if node.target is not aten.cat.default or node.args[1:] not in ((-2,), (2,)) or len(node.args[0]) != 2:
+        return False
+    return node.args[0][0].op == "placeholder" and node.args[0][0].name in past

@@ -1,6 +1,6 @@
 """One attention of a graph: its heads, how they came there and where they go, its scale and its mask."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -43,31 +43,6 @@ def match_heads(node: fx.Node) -> Site | None:
     given = _arguments(node)
     parts = [given[name] for name in NAMES[:3]]
     return _site(node, given, parts, parts[0]) if all(len(shape_of(part)) == 4 for part in parts) else None
-
-
-def match_values(node: fx.Node, past: Collection[str] = ()) -> tuple[fx.Node, fx.Node] | None:
-    """→ of the attention that `node` computes, however its queries and keys are made: its values, heads side by side
-    [B, S, H], and its output [B, S, H]; None if there are no such, or the values are queries or keys too; past: the
-    inputs that are a cache: of what is appended to one, the new values"""
-    given = _arguments(node)
-    heads = given["value"].args[0][1] if appends_to(given["value"], past) else given["value"]
-    source, out = _side_by_side(heads), _joined(node)
-    other = given.get("dropout_p") or given.get("enable_gqa") or given["value"] in (given["query"], given["key"])
-    if other or source is None or out is None or shape_of(source) != shape_of(out):
-        return None
-    return source, out
-
-
-def appends_to(node: Any, past: Collection[str]) -> bool:
-    """Whether `node` is cat([past, x], tokens) of one of the inputs `past`, which are a cache"""
-    if node.target is not aten.cat.default or node.args[1:] not in ((-2,), (2,)) or len(node.args[0]) != 2:
-        return False
-    return node.args[0][0].op == "placeholder" and node.args[0][0].name in past
-
-
-def mask_of(node: fx.Node) -> Any:
-    """→ the mask of the attention that `node` computes, None without one"""
-    return _arguments(node).get("attn_mask")
 
 
 def _arguments(node: fx.Node) -> dict[str, Any]:
