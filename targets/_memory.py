@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._ops import HigherOrderOperator, OpOverload
-from torch.export._unlift import GuardsFn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
@@ -34,6 +33,7 @@ VIEWS = {  # always; reshape or contiguous may be copies
     aten.expand.default,
     aten.detach.default,
 }
+GUARDS = ("torch.export._unlift", "GuardsFn")  # compares sizes; PyTorch's own, and named so that none need have it
 OURS = ("targets.", "toolkit.")  # where the modules are whose results are new, but of those with the attribute `grows`
 
 
@@ -130,7 +130,8 @@ def _makes_new(node: fx.Node) -> bool:
     root = node.graph.owning_module
     module = None if root is None else root.get_submodule(str(node.target))
     ours = type(module).__module__.startswith(OURS) and not getattr(module, "grows", False)
-    return ours or type(module) in (nn.Linear, GuardsFn)  # the second compares sizes, as torch.export leaves it
+    named = type(module).__module__, type(module).__qualname__
+    return ours or type(module) is nn.Linear or named == GUARDS
 
 
 def _keeps_what_it_is_given(node: fx.Node) -> bool:
