@@ -144,12 +144,12 @@ def check_table(op: str, qkv: Tensor, heads: int, causal: bool, table: Tensor | 
 
 def _check_places(op: str, at: list[int], table: Tensor | None, places: Tensor | None) -> None:
     """What the fake cannot see"""
-    longest = max((last - first for first, last in itertools.pairwise(at)), default=0)
-    if table is not None and places is None:
+    if places is not None:
+        validate.check_places(op, places)
+    elif table is not None:
+        longest = max((last - first for first, last in itertools.pairwise(at)), default=0)
         wanted = f"{op}: sequences must be no longer than the table, {table.shape[3]}"
         require(longest <= table.shape[3], wanted, longest, "pass places, or a larger table")
-    low = int(places.min()) if places is not None and len(places) else 0
-    require(low >= 0, f"{op}: places must be 0 or more", low, "pass what pack_tokens returned")
 
 
 def _fake_attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from operators.schema import define
-from operators.validate import require
+from operators.validate import check_places, require
 
 OP, ADVICE = "rotary", "convert, reshape or cut it"
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -34,8 +34,7 @@ def rotary(
     """
     check(x, cos, sin, size, turned, places)
     if places is not None:
-        low = int(places.min()) if len(places) else 0
-        require(low >= 0, f"{OP}: places must be 0 or more", low, "pass what pack_tokens returned")
+        check_places(OP, places)
         cos, sin = (one[places % cos.shape[0]] for one in (cos, sin))
     heads, part = x.unflatten(-1, (-1, size)), cos.shape[-1]
     first, rest = heads[..., :turned, :part].float(), heads[..., :turned, part:]

@@ -190,3 +190,9 @@ def check_lookup(op: str, ids: Tensor, table: Tensor, rows: Sequence[int], colum
     fits = list(ids.shape) == list(rows) and list(table.shape[1:]) == list(columns)
     wanted = f"{op}: ids must be {list(rows)}, and tables have {list(columns)} columns"
     require(fits, wanted, f"{list(ids.shape)} and {list(table.shape)}", "pass as many ids for each table")
+
+
+def check_places(op: str, places: Tensor) -> None:
+    """places int64 [T]: 0 or more, which a fake cannot see. Raises ValueError."""
+    low = int(places.min()) if len(places) else 0
+    require(low >= 0, f"{op}: places must be 0 or more", low, "pass what pack_tokens returned")
