@@ -52,20 +52,21 @@ def attention_int8(
     symmetric: bool,
     fixed_scale: float = 0.0,
     fixed_zero: int = 128,
+    rotation: int = 0,
     precise: bool = False,
     causal: bool = False,
     table: Tensor | None = None,
     places: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """quantize_per_token(attention(...)): q uint8 [T, H], scale float32 [T], zero_point int32 [T]."""
-    levels = (symmetric, fixed_scale, fixed_zero)
+    levels = (symmetric, fixed_scale, fixed_zero, rotation)
     _check_int8(qkv, starts, keep, heads, scale, levels)
     y = _attend("attention_int8", qkv, starts, keep, heads, scale, causal, table, places)
     return reference.quantize_per_token(y, *levels)
 
 
 def _check_int8(
-    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, levels: tuple[bool, float, int]
+    qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float, levels: tuple[bool, float, int, int]
 ) -> None:
     validate.check_attention("attention_int8", qkv, starts, keep, heads, scale)
     validate.check_depth("attention_int8", qkv.shape[1] // 3)
@@ -162,10 +163,11 @@ def _fake_attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int
 
 def fake_attention_int8(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float,
                          symmetric: bool, fixed_scale: float = 0.0,
-                         fixed_zero: int = 128, precise: bool = False, causal: bool = False,
+                         fixed_zero: int = 128, rotation: int = 0,
+                         precise: bool = False, causal: bool = False,
                          table: Tensor | None = None,
                          places: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    _check_int8(qkv, starts, keep, heads, scale, (symmetric, fixed_scale, fixed_zero))
+    _check_int8(qkv, starts, keep, heads, scale, (symmetric, fixed_scale, fixed_zero, rotation))
     check_table("attention_int8", qkv, heads, causal, table, places)
     return empty_rows(qkv, qkv.shape[0], qkv.shape[1] // 3)
 

@@ -23,11 +23,11 @@ from operators.validate import GROUP, PANEL, ceil_div, require
 
 Result = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
-MAGIC = int.from_bytes(b"opswl2", "little")
+MAGIC = int.from_bytes(b"opswl3", "little")
 ALIGNMENT = 64
 LINEAR = (int8, int32, float32, float32)  # packed, weight_sum, weight_scale, bias
 NORM = (float32, float32, float)  # gamma, beta, eps
-LEVELS = (bool, float, int)  # symmetric, fixed_scale, fixed_zero
+LEVELS = (bool, float, int, int)  # symmetric, fixed_scale, fixed_zero, rotation
 KEEPS = (float32, float32, bool, bool)  # smooth_scale, smooth_shift, keeps_sum, rms
 # of the first linear, its norm; the wide linear and its GELU; the second linear, its norm; the linear that reads that
 PARTS = (

@@ -1,7 +1,7 @@
 """The int8 linear layer together with what follows it in a transformer: schema, fake and reference.
 
 `rows` are (q uint8 [M, K], scale float32 [M], zero_point int32 [M]), as quantize_per_token gives them; `levels`
-(symmetric, fixed_scale, fixed_zero) is what it takes after x. The compiled operators give the same bits for every
+(symmetric, fixed_scale, fixed_zero, rotation) is what it takes after x. The compiled operators give the same bits for every
 instruction set and thread count; their floats differ from the reference's by rounding (GELU: by less than 4.3e-5),
 so that a q on the edge between two levels may differ by one. by_tanh: the GELU is 0.5·x·(1 + tanh(√(2/π)·(x +
 0.044715·x³))), not the one by erf, x·Φ(x).
@@ -18,7 +18,7 @@ from operators.schema import LEVELS, define, empty_rows
 
 Rows = tuple[Tensor, Tensor, Tensor]
 Normed = tuple[Tensor, Tensor, Tensor, Tensor]
-Levels = tuple[bool, float, int]
+Levels = tuple[bool, float, int, int]
 Smooth = tuple[Tensor, Tensor]
 Ways = tuple[Levels, Smooth | None, bool, bool]
 
@@ -106,16 +106,16 @@ def normalized(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, rms: bool) ->
 
 
 def check_norm(op: str, x: Tensor, name: str, rows: int, columns: int, gamma: Tensor, beta: Tensor, quantize: bool,
-               symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, smooth_scale: Tensor | None = None,
-               smooth_shift: Tensor | None = None, keeps_sum: bool = False, rms: bool = False) -> Ways:  # fmt: skip
+               symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0,
+               smooth_scale: Tensor | None = None, smooth_shift: Tensor | None = None, keeps_sum: bool = False, rms: bool = False) -> Ways:  # fmt: skip
     """→ levels, the smooth_scale and smooth_shift there are, keeps_sum, rms. Raises ValueError; x as
     validate.check_norm has it."""
     validate.check_norm(op, x, name, rows, columns, gamma, beta)
-    validate.check_levels(op, symmetric, fixed_scale, fixed_zero)
+    validate.check_levels(op, symmetric, fixed_scale, fixed_zero, rotation)
     smooth = validate.check_smooth(op, smooth_scale, smooth_shift, columns)
     todo = "add the residual without a norm"
     validate.require(quantize or not keeps_sum, f"{op}: keeps_sum must come with quantize", "keeps_sum alone", todo)
-    return (symmetric, fixed_scale, fixed_zero), smooth, keeps_sum, rms
+    return (symmetric, fixed_scale, fixed_zero, rotation), smooth, keeps_sum, rms
 
 
 def _check_norm_rows(
@@ -127,11 +127,11 @@ def _check_norm_rows(
 
 
 def _check_made(
-    op: str, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, by_tanh: bool = False
+    op: str, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0, by_tanh: bool = False
 ) -> tuple[Levels, str]:
     """→ levels, and what F.gelu calls its kind"""
-    validate.check_levels(op, symmetric, fixed_scale, fixed_zero)
-    return (symmetric, fixed_scale, fixed_zero), "tanh" if by_tanh else "none"
+    validate.check_levels(op, symmetric, fixed_scale, fixed_zero, rotation)
+    return (symmetric, fixed_scale, fixed_zero, rotation), "tanh" if by_tanh else "none"
 
 
 def _check_gelu(*args: Any) -> tuple[Product, Levels, str]:

@@ -15,7 +15,7 @@ from operators.schema import define
 from operators.validate import require
 
 OP = "layers_int8"
-How = tuple[int, float, bool, float, int, bool, bool]
+How = tuple[int, float, bool, float, int, int, bool, bool]
 Where = tuple[Tensor | None, Tensor | None]  # table and places
 
 
@@ -32,6 +32,7 @@ class Call(NamedTuple):
     symmetric: bool
     fixed_scales: list[float]
     fixed_zeros: list[int]
+    rotation: int
     precise: bool
     causal: bool
     layers: list[Tensor]
@@ -57,14 +58,14 @@ class Call(NamedTuple):
             "convert or reshape it",
         )
         levels = zip(self.fixed_scales, self.fixed_zeros, strict=True)
-        return [(self.heads, self.scale, self.symmetric, *level, self.precise, self.causal) for level in levels]
+        return [(self.heads, self.scale, self.symmetric, *level, self.rotation, self.precise, self.causal) for level in levels]
 
 
 def layers_int8(*args: Any) -> Result:
     """→ what the last feed_forward_int8 gives of
 
-        rows = attention_int8(qkv, starts, keep, heads, scale, symmetric, fixed_scale, fixed_zero, precise, causal,
-                              table, places)
+        rows = attention_int8(qkv, starts, keep, heads, scale, symmetric, fixed_scale, fixed_zero, rotation,
+                              precise, causal, table, places)
         residual, ..., qkv = feed_forward_int8(rows, residual, layer, ...)
 
     for each layer. args: Call's. Raises ValueError."""
@@ -117,7 +118,7 @@ def _fake(*args: Any) -> Result:
 define(
     OP,
     "(Tensor qkv, Tensor residual, Tensor starts, Tensor? keep, int heads, float scale, bool symmetric, "
-    "float[] fixed_scales, int[] fixed_zeros, bool precise, bool causal, Tensor[] layers, bool quantize, int then, "
+    "float[] fixed_scales, int[] fixed_zeros, int rotation, bool precise, bool causal, Tensor[] layers, bool quantize, int then, "
     f"{attention.TABLE}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     layers_int8,
     _fake,

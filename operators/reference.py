@@ -20,10 +20,28 @@ def safe_scale(span: Tensor, levels: float) -> Tensor:
     return torch.where(torch.isfinite(scale), scale, torch.full_like(scale, torch.nan))
 
 
+def rotated(x: Tensor, rotation: int) -> Tensor:
+    """x float [..., K] → x · H, H the matrix of Walsh and Hadamard (entries ±1, H·H = rotation · identity) for each
+    block of `rotation` values, a power of 2; the K mod rotation values after the last whole block stay. 0: x.
+
+    Sums and differences of pairs 1, 2, 4, ... apart, each rounded once: their order makes the bits.
+    """
+    if not rotation:
+        return x
+    whole = x.shape[-1] // rotation * rotation
+    y, apart = x[..., :whole], 1
+    while apart < rotation:
+        a, b = y.unflatten(-1, (-1, 2, apart)).unbind(-2) if whole else (y, y)
+        y, apart = torch.stack((a + b, a - b), -2).flatten(-3) if whole else y, 2 * apart
+    return torch.cat((y, x[..., whole:]), -1)
+
+
 def quantize_per_token(
-    x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128
+    x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x float32 [..., K] -> q uint8 [M, K], scale float32 [M], zero_point int32 [M]; M = product of leading sizes.
+
+    rotation: what becomes bytes is rotated(x, rotation).
 
     fixed_scale 0: each row by its own range. Above 0: every row has that scale and fixed_zero,
     q = clamp(round(x * (1 / scale)) + zero_point, low, 255), low 1 if symmetric, else 0; ties go to even.
@@ -32,8 +50,9 @@ def quantize_per_token(
     for a scale or zero point that check_levels refuses.
     """
     validate.check_activation("quantize_per_token", x)
-    validate.check_levels("quantize_per_token", symmetric, fixed_scale, fixed_zero)
+    validate.check_levels("quantize_per_token", symmetric, fixed_scale, fixed_zero, rotation)
     rows = x.reshape(-1, x.shape[-1]) if x.numel() else x.new_empty(x.shape[:-1].numel(), x.shape[-1])
+    rows = rotated(rows, rotation)
     if fixed_scale:
         finite = rows.isfinite().all(1)
         scale = torch.where(finite, fixed_scale, torch.nan).to(torch.float32)
@@ -96,6 +115,7 @@ def linear_int8(
     symmetric: bool,
     fixed_scale: float = 0.0,
     fixed_zero: int = 128,
+    rotation: int = 0,
 ) -> Tensor:
     """x float32 [..., K] -> float32 [..., N]: quantize_per_token(x), multiply, scale, add bias (if any).
 
@@ -103,7 +123,7 @@ def linear_int8(
     Raises ValueError on a bad argument.
     """
     validate.check_linear("linear_int8", x, packed, weight_sum, weight_scale, bias)
-    validate.check_levels("linear_int8", symmetric, fixed_scale, fixed_zero)
-    q, scale, zero_point = quantize_per_token(x, symmetric, fixed_scale, fixed_zero)
+    validate.check_levels("linear_int8", symmetric, fixed_scale, fixed_zero, rotation)
+    q, scale, zero_point = quantize_per_token(x, symmetric, fixed_scale, fixed_zero, rotation)
     acc = int8_matmul(q, zero_point, packed, weight_sum)
     return scaled(acc, scale, weight_scale, bias).view(*x.shape[:-1], weight_sum.shape[0])

@@ -14,7 +14,7 @@ from operators import reference, validate
 from operators.validate import GROUP, PANEL, ceil_div
 
 # how rows of floats become bytes: reference.quantize_per_token says it; fixed_scale 0 is "per token"
-LEVELS = "bool symmetric, float fixed_scale=0.0, int fixed_zero=128"
+LEVELS = "bool symmetric, float fixed_scale=0.0, int fixed_zero=128, int rotation=0"
 OPERATORS = {
     "quantize_per_token": f"(Tensor x, {LEVELS}) -> (Tensor q, Tensor scale, Tensor zero_point)",
     "pack_weight": "(Tensor weight) -> Tensor",
@@ -31,10 +31,10 @@ def empty_rows(x: Tensor, m: int | torch.SymInt, k: int) -> tuple[Tensor, Tensor
 
 
 def _fake_quantize_per_token(
-    x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128
+    x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
     validate.check_activation("quantize_per_token", x)
-    validate.check_levels("quantize_per_token", symmetric, fixed_scale, fixed_zero)
+    validate.check_levels("quantize_per_token", symmetric, fixed_scale, fixed_zero, rotation)
     return empty_rows(x, math.prod(x.shape[:-1]), x.shape[-1])
 
 
@@ -50,9 +50,10 @@ def _fake_int8_matmul(q: Tensor, zero_point: Tensor, packed: Tensor, weight_sum:
 
 
 def _fake_linear_int8(x: Tensor, packed: Tensor, weight_sum: Tensor, weight_scale: Tensor, bias: Tensor | None,
-                      symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128) -> Tensor:  # fmt: skip
+                      symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128,
+                      rotation: int = 0) -> Tensor:  # fmt: skip
     validate.check_linear("linear_int8", x, packed, weight_sum, weight_scale, bias)
-    validate.check_levels("linear_int8", symmetric, fixed_scale, fixed_zero)
+    validate.check_levels("linear_int8", symmetric, fixed_scale, fixed_zero, rotation)
     return x.new_empty((*x.shape[:-1], weight_sum.shape[0]))
 
 

@@ -3,29 +3,30 @@
 import torch
 from torch import Tensor
 
-from operators import validate
+from operators import reference, validate
 from operators.schema import LEVELS, define
 
 
-def rounding_error(x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128) -> Tensor:
-    """x float32 [..., K] → x − (q − zero_point) * scale, for the q that quantize_per_token makes of x; of x's shape
+def rounding_error(x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0) -> Tensor:
+    """x float32 [..., K] → x − (q − zero_point) * scale, of the q that quantize_per_token makes of x, with a
+    rotation of what it rotated: rotated(x, rotation) − ...; of x's shape
 
     A row that holds NaN or infinity gives NaN. Raises ValueError as quantize_per_token does.
     """
-    _check(x, symmetric, fixed_scale, fixed_zero)
+    _check(x, symmetric, fixed_scale, fixed_zero, rotation)
     # the compiled one where there is one: the bytes are the same
-    q, scale, zero_point = torch.ops.opswap.quantize_per_token(x, symmetric, fixed_scale, fixed_zero)
+    q, scale, zero_point = torch.ops.opswap.quantize_per_token(x, symmetric, fixed_scale, fixed_zero, rotation)
     near = q.to(torch.float32).sub_(zero_point[:, None]).mul_(scale[:, None])
-    return x - near.view(x.shape)
+    return reference.rotated(x, rotation) - near.view(x.shape)
 
 
-def _check(x: Tensor, symmetric: bool, fixed_scale: float, fixed_zero: int) -> None:
+def _check(x: Tensor, symmetric: bool, fixed_scale: float, fixed_zero: int, rotation: int) -> None:
     validate.check_activation("rounding_error", x)
-    validate.check_levels("rounding_error", symmetric, fixed_scale, fixed_zero)
+    validate.check_levels("rounding_error", symmetric, fixed_scale, fixed_zero, rotation)
 
 
-def _fake(x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128) -> Tensor:
-    _check(x, symmetric, fixed_scale, fixed_zero)
+def _fake(x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0) -> Tensor:
+    _check(x, symmetric, fixed_scale, fixed_zero, rotation)
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 

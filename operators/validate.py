@@ -9,6 +9,7 @@ from torch import Tensor, dtype, float32, int8, int32, uint8
 MAX_K = 66_311  # 255 * 127 * K stays below 2**31: a longer sum could wrap
 MAX_K_128 = 65_793  # and 255 * 128 * K, for weights that reach down to -128, as other quantizers make them
 PANEL = 64  # columns (output channels) of one packed panel
+ROTATIONS = (0, 2, 4, 8, 16, 32, 64, 128)  # the blocks of rows that are rotated; 0: they are not
 TINY, HUGE = torch.finfo(float32).tiny, torch.finfo(float32).max
 GROUP = 4  # consecutive k that one 32-bit lane of a dot-product instruction takes
 
@@ -68,13 +69,16 @@ def check_activation(op: str, x: Tensor) -> None:
     check_depth(op, x.shape[-1])
 
 
-def check_levels(op: str, symmetric: bool, fixed_scale: float, fixed_zero: int) -> None:
-    """fixed_scale: 0, or a normal float32 above it; fixed_zero: a level, 1..255 if symmetric, else 0..255."""
+def check_levels(op: str, symmetric: bool, fixed_scale: float, fixed_zero: int, rotation: int) -> None:
+    """fixed_scale: 0, or a normal float32 above it; fixed_zero: a level, 1..255 if symmetric, else 0..255; rotation:
+    one of ROTATIONS."""
     wanted = f"{op}: fixed_scale must be 0 (per token) or a normal, finite, positive float32"
     normal = TINY <= fixed_scale <= HUGE
     require(fixed_scale == 0 or normal, wanted, fixed_scale, "calibrate again")
     least = int(symmetric)
     require(least <= fixed_zero <= 255, f"{op}: fixed_zero must lie in {least}..255", fixed_zero, "calibrate again")
+    wanted = f"{op}: rotation must be 0 (none) or a power of 2 within {ROTATIONS[1]}..{ROTATIONS[-1]}"
+    require(rotation in ROTATIONS, wanted, rotation, f"pass {ROTATIONS[-1]}")
 
 
 def check_weight(op: str, weight: Tensor) -> None:

@@ -41,7 +41,7 @@ class AttentionRows(nn.Module):
         self.heads, self.scale, self.precise, self.causal = heads, scale, precise, causal
         self.activation, self.levels = activation, activation.levels()
 
-    def settings(self) -> tuple[int, float, bool, float, int, bool, bool]:
+    def settings(self) -> tuple[int, float, bool, float, int, int, bool, bool]:
         """→ what opswap::attention_int8 takes from heads on"""
         return self.heads, self.scale, *self.levels, self.precise, self.causal
 

@@ -52,9 +52,9 @@ class PackedLayers(nn.Module):
     def __init__(self, source: Layers) -> None:
         super().__init__()
         settings = [attention.settings() for attention in source.attentions]  # type: ignore[operator]
-        heads, scale, symmetric, _, _, precise, causal = settings[0]
+        heads, scale, symmetric, _, _, rotation, precise, causal = settings[0]
         fixed_scales, fixed_zeros = [each[3] for each in settings], [each[4] for each in settings]
-        self.how: tuple[Any, ...] = (heads, scale, symmetric, fixed_scales, fixed_zeros, precise, causal)
+        self.how: tuple[Any, ...] = (heads, scale, symmetric, fixed_scales, fixed_zeros, rotation, precise, causal)
         self.parts = nn.ModuleList()
         while source.feed_forwards:  # each is dropped as it is packed: weights are not held twice
             self.parts.append(PackedFeedForward(source.feed_forwards.pop(0)))  # type: ignore[arg-type]

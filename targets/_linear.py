@@ -21,13 +21,15 @@ Rows = tuple[Tensor, Tensor, Tensor]
 class Activation:
     """How rows of activations become bytes: each by its own range (scale None), or all by one that was calibrated.
 
-    symmetric: levels 1..255 around the middle, else 0..255 around zero_point. Raises ValueError for a scale that is
-    no normal float32 above 0, and a zero point that is no level, or not the middle where symmetric.
+    symmetric: levels 1..255 around the middle, else 0..255 around zero_point. rotation: of what reference.rotated makes
+    of the rows, by blocks of so many. Raises ValueError for a scale that is no normal float32 above 0, a zero point
+    that is no level, or not the middle where symmetric, and a rotation that is none of ROTATIONS.
     """
 
     symmetric: bool = True
     scale: float | None = None
     zero_point: int = MIDDLE
+    rotation: int = 0
 
     def __post_init__(self) -> None:
         require(self.scale != 0, "Activation: scale must be above 0", self.scale, "leave it out for per token")
@@ -35,9 +37,9 @@ class Activation:
         middle = not self.symmetric or self.zero_point == MIDDLE
         require(middle, f"Activation: symmetric wants the zero point {MIDDLE}", self.zero_point, "make it asymmetric")
 
-    def levels(self) -> tuple[bool, float, int]:
-        """→ symmetric, fixed_scale and fixed_zero, as every operator that quantizes takes them"""
-        return self.symmetric, self.scale or 0.0, self.zero_point
+    def levels(self) -> tuple[bool, float, int, int]:
+        """→ symmetric, fixed_scale, fixed_zero and rotation, as every operator that quantizes takes them"""
+        return self.symmetric, self.scale or 0.0, self.zero_point, self.rotation
 
     def quantize(self, x: Tensor) -> Rows:
         """x float32 [..., K] → rows, the leading sizes as one"""

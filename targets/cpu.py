@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from operators.reference import safe_scale
+from operators.reference import rotated, safe_scale
 from targets._fused import RowsLinear
 from targets._hardware import cpu_name
 from targets._linear import Activation, QuantizedLinear, Rows, TargetLinear
@@ -44,6 +44,7 @@ def quantize_rows(x: Tensor, activation: Activation) -> tuple[Tensor, Tensor, Te
 
     The reference's numbers, rounding for rounding, in as few passes over x as stock kernels allow.
     """
+    x = rotated(x, activation.rotation)
     if activation.scale is not None:
         return _quantize_fixed(x, activation.symmetric, activation.scale, activation.zero_point - 128)
     if activation.symmetric:

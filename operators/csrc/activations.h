@@ -2,7 +2,7 @@
 // a part: every copy gives the same bits.
 #pragma once
 
-#include "quantize.h"
+#include "turn.h"
 
 static inline float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 

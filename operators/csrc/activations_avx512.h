@@ -131,10 +131,10 @@ static inline void act_rows(Acted a, const Row *first, const Of &of) {
     finish_rows<R>(first, ranges, MADE == TO_BYTES);
 }
 
-// first: null where nothing is made but floats.
+// first: null where nothing is made but floats; so it is where they are turned before they become bytes.
 template <int R, bool TIMES, class Of>
 static inline void act_rows(const Acted &a, const Row *first, const Of &of) {
-  if (!first)
+  if (!first || first->rotation)
     act_rows<R, TO_FLOATS, TIMES>(a, first, of);
   else if (first->fixed_scale > 0)
     act_rows<R, TO_BYTES, TIMES>(a, first, of);

@@ -12,7 +12,7 @@ struct AttentionGiven {
   double scale;
   bool symmetric;
   double fixed_scale;
-  int64_t fixed_zero;
+  int64_t fixed_zero, rotation;
   bool precise, causal;
   const std::optional<Tensor> &table, &places;
 };

@@ -64,10 +64,11 @@ inline void check_activation(const char *op, const Tensor &x) {
 struct Activation {
   bool symmetric;
   float scale;
-  int32_t zero;
+  int32_t zero, rotation;
 };
 
-inline Activation checked_levels(const char *op, bool symmetric, double scale, int64_t zero) {
+inline Activation checked_levels(const char *op, bool symmetric, double scale, int64_t zero,
+                                 int64_t rotation) {
   const float narrow = static_cast<float>(scale);
   if (scale != 0 && !(narrow >= std::numeric_limits<float>::min() && std::isfinite(narrow)))
     fail(op, "fixed_scale must be 0 (per token) or a normal, finite, positive float32", scale,
@@ -75,7 +76,10 @@ inline Activation checked_levels(const char *op, bool symmetric, double scale, i
   if (zero < symmetric || zero > 255)
     fail(op, std::string("fixed_zero must lie in ") + (symmetric ? "1" : "0") + "..255", zero,
          "calibrate again");
-  return {symmetric, narrow, static_cast<int32_t>(zero)};
+  if (rotation < 0 || rotation == 1 || rotation > MAX_ROTATION || (rotation & (rotation - 1)))
+    fail(op, "rotation must be 0 (none) or a power of 2 within 2.." + std::to_string(MAX_ROTATION), rotation,
+         "pass " + std::to_string(MAX_ROTATION));
+  return {symmetric, narrow, static_cast<int32_t>(zero), static_cast<int32_t>(rotation)};
 }
 
 inline void check_packed(const char *op, const Tensor &packed, int64_t k, const Tensor &weight_sum) {

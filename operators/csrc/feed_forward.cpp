@@ -9,8 +9,8 @@
 
 namespace {
 
-const int64_t MAGIC = 0x326c7773706f; // "opswl2"
-const int64_t WORDS = 66;             // as there, which a test compares
+const int64_t MAGIC = 0x336c7773706f; // "opswl3"
+const int64_t WORDS = 69;             // as there, which a test compares
 
 // Reads the words one after the other.
 class Reader {
@@ -67,7 +67,8 @@ public:
   Activation levels() {
     const bool symmetric = flag();
     const double scale = real();
-    return checked_levels(op, symmetric, scale, word());
+    const int64_t zero = word(), rotation = word();
+    return checked_levels(op, symmetric, scale, zero, rotation);
   }
 
   bool flag() { return word() != 0; }

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { PANEL = 64, GROUP = 4, MAX_K = 66311 }; // as in operators/validate.py
+enum { PANEL = 64, GROUP = 4, MAX_K = 66311, MAX_ROTATION = 128 }; // as in operators/validate.py
 
 // `rows` rows of q times one packed panel of up to 64 output channels. One of acc and y is written.
 typedef struct {
@@ -36,6 +36,7 @@ typedef struct {
   float
       fixed_scale; // 0: from the row's own range; else every row has this scale and the zero point fixed_zero
   int32_t fixed_zero;
+  int32_t rotation; // 0, or the values of a block: what becomes bytes is the row, turned by blocks (turn.h)
   uint8_t *q;
   float *scale;
   int32_t *zero_point;

@@ -110,6 +110,7 @@ Row row_of(const Rows &r, int64_t to, const float *x, const Activation &how) {
           how.symmetric,
           how.scale,
           how.zero,
+          how.rotation,
           out<uint8_t>(r.q) + to * r.k,
           out<float>(r.scale) + to,
           out<int32_t>(r.zero_point) + to};

@@ -83,7 +83,7 @@ static inline void norm_rows_avx512(const Norm *first, const Row *bytes) {
       see_avx512(&ranges[row], m, y, symmetric);
     }
   });
-  if (!bytes)
+  if (!bytes || bytes->rotation)
     return;
   Ranges found[R]; // what is indexed lies in memory, where the loop's own must not be
   EACH_ROW found[row] = ranges[row];

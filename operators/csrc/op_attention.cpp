@@ -96,6 +96,7 @@ void quantize(const Result &out, const float *y, int64_t row, int64_t rows, int6
                   out.how.symmetric,
                   out.how.scale,
                   out.how.zero,
+                  out.how.rotation,
                   out.q + row * h,
                   out.scale + row,
                   out.zero_point + row};
@@ -145,14 +146,14 @@ Tensor attention(const Tensor &qkv, const Tensor &starts, const std::optional<Te
 
 std::tuple<Tensor, Tensor, Tensor>
 attention_int8(const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep, int64_t heads,
-               double scale, bool symmetric, double fixed_scale, int64_t fixed_zero, bool precise,
+               double scale, bool symmetric, double fixed_scale, int64_t fixed_zero, int64_t rotation, bool precise,
                bool causal, const std::optional<Tensor> &table, const std::optional<Tensor> &places) {
   check_heads("attention_int8", qkv, heads, scale);
   const int64_t rows = qkv.size(0), h = qkv.size(1) / 3;
   Tensor q = empty({rows, h}, ScalarType::Byte);
   Tensor s = empty({rows}, ScalarType::Float), z = empty({rows}, ScalarType::Int);
   attend_to_bytes("attention_int8", qkv, starts, keep,
-                  {heads, scale, symmetric, fixed_scale, fixed_zero, precise, causal, table, places},
+                  {heads, scale, symmetric, fixed_scale, fixed_zero, rotation, precise, causal, table, places},
                   {out<uint8_t>(q), out<float>(s), out<int32_t>(z), nullptr});
   return {q, s, z};
 }
@@ -164,7 +165,7 @@ bool attend_to_bytes(const char *op, const Tensor &qkv, const Tensor &starts,
                      const AttentionBytesOut &to) {
   Call c = prepare(op, qkv, starts, keep, g.heads, g.scale, g.precise, g.causal, g.table, g.places);
   check_depth(op, c.heads * c.d);
-  const Activation how = checked_levels(op, g.symmetric, g.fixed_scale, g.fixed_zero);
+  const Activation how = checked_levels(op, g.symmetric, g.fixed_scale, g.fixed_zero, g.rotation);
   return run(c, Result{nullptr, to.floats, to.q, to.scale, to.zero_point, how});
 }
 

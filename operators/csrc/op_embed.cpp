@@ -63,7 +63,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor>
 embed_norm(const Tensor &ids1, const Tensor &table1, const std::optional<Tensor> &ids2,
            const std::optional<Tensor> &table2, const std::optional<Tensor> &ids3,
            const std::optional<Tensor> &table3, const Tensor &gamma, const Tensor &beta, double eps,
-           bool quantize, bool symmetric, double fixed_scale, int64_t fixed_zero,
+           bool quantize, bool symmetric, double fixed_scale, int64_t fixed_zero, int64_t rotation,
            const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
            bool keeps_sum, bool rms) {
   const char *const op = "embed_norm";
@@ -74,7 +74,7 @@ embed_norm(const Tensor &ids1, const Tensor &table1, const std::optional<Tensor>
   check_depth(op, n);
   const LayerNorm norm =
       checked_norm(op, gamma, beta, eps, smooth_scale, smooth_shift, quantize, keeps_sum, rms, n);
-  const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
+  const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero, rotation);
   std::vector<Lookup> lookups{checked_lookup(ids1, table1, m, n)};
   const auto look_up = [&](const char *which, const std::optional<Tensor> &ids,
                            const std::optional<Tensor> &table) {

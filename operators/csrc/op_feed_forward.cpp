@@ -34,7 +34,7 @@ Kept kept_of(const FeedForward &f, int64_t rows) {
 }
 
 Row row_in(const Kept &k, uint8_t *q, const float *x, int64_t n, const Activation &how) {
-  return {x, n, how.symmetric, how.scale, how.zero, q, k.scale, k.zero_point};
+  return {x, n, how.symmetric, how.scale, how.zero, how.rotation, q, k.scale, k.zero_point};
 }
 
 RowsAt made(const Row &r, int64_t rows) { return {r.q, r.scale, r.zero_point, rows, r.k}; }

@@ -22,8 +22,8 @@ Four results(const Tensor &y, const Rows &r) { return {y, r.q, r.scale, r.zero_p
 Three linear_int8_gelu(const Tensor &q, const Tensor &scale, const Tensor &zero_point, const Tensor &packed,
                        const Tensor &weight_sum, const Tensor &weight_scale,
                        const std::optional<Tensor> &bias, bool symmetric, double fixed_scale,
-                       int64_t fixed_zero, bool by_tanh) {
-  const Activation how = checked_levels("linear_int8_gelu", symmetric, fixed_scale, fixed_zero);
+                       int64_t fixed_zero, int64_t rotation, bool by_tanh) {
+  const Activation how = checked_levels("linear_int8_gelu", symmetric, fixed_scale, fixed_zero, rotation);
   const Rows a = checked_rows("linear_int8_gelu", q, scale, zero_point);
   const Linear w = checked_linear("linear_int8_gelu", packed, weight_sum, weight_scale, bias, a.k);
   check_depth("linear_int8_gelu", w.n); // they become rows
@@ -44,10 +44,10 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
                           const Tensor &packed, const Tensor &weight_sum, const Tensor &weight_scale,
                           const std::optional<Tensor> &bias, const Tensor &residual, const Tensor &gamma,
                           const Tensor &beta, double eps, bool quantize, bool symmetric, double fixed_scale,
-                          int64_t fixed_zero, const std::optional<Tensor> &smooth_scale,
+                          int64_t fixed_zero, int64_t rotation, const std::optional<Tensor> &smooth_scale,
                           const std::optional<Tensor> &smooth_shift, bool keeps_sum, bool rms) {
   const char *const op = "linear_int8_add_norm";
-  const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
+  const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero, rotation);
   const Rows a = checked_rows(op, q, scale, zero_point);
   const Linear w = checked_linear(op, packed, weight_sum, weight_scale, bias, a.k);
   check_depth(op, w.n);
@@ -69,9 +69,9 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
   return results(y, r);
 }
 
-Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fixed_zero, bool by_tanh) {
+Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fixed_zero, int64_t rotation, bool by_tanh) {
   check_tensor("gelu_rows", "x", x, ScalarType::Float, 2);
-  const Activation how = checked_levels("gelu_rows", symmetric, fixed_scale, fixed_zero);
+  const Activation how = checked_levels("gelu_rows", symmetric, fixed_scale, fixed_zero, rotation);
   const int64_t m = x.size(0), n = x.size(1);
   check_depth("gelu_rows", n);
   const Tensor from = dense(x);
@@ -88,11 +88,11 @@ Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fix
 }
 
 Four norm_rows(const Tensor &x, const Tensor &gamma, const Tensor &beta, double eps, bool quantize,
-               bool symmetric, double fixed_scale, int64_t fixed_zero,
+               bool symmetric, double fixed_scale, int64_t fixed_zero, int64_t rotation,
                const std::optional<Tensor> &smooth_scale, const std::optional<Tensor> &smooth_shift,
                bool keeps_sum, bool rms, const std::optional<Tensor> &residual) {
   check_tensor("norm_rows", "x", x, ScalarType::Float, 2);
-  const Activation how = checked_levels("norm_rows", symmetric, fixed_scale, fixed_zero);
+  const Activation how = checked_levels("norm_rows", symmetric, fixed_scale, fixed_zero, rotation);
   const int64_t m = x.size(0), n = x.size(1);
   check_depth("norm_rows", n);
   const LayerNorm norm =

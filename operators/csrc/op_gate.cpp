@@ -35,10 +35,10 @@ int64_t checked_half(const char *op, int64_t columns) {
 Three linear_int8_gate(const Tensor &q, const Tensor &scale, const Tensor &zero_point, const Tensor &packed,
                        const Tensor &weight_sum, const Tensor &weight_scale,
                        const std::optional<Tensor> &bias, std::string activation, bool second, bool symmetric,
-                       double fixed_scale, int64_t fixed_zero) {
+                       double fixed_scale, int64_t fixed_zero, int64_t rotation) {
   const char *const op = "linear_int8_gate";
   const int act = checked_activation(op, activation);
-  const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
+  const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero, rotation);
   const Rows a = checked_rows(op, q, scale, zero_point);
   const Linear w = checked_linear(op, packed, weight_sum, weight_scale, bias, a.k);
   const int64_t n = checked_half(op, w.n);
@@ -59,11 +59,11 @@ Three linear_int8_gate(const Tensor &q, const Tensor &scale, const Tensor &zero_
 }
 
 Three gate_rows(const Tensor &x, std::string activation, bool second, bool symmetric, double fixed_scale,
-                int64_t fixed_zero) {
+                int64_t fixed_zero, int64_t rotation) {
   const char *const op = "gate_rows";
   check_tensor(op, "x", x, ScalarType::Float, 2);
   const int act = checked_activation(op, activation);
-  const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero);
+  const Activation how = checked_levels(op, symmetric, fixed_scale, fixed_zero, rotation);
   const int64_t m = x.size(0), n = checked_half(op, x.size(1));
   check_depth(op, n);
   const Tensor from = dense(x);

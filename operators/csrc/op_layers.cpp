@@ -29,7 +29,7 @@ Tensor empty_qkv(int64_t rows, int64_t columns, int64_t d) {
 
 Five layers_int8(const Tensor &qkv, const Tensor &residual, const Tensor &starts,
                  const std::optional<Tensor> &keep, int64_t heads, double scale, bool symmetric,
-                 const std::vector<double> &fixed_scales, const std::vector<int64_t> &fixed_zeros,
+                 const std::vector<double> &fixed_scales, const std::vector<int64_t> &fixed_zeros, int64_t rotation,
                  bool precise, bool causal, const std::vector<Tensor> &layers, bool quantize, int64_t then,
                  const std::optional<Tensor> &table, const std::optional<Tensor> &places) {
   check_tensor(OP, "qkv", qkv, ScalarType::Float, 2);
@@ -50,7 +50,7 @@ Five layers_int8(const Tensor &qkv, const Tensor &residual, const Tensor &starts
       rows = empty_rows(m, h), floats = empty({m, h}, ScalarType::Float);
     const bool late = attend_to_bytes(
         OP, read, starts, keep,
-        {heads, scale, symmetric, fixed_scales[i], fixed_zeros[i], precise, causal, table, places},
+        {heads, scale, symmetric, fixed_scales[i], fixed_zeros[i], rotation, precise, causal, table, places},
         {out<uint8_t>(rows->q), out<float>(rows->scale), out<int32_t>(rows->zero_point),
          out<float>(*floats)});
     const FeedForward f = feed_forward_of(OP, layers[i], h);
@@ -68,7 +68,7 @@ Five layers_int8(const Tensor &qkv, const Tensor &residual, const Tensor &starts
     else if (!fits(z, m, p))
       z = empty_qkv(m, p, p / (3 * heads));
     const Rows bytes = last ? empty_rows(quantize ? m : 0, n) : Rows{};
-    const Activation how = checked_levels(OP, symmetric, fixed_scales[i], fixed_zeros[i]);
+    const Activation how = checked_levels(OP, symmetric, fixed_scales[i], fixed_zeros[i], rotation);
     run(f, {*rows, late ? data<float>(*floats) : nullptr, how, data<float>(added), out<float>(*y), bytes,
             out<float>(*z), z->stride(0)});
     if (last)

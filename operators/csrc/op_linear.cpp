@@ -51,9 +51,9 @@ void multiply(const Strip &whole) {
 }
 
 std::tuple<Tensor, Tensor, Tensor> quantize_per_token(const Tensor &x, bool symmetric, double fixed_scale,
-                                                      int64_t fixed_zero) {
+                                                      int64_t fixed_zero, int64_t rotation) {
   check_activation("quantize_per_token", x);
-  const Activation how = checked_levels("quantize_per_token", symmetric, fixed_scale, fixed_zero);
+  const Activation how = checked_levels("quantize_per_token", symmetric, fixed_scale, fixed_zero, rotation);
   Rows r = quantize(dense(x), x.size(x.dim() - 1), how);
   return {r.q, r.scale, r.zero_point};
 }
@@ -75,11 +75,11 @@ Tensor int8_matmul(const Tensor &q, const Tensor &zero_point, const Tensor &pack
 
 Tensor linear_int8(const Tensor &x, const Tensor &packed, const Tensor &weight_sum,
                    const Tensor &weight_scale, const std::optional<Tensor> &bias, bool symmetric,
-                   double fixed_scale, int64_t fixed_zero) {
+                   double fixed_scale, int64_t fixed_zero, int64_t rotation) {
   check_activation("linear_int8", x);
   const int64_t k = x.size(x.dim() - 1);
   const Linear w = checked_linear("linear_int8", packed, weight_sum, weight_scale, bias, k);
-  const Activation how = checked_levels("linear_int8", symmetric, fixed_scale, fixed_zero);
+  const Activation how = checked_levels("linear_int8", symmetric, fixed_scale, fixed_zero, rotation);
   const Rows a = quantize(dense(x), k, how);
   std::vector<int64_t> sizes(x.sizes().begin(), x.sizes().end());
   sizes.back() = w.n;

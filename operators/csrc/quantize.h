@@ -123,7 +123,8 @@ static inline void quantize_fixed(const Row *r) {
                scale_far_row(r->x, r->k, 1.0f / r->fixed_scale, r->fixed_zero, r->symmetric ? 1 : 0, r->q));
 }
 
-static inline void quantize_row(const Row *r) {
+// Of a row that is not turned.
+static inline void quantize_plain(const Row *r) {
   if (r->fixed_scale > 0)
     quantize_fixed(r);
   else

@@ -4,6 +4,7 @@
 
 #include "activations_avx512.h"
 #include "norm_avx512.h"
+#include "turn_avx512.h"
 
 template <int R>
 struct Rows {
@@ -29,8 +30,24 @@ static void norm_avx512(const Norm *n, const Row *r, int64_t count) {
   });
 }
 
+// Of rows that are floats. Those that are turned are as many at a time as there is room for.
+static void turned_avx512(const Row *r, int64_t count) {
+  float turned[MAX_K];
+  int64_t i = 0;
+  for (; AT_ONCE * r->k <= MAX_K && i + AT_ONCE <= count; i += AT_ONCE) {
+    const Row first = row_at(r, i);
+    turn_rows_avx512<AT_ONCE>(&first, turned);
+  }
+  for (; i < count; i++) {
+    const Row first = row_at(r, i);
+    turn_rows_avx512<1>(&first, turned);
+  }
+}
+
 #define ROW_KERNELS_AVX512(name)                                                                             \
   extern "C" void quantize_##name(const Row *r, int64_t count) {                                             \
+    if (r->rotation)                                                                                         \
+      return turned_avx512(r, count);                                                                        \
     in_groups(count, [&](auto rows, int64_t i) {                                                             \
       const Row first = row_at(r, i);                                                                        \
       quantize_rows_avx512<decltype(rows)::COUNT>(&first);                                                   \
@@ -41,6 +58,8 @@ static void norm_avx512(const Norm *n, const Row *r, int64_t count) {
       const Row first = row_at(r, i);                                                                        \
       gelu_rows_avx512<decltype(rows)::COUNT>(x + i * r->k, &first, by_tanh);                                \
     });                                                                                                      \
+    if (r->rotation)                                                                                         \
+      turned_avx512(r, count);                                                                               \
   }                                                                                                          \
   extern "C" void gate_##name(const Gate *g, const Row *r, int64_t count) {                                  \
     in_groups(count, [&](auto rows, int64_t i) {                                                             \
@@ -48,7 +67,11 @@ static void norm_avx512(const Norm *n, const Row *r, int64_t count) {
       const Row bytes = r ? row_at(r, i) : Row();                                                            \
       gate_rows_avx512<decltype(rows)::COUNT>(&first, r ? &bytes : nullptr);                                 \
     });                                                                                                      \
+    if (r && r->rotation)                                                                                    \
+      turned_avx512(r, count);                                                                               \
   }                                                                                                          \
   extern "C" void norm_##name(const Norm *n, const Row *r, int64_t count) {                                  \
     (n->rms ? norm_avx512<true> : norm_avx512<false>)(n, r, count);                                          \
+    if (r && r->rotation)                                                                                    \
+      turned_avx512(r, count);                                                                               \
   }

@@ -41,8 +41,8 @@ kernel = each_kernel(attention_kernels)
 
 
 @pytest.fixture(params=ACTIVATIONS)
-def levels(request: pytest.FixtureRequest) -> tuple[bool, float, int]:
-    """symmetric, fixed_scale and fixed_zero"""
+def levels(request: pytest.FixtureRequest) -> tuple[bool, float, int, int]:
+    """symmetric, fixed_scale, fixed_zero and rotation"""
     return ACTIVATIONS[request.param].levels()
 
 

@@ -6,7 +6,7 @@ import torch
 
 from tests.operators.samples import linear
 
-Levels = tuple[bool, float, int]
+Levels = tuple[bool, float, int, int]
 
 PLAIN, SMOOTHED, INNER, RMS = "plain", "smoothed", "norms inside, GELU by tanh", "RMSNorm"
 NONE = (None,) * 4

@@ -12,7 +12,7 @@ from operators import attention as reference
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.operators.samples import ops
 
-Levels = tuple[bool, float, int]
+Levels = tuple[bool, float, int, int]
 
 
 def least_db(kernel: str) -> float:
@@ -138,7 +138,7 @@ def test_precise_is_float32_with_every_kernel(kernel: str) -> None:
     want = exact(qkv, starts, keep, 3, 0.2)
     have = ops.attention(qkv, starts, keep, 3, 0.2, True)
     assert_sqnr(have, want, 100)
-    rows = ops.attention_int8(qkv, starts, keep, 3, 0.2, True, 0.0, 128, True)
+    rows = ops.attention_int8(qkv, starts, keep, 3, 0.2, True, 0.0, 128, 0, True)
     for one, other in zip(rows, ops.quantize_per_token(have, True), strict=True):
         assert_equal_bits(one, other, kernel)
 

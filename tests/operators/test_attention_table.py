@@ -119,11 +119,11 @@ def test_bytes_are_the_floats_quantized(kernel: str, how: str) -> None:
 
 @pytest.mark.parametrize("lengths", [[40], [5, 0, 61, 7], [64, 64, 64, 64]], ids=str)
 def test_layers_are_their_operators_one_after_the_other(lengths: list[int], threads, any_kernel) -> None:
-    args = arguments(lengths, (False, 0.0, 128), (True, False))
+    args = arguments(lengths, (False, 0.0, 128, 0), (True, False))
     rows = int(starts_of(lengths)[-1])
     where = bias_of(1, 2, 64, 64), torch.arange(rows) * 3
-    qkv, residual, starts, keep, heads, scale, symmetric, scales, zeros, precise, causal, parts, *last = args
-    how = [(heads, scale, symmetric, *level, precise, causal) for level in zip(scales, zeros, strict=True)]
+    qkv, residual, starts, keep, heads, scale, symmetric, scales, zeros, rotation, precise, causal, parts, *last = args
+    how = [(heads, scale, symmetric, *level, rotation, precise, causal) for level in zip(scales, zeros, strict=True)]
     for isa in kernels.runnable():
         kernels.use(isa)
         want = layers.in_turn(qkv, residual, (starts, keep), how, parts, tuple(last), ops.attention_int8,
@@ -155,5 +155,5 @@ BAD: dict[str, tuple] = {
 @pytest.mark.parametrize("case", BAD)
 def test_refuses(case: str, through: str, name: str) -> None:
     operator = getattr(ops if through == "kernels" else reference, name)
-    levels = (True, 0.0, 128) if name == "attention_int8" else ()
+    levels = (True, 0.0, 128, 0) if name == "attention_int8" else ()
     assert_refuses(operator, name, QKV, STARTS, None, 2, 0.5, *levels, False, *BAD[case])

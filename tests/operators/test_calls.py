@@ -27,7 +27,7 @@ IDS = torch.tensor([[3, 4, 0], [8, 0, 5]])
 TEXT = """25
 pack_tokens 0 0 -> 9 10
 take_tokens [1,2] 9 -> [11,12]
-embed_norm 11 3 12 3 - - 4 5 1e-05 1 0 0.0 128 - - 0 0 -> 13 14 15 16
+embed_norm 11 3 12 3 - - 4 5 1e-05 1 0 0.0 128 0 - - 0 0 -> 13 14 15 16
 linear_int8_rows 14 15 16 6 7 8 - -> 17
 drop 11 12 14
 unpack_columns 17 9 $0 $1 -> [19,20]
@@ -61,11 +61,11 @@ def test_lists_and_words_come_as_they_were_written() -> None:
     (got,) = ops.calls([x], [], [packed], f"3\n{line}\nreturn [2]")
     assert_equal_bits(got, ops.linear_float(x, packed, None, 3, "gelu_tanh"))
     scale = 0.1 + 2e-17 + 1 / 3
-    line = line_of(ops.quantize_per_token.default, [0, False, scale, 7], [1, 2, 3])
+    line = line_of(ops.quantize_per_token.default, [0, False, scale, 7, 16], [1, 2, 3])
     assert float(line.split(" ")[3]) == scale
     for run in (calls.calls, ops.calls):
         for got, wanted in zip(
-            run([x], [], [], f"4\n{line}\nreturn [1,2,3]"), ops.quantize_per_token(x, False, scale, 7), strict=True
+            run([x], [], [], f"4\n{line}\nreturn [1,2,3]"), ops.quantize_per_token(x, False, scale, 7, 16), strict=True
         ):
             assert_equal_bits(got, wanted)
 
@@ -111,7 +111,7 @@ def test_every_operator_with_a_kernel_can_be_called(name: str, run) -> None:
 
 
 def test_an_operator_that_refuses_is_heard() -> None:
-    text = "2\nquantize_per_token 0 0 0.0 128 -> 1 1 1\nreturn [1]"
+    text = "2\nquantize_per_token 0 0 0.0 128 0 -> 1 1 1\nreturn [1]"
     assert_refuses(ops.calls, "quantize_per_token", [torch.ones(2, 3, dtype=torch.int64)], [], [], text)
 
 
@@ -133,25 +133,25 @@ def test_an_operator_that_refuses_is_heard() -> None:
         "2\ndrop 5\nreturn [0]",
         "2\nsoftmax 0 -> 1\nreturn [1]",
         "4\nquantize_per_token 0 0 0.0 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token 0 0 0.0 128 7 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token 0 0 0.0 128 -> 1 2\nreturn [1]",
-        "4\nquantize_per_token 0 0 0.0 128 -> 1 2 3 1\nreturn [1]",
-        "4\nquantize_per_token 0 0 0.0 128 1 2 3 ->\nreturn [1]",
-        "4\nquantize_per_token 0 0 0.0x 128 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token 0 0 0.0 $1 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token 0 0 0.0 1.5 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token - 0 0.0 128 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token 1 0 0.0 128 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token 0 0 0.0 128 -> 1 2 4\nreturn [1]",
-        "4\nquantize_per_token  0 0 0.0 128 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token 0 2 0.0 128 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token 0 0 +0.1 128 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token 0 0 0.0 1_28 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token 0 0 0.0 99999999999999999999999 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token ٠ 0 0.0 128 -> 1 2 3\nreturn [1]",
-        "4\nquantize_per_token 0 0 0.0 128 -> 1 2 3\nreturn [1] ",
-        "4\nquantize_per_token 0 0 0.0 128 -> 1 2 3\nreturn [1,]",
-        "4\nquantize_per_token 0 0 0.0 128 -> 1 2 3\ndrop\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 128 0 7 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 128 0 -> 1 2\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 128 0 -> 1 2 3 1\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 128 0 1 2 3 ->\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0x 128 0 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 $1 0 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 1.5 0 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token - 0 0.0 128 0 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 1 0 0.0 128 0 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 128 0 -> 1 2 4\nreturn [1]",
+        "4\nquantize_per_token  0 0 0.0 128 0 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 2 0.0 128 0 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 +0.1 128 0 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 1_28 0 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 99999999999999999999999 0 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token ٠ 0 0.0 128 0 -> 1 2 3\nreturn [1]",
+        "4\nquantize_per_token 0 0 0.0 128 0 -> 1 2 3\nreturn [1] ",
+        "4\nquantize_per_token 0 0 0.0 128 0 -> 1 2 3\nreturn [1,]",
+        "4\nquantize_per_token 0 0 0.0 128 0 -> 1 2 3\ndrop\nreturn [1]",
         "4\nattention_cached 0 0 0 0 0 1 0.5 0 -> 1\nreturn [1]",
     ],
 )

@@ -53,7 +53,7 @@ def test_equals_its_operators_one_after_the_other(shape, how, ends, way, threads
 
 
 def test_blocks_of_a_real_layer(threads) -> None:
-    args = arguments((150, 384, 384, 1536, 1152), (False, 0.0, 128), True, True)
+    args = arguments((150, 384, 384, 1536, 1152), (False, 0.0, 128, 0), True, True)
     expected = in_turn(args)
     for count in (1, 2, 3):
         threads(count)
@@ -63,13 +63,13 @@ def test_blocks_of_a_real_layer(threads) -> None:
 
 @pytest.mark.parametrize("ends", [(False, False), (True, False), (True, True)], ids=["y", "rows", "linear"])
 def test_the_reference_is_made_of_references(ends) -> None:
-    args = arguments(SHAPES[1], (True, 0.0, 128), *ends, INNER)
+    args = arguments(SHAPES[1], (True, 0.0, 128, 0), *ends, INNER)
     rows, residual, layer, *_ = args
-    y, *rows = fused.linear_int8_add_norm(*rows, *layer[:4], residual, *layer[4:7], True, *layer[7:14])
-    wide = fused.linear_int8_gelu(*rows, *layer[14:22])
-    y, *rows = fused.linear_int8_add_norm(*wide, *layer[22:26], y, *layer[26:37])
+    y, *rows = fused.linear_int8_add_norm(*rows, *layer[:4], residual, *layer[4:7], True, *layer[7:15])
+    wide = fused.linear_int8_gelu(*rows, *layer[15:24])
+    y, *rows = fused.linear_int8_add_norm(*wide, *layer[24:28], y, *layer[28:40])
     if ends[1]:
-        expected = [y, *(part[:0] for part in rows), fused.linear_int8_rows(*rows, *layer[37:])]
+        expected = [y, *(part[:0] for part in rows), fused.linear_int8_rows(*rows, *layer[40:])]
     else:
         expected = [y, *rows, torch.empty(0, 0)]
     for one, other in zip(at_once(feed_forward.feed_forward_int8, args), expected, strict=True):
@@ -78,7 +78,7 @@ def test_the_reference_is_made_of_references(ends) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES[:2] + SHAPES[-1:], ids=str)
 def test_a_packed_layer_holds_what_was_packed(shape) -> None:
-    _, _, layer, *_ = arguments(shape, (False, 0.25, 7), True, True, SMOOTHED)
+    _, _, layer, *_ = arguments(shape, (False, 0.25, 7, 32), True, True, SMOOTHED)
     for one, other in zip(feed_forward.unpack_layer("it", pack_layer(layer)), layer, strict=True):
         if isinstance(other, Tensor):
             assert_equal_bits(one, other)
@@ -93,7 +93,7 @@ def test_the_kernel_reads_as_many_words_as_are_written() -> None:
 
 
 def test_a_row_that_is_not_finite_stays_so_and_alone() -> None:
-    rows, *others = arguments((30, 64, 96, 128, 64), (True, 0.0, 128), True, True)
+    rows, *others = arguments((30, 64, 96, 128, 64), (True, 0.0, 128, 0), True, True)
     rows[1][7] = torch.nan
     y, *_, z = at_once(ops.feed_forward_int8, (rows, *others))
     for values in (y, z):
@@ -102,7 +102,7 @@ def test_a_row_that_is_not_finite_stays_so_and_alone() -> None:
 
 BOTH = (ops.feed_forward_int8, feed_forward.feed_forward_int8)
 EITHER_WAY = pytest.mark.parametrize("through", BOTH, ids=["kernels", "reference"])
-LEVELS = (False, 0.0, 128)
+LEVELS = (False, 0.0, 128, 0)
 ROWS, RESIDUAL, LAYER, *_ = arguments((5, 33, 70, 70, 7), LEVELS, True, True)
 NO_LINEAR = LAYER[:-4]
 PACKED = pack_layer(LAYER)
@@ -130,16 +130,17 @@ BAD: dict[str, tuple[Tensor, bool, int]] = {
     "of floats": (PACKED[:4000].view(torch.float32), False, 7),
     "the first linear of another K": (changed(0, *linear(70, 60).args()), False, 7),
     "no first linear": (changed(0, *NONE), False, 7),
-    "the third linear of another N": (changed(22, *linear(69, 70).args()), False, 7),
+    "the third linear of another N": (changed(24, *linear(69, 70).args()), False, 7),
     "a short bias": (changed(3, torch.rand(69)), False, 7),
     "a short gamma": (changed(4, torch.rand(69)), False, 7),
     "no beta": (changed(5, None), False, 7),
     "a zero point of 256": (changed(9, 256), False, 7),
-    "smoothed by a scale alone": (changed(10, torch.rand(70)), False, 7),
+    "a rotation by 3": (changed(10, 3), False, 7),
+    "smoothed by a scale alone": (changed(11, torch.rand(70)), False, 7),
     "a part of the last linear": (pack_layer((*NO_LINEAR, *linear(7, 70).args()[:2], None, None)), False, 7),
     "a bias of no linear": (pack_layer((*NO_LINEAR, None, None, None, torch.rand(7))), True, 0),
-    "no rows for the last linear": (changed(29, False), False, 7),
-    "a sum that nothing is quantized of": (changed(29, False, *LAYER[30:35], True, False, *NONE), False, 0),
+    "no rows for the last linear": (changed(31, False), False, 7),
+    "a sum that nothing is quantized of": (changed(31, False, *LAYER[32:38], True, False, *NONE), False, 0),
     "rows that another linear reads": (PACKED, True, 7),
     "a linear of other outputs": (PACKED, False, 8),
     "a linear that is not said": (PACKED, False, 0),

@@ -13,7 +13,7 @@ from tests.checks import assert_equal_bits, assert_sqnr
 from tests.operators.forcing import assert_same_bits
 from tests.operators.samples import linear, ops
 
-Levels = tuple[bool, float, int]
+Levels = tuple[bool, float, int, int]
 Rows = tuple[Tensor, Tensor, Tensor]
 
 # M, K, N: one row, every remainder of the tiles' heights, blocks of many rows, tails of K and N, wide rows, none
@@ -63,7 +63,7 @@ def test_all_kernels_and_thread_counts_give_the_same_bits(
 
 @pytest.mark.parametrize("shape", SHAPES[:-1] + WIDE, ids=str)
 def test_the_linear_equals_the_reference_to_the_bit(shape: tuple[int, int, int]) -> None:
-    rows, weights, _ = operands(*shape, (True, 0.0, 128))
+    rows, weights, _ = operands(*shape, (True, 0.0, 128, 0))
     assert_equal_bits(ops.linear_int8_rows(*rows, *weights), fused.linear_int8_rows(*rows, *weights))
 
 
@@ -121,7 +121,7 @@ def test_fused_or_one_after_the_other_gives_the_same_bits(shape: tuple[int, int,
 def test_rms_does_not_subtract_the_mean(n: int, through: Any) -> None:
     g = torch.Generator().manual_seed(n)
     x, gamma, beta = torch.randn(5, n, generator=g) + 3, *torch.randn(2, n, generator=g)
-    y, *_ = through.norm_rows(x, gamma, beta, 1e-3, False, True, 0.0, 128, None, None, False, True)
+    y, *_ = through.norm_rows(x, gamma, beta, 1e-3, False, True, 0.0, 128, 0, None, None, False, True)
     total = x.double()
     want = total / (total.square().mean(-1, keepdim=True) + 1e-3).sqrt() * gamma + beta
     assert_sqnr(y, want.float(), 120)
@@ -134,15 +134,15 @@ def test_the_error_of_gelu(kind: str) -> None:
     rows = reference.quantize_per_token(x, True)
     weight = torch.tensor([[127, 0, 0, 0]], dtype=torch.int8)
     weights = (ops.pack_weight(weight), torch.tensor([127], dtype=torch.int32), torch.tensor([1 / 127]), None)
-    out = dequantized(ops.linear_int8_gelu(*rows, *weights, True, 0.0, 128, kind == "tanh"))
+    out = dequantized(ops.linear_int8_gelu(*rows, *weights, True, 0.0, 128, 0, kind == "tanh"))
     y = ops.linear_int8_rows(*rows, *weights)
     # one value a row: it is its own largest, so nothing is lost by quantizing
     assert float((out - torch.nn.functional.gelu(y.double(), approximate=kind)).abs().max()) < 4.4e-5
 
 
 def test_a_sum_that_nothing_is_quantized_of_is_refused() -> None:
-    rows, weights, (residual, gamma, beta) = operands(5, 16, 24, (True, 0.0, 128))
-    given = (gamma, beta, 1e-5, False, True, 0.0, 128, None, None, True)
+    rows, weights, (residual, gamma, beta) = operands(5, 16, 24, (True, 0.0, 128, 0))
+    given = (gamma, beta, 1e-5, False, True, 0.0, 128, 0, None, None, True)
     for of in (ops, fused):
         with pytest.raises((ValueError, RuntimeError), match="norm_rows: keeps_sum must come with quantize; got"):
             of.norm_rows(residual, *given)
@@ -152,7 +152,7 @@ def test_a_sum_that_nothing_is_quantized_of_is_refused() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_rows_that_are_not_finite_stay_so_and_alone(bad: float) -> None:
-    rows, weights, (residual, gamma, beta) = operands(30, 64, 96, (True, 0.0, 128))
+    rows, weights, (residual, gamma, beta) = operands(30, 64, 96, (True, 0.0, 128, 0))
     scale = rows[1].clone()
     scale[7] = bad
     rows = (rows[0], scale, rows[2])

@@ -13,14 +13,14 @@ from tests.checks import assert_equal_bits, assert_sqnr
 from tests.operators.forcing import assert_same_bits
 from tests.operators.samples import linear, ops
 
-Levels = tuple[bool, float, int]
+Levels = tuple[bool, float, int, int]
 GATES = [*product(gate.ACTIVATIONS, (False, True))]
 # M, K and both halves: halves of 1, of every remainder of a register and of eight, blocks of many rows, none; the last
 # are halves of rows that are longer than a row of bytes may be
 SHAPES = [(1, 64, 256), (5, 3, 70), (6, 64, 2), (7, 33, 30), (23, 384, 1536), (101, 65, 96), (300, 16, 42), (0, 8, 8)]
 WIDE = [(2, 4, 80_000), (49, 512, 2304)]
 NEAR = [shape for shape in SHAPES[:-1] if shape[2] > 2]  # a row of one value has its levels by the error alone
-PER_TOKEN = (True, 0.0, 128)
+PER_TOKEN = (True, 0.0, 128, 0)
 
 
 def operands(m: int, k: int, n: int, levels: Levels) -> tuple[tuple[Tensor, Tensor, Tensor], tuple]:

@@ -13,7 +13,7 @@ from tests.operators.samples import ops
 
 N, WIDE = 32, 70
 LENGTHS = {"one": [40], "mixed": [5, 0, 61, 7], "many": [64, 64, 64, 64], "none": [0], "a token": [1]}
-Levels = tuple[bool, float, int]
+Levels = tuple[bool, float, int, int]
 
 
 def starts_of(lengths: list[int]) -> Tensor:
@@ -39,15 +39,15 @@ def arguments(
     ]
     keep = torch.rand(rows, generator=g) < 0.8 if rows % 2 else None
     qkv, residual = torch.randn(rows, 3 * N, generator=g), torch.randn(rows, N, generator=g)
-    fixed = [[level] * 3 for level in levels[1:]]
+    fixed = [[level] * 3 for level in levels[1:3]]
     last = quantize and not then, 30 if then else 0
-    return qkv, residual, starts, keep, 2, 0.25, symmetric, *fixed, False, causal, packed, *last
+    return qkv, residual, starts, keep, 2, 0.25, symmetric, *fixed, levels[3], False, causal, packed, *last
 
 
 def in_turn(args: tuple, attend=ops.attention_int8, forward=ops.feed_forward_int8) -> tuple[Tensor, ...]:
     """The operators that layers_int8 is made of, one after the other."""
-    qkv, residual, starts, keep, heads, scale, symmetric, scales, zeros, precise, causal, packed, *last = args
-    how = [(heads, scale, symmetric, *level, precise, causal) for level in zip(scales, zeros, strict=True)]
+    qkv, residual, starts, keep, heads, scale, symmetric, scales, zeros, rotation, precise, causal, packed, *last = args
+    how = [(heads, scale, symmetric, *level, rotation, precise, causal) for level in zip(scales, zeros, strict=True)]
     return layers.in_turn(qkv, residual, (starts, keep), how, packed, tuple(last), attend, forward)
 
 
@@ -71,38 +71,39 @@ def test_equals_its_operators_one_after_the_other(lengths, how, ends, way, causa
 
 @pytest.mark.parametrize("ends", [(False, False), (True, False), (True, True)], ids=["y", "rows", "linear"])
 def test_the_reference_is_made_of_references(ends) -> None:
-    args = arguments(LENGTHS["mixed"], (True, 0.0, 128), ends, INNER)
+    args = arguments(LENGTHS["mixed"], (True, 0.0, 128, 0), ends, INNER)
     expected = in_turn(args, attention.attention_int8, feed_forward.feed_forward_int8)
     for one, other in zip(layers.layers_int8(*args), expected, strict=True):
         assert_equal_bits(one, other)
 
 
 def test_one_layer_is_a_layer() -> None:
-    args = arguments(LENGTHS["mixed"], (False, 0.0, 128), (False, False))
-    args = *args[:7], [0.0], [128], *args[9:11], [args[11][2]], *args[12:]
+    args = arguments(LENGTHS["mixed"], (False, 0.0, 128, 0), (False, False))
+    args = *args[:7], [0.0], [128], *args[9:12], [args[12][2]], *args[13:]
     for one, other in zip(ops.layers_int8(*args), in_turn(args), strict=True):
         assert_equal_bits(one, other)
 
 
-GOOD = arguments(LENGTHS["mixed"], (False, 0.0, 128), (True, True))
-PACKED = GOOD[11]
-END = pack_layer(layer_of((N, N, WIDE, 0), (False, 0.0, 128), False, False))
+GOOD = arguments(LENGTHS["mixed"], (False, 0.0, 128, 0), (True, True))
+PACKED = GOOD[12]
+END = pack_layer(layer_of((N, N, WIDE, 0), (False, 0.0, 128, 0), False, False))
 BAD: dict[str, dict[int, object]] = {
-    "no layers": {7: [], 8: [], 11: []},
+    "no layers": {7: [], 8: [], 12: []},
     "two levels for three layers": {7: [0.0, 0.0]},
-    "two layers for three levels": {11: PACKED[1:]},
-    "a layer in the middle that ends": {11: [END, *PACKED[1:]]},
-    "layers of another width": {11: [PACKED[1], *PACKED[1:]]},
-    "a damaged layer": {11: [*PACKED[:2], PACKED[2][:-100]]},
+    "two layers for three levels": {12: PACKED[1:]},
+    "a layer in the middle that ends": {12: [END, *PACKED[1:]]},
+    "layers of another width": {12: [PACKED[1], *PACKED[1:]]},
+    "a damaged layer": {12: [*PACKED[:2], PACKED[2][:-100]]},
     "qkv in bfloat16": {0: GOOD[0].bfloat16()},
     "qkv of 4 dimensions": {0: GOOD[0][None, None]},
     "five heads": {4: 5},
     "a scale that is none": {5: float("nan")},
     "a zero point of 256": {8: [128, 128, 256]},
+    "a rotation by 256": {9: 256},
     "a short residual": {1: GOOD[1][1:]},
     "starts beyond the end": {2: GOOD[2] + 1},
     "a short mask": {3: GOOD[3][1:]},
-    "a result that the last layer lacks": {12: True, 13: 0},
+    "a result that the last layer lacks": {13: True, 14: 0},
 }
 
 

@@ -11,7 +11,7 @@ from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.operators.samples import linear, ops
 
-Levels = tuple[bool, float, int]
+Levels = tuple[bool, float, int, int]
 
 SHAPES = [(1, 1), (13, 70), (2, 5, 66), (2, 3, 4, 131), (37, 3), (43, 61), (0, 8), (2, 0, 8), (33,)]
 
@@ -96,7 +96,7 @@ def test_close_to_float(isa: str, levels: Levels) -> None:
         0.4 * torch.randn(64, 384, generator=torch.Generator().manual_seed(6)),  # static scales clip none
     )
     have = ops.linear_int8(x, *linear(96, 384, bias=False).args(), *levels)
-    assert_sqnr(have, x @ weight.t(), at_least_db=35)
+    assert_sqnr(have, reference.rotated(x, levels[3]) @ weight.t(), at_least_db=35)
 
 
 @settings(max_examples=60, deadline=None)

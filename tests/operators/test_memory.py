@@ -35,7 +35,7 @@ def test_int8_matmul(isa: str, m: int, n: int, k: int) -> None:
 
 
 @pytest.mark.parametrize("m, n, k", [(1, 1, 1), (7, 3, 5), (13, 67, 66), (2, 130, 31)])
-def test_linear_int8(isa: str, levels: tuple[bool, float, int], m: int, n: int, k: int) -> None:
+def test_linear_int8(isa: str, levels: tuple[bool, float, int, int], m: int, n: int, k: int) -> None:
     x, layer = torch.randn(m, k), linear(n, k)
     have = ops.linear_int8(at_edge(x), *(at_edge(t) for t in layer.args() if t is not None), *levels)
     assert_equal_bits(have, reference.linear_int8(x, *layer.args(), *levels), isa)
