@@ -1,9 +1,9 @@
 """The int8 linear layer together with what follows it in a transformer: schema, fake and reference.
 
 `rows` are (q uint8 [M, K], scale float32 [M], zero_point int32 [M]), as quantize_per_token gives them; `levels`
-(symmetric, fixed_scale, fixed_zero, rotation) is what it takes after x. The compiled operators give the same bits for every
-instruction set and thread count; their floats differ from the reference's by rounding (GELU: by less than 4.3e-5),
-so that a q on the edge between two levels may differ by one. by_tanh: the GELU is 0.5·x·(1 + tanh(√(2/π)·(x +
+(symmetric, fixed_scale, fixed_zero, rotation) is what it takes after x. The compiled operators give the same bits for
+every instruction set and thread count; their floats differ from the reference's by rounding (GELU: by less than
+4.3e-5), so that a q on the edge between two levels may differ by one. by_tanh: the GELU is 0.5·x·(1 + tanh(√(2/π)·(x +
 0.044715·x³))), not the one by erf, x·Φ(x).
 """
 
@@ -107,7 +107,8 @@ def normalized(x: Tensor, gamma: Tensor, beta: Tensor, eps: float, rms: bool) ->
 
 def check_norm(op: str, x: Tensor, name: str, rows: int, columns: int, gamma: Tensor, beta: Tensor, quantize: bool,
                symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0,
-               smooth_scale: Tensor | None = None, smooth_shift: Tensor | None = None, keeps_sum: bool = False, rms: bool = False) -> Ways:  # fmt: skip
+               smooth_scale: Tensor | None = None, smooth_shift: Tensor | None = None,
+               keeps_sum: bool = False, rms: bool = False) -> Ways:  # fmt: skip
     """→ levels, the smooth_scale and smooth_shift there are, keeps_sum, rms. Raises ValueError; x as
     validate.check_norm has it."""
     validate.check_norm(op, x, name, rows, columns, gamma, beta)

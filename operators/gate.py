@@ -63,7 +63,9 @@ def _check_halves(op: str, columns: int, activation: str) -> int:
     return columns // 2
 
 
-def _check_levels(op: str, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0) -> Levels:
+def _check_levels(
+    op: str, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0
+) -> Levels:
     validate.check_levels(op, symmetric, fixed_scale, fixed_zero, rotation)
     return symmetric, fixed_scale, fixed_zero, rotation
 

@@ -58,7 +58,8 @@ class Call(NamedTuple):
             "convert or reshape it",
         )
         levels = zip(self.fixed_scales, self.fixed_zeros, strict=True)
-        return [(self.heads, self.scale, self.symmetric, *level, self.rotation, self.precise, self.causal) for level in levels]
+        rest = self.rotation, self.precise, self.causal
+        return [(self.heads, self.scale, self.symmetric, *level, *rest) for level in levels]
 
 
 def layers_int8(*args: Any) -> Result:
@@ -118,8 +119,8 @@ def _fake(*args: Any) -> Result:
 define(
     OP,
     "(Tensor qkv, Tensor residual, Tensor starts, Tensor? keep, int heads, float scale, bool symmetric, "
-    "float[] fixed_scales, int[] fixed_zeros, int rotation, bool precise, bool causal, Tensor[] layers, bool quantize, int then, "
-    f"{attention.TABLE}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "float[] fixed_scales, int[] fixed_zeros, int rotation, bool precise, bool causal, Tensor[] layers, "
+    f"bool quantize, int then, {attention.TABLE}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     layers_int8,
     _fake,
 )

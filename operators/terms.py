@@ -7,7 +7,9 @@ from operators import reference, validate
 from operators.schema import LEVELS, define
 
 
-def rounding_error(x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0) -> Tensor:
+def rounding_error(
+    x: Tensor, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0
+) -> Tensor:
     """x float32 [..., K] → x − (q − zero_point) * scale, of the q that quantize_per_token makes of x, with a
     rotation of what it rotated: rotated(x, rotation) − ...; of x's shape
 

@@ -176,6 +176,7 @@ FUSIONS = (
     "norm_steps",
     "attention_steps",
     "thirds",
+    "rotation",
     "rotary",
     "attention",
     "heads",

@@ -16,7 +16,7 @@ from toolkit.report import ELSEWHERE, QUANTIZER, keep, kept_names
 
 NUMBER = re.compile(r"_\d+$")
 # how this project rounds; what is asked of them, their defaults left out, changes nothing elsewhere
-SETTINGS = ("symmetric", "clip", "ranges", "percentile", "smooth", "compensate", "correct_bias")
+SETTINGS = ("symmetric", "clip", "ranges", "percentile", "smooth", "rotate", "compensate", "correct_bias")
 UNKNOWN = "elsewhere"  # who quantized a graph that came quantized
 
 

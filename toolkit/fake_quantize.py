@@ -33,8 +33,8 @@ def fake_quantize(
 
     Outside of autocast its linears equal the integer graph's, bit for bit. Captured in evaluation mode, it has no
     dropout. Raises UsageError when nothing is quantized, the recipe would not make these integers of the trained
-    weights (another scheme than dynamic, 16 bits, clip), or the graph can't share the parameters, CaptureError when
-    the model can't be captured.
+    weights (another scheme than dynamic, 16 bits, clip, rotate), or the graph can't share the parameters,
+    CaptureError when the model can't be captured.
     """
     _require_trainable(recipe)
     kernels.load()
@@ -83,6 +83,7 @@ def _require_trainable(recipe: Recipe) -> None:
         "the scheme weight": "weight" in recipe.schemes(),
         "16 bits": 16 in bits,
         "clip": recipe.clip,
+        "rotate": recipe.rotate,
     }
     found = next((what for what, has in odd.items() if has), None)
     if found:

@@ -73,10 +73,10 @@ class Recipe:
     linears of an int graph, where the first that fits a name wins, and what it leaves open (keep too) is as for all
     others. ranges: how calibration finds the range of a static scale, one of RANGES; percentile: of the values inside,
     for the ranges of that name, within PERCENTILES; both defaults lost the least F1 with the embedded model on SQuAD
-    v1.1's development set (0.00, and minmax 0.21; docs/quantization.md has all). smooth, clip, compensate,
-    correct_bias: the steps of toolkit/equalize, by what each brought; all but clip need calibration data, compensate
-    and correct_bias only where `calibrate` left nothing with the model, and are left out, as the report says, where
-    there is none.
+    v1.1's development set (0.00, and minmax 0.21; docs/quantization.md has all). smooth, rotate, clip,
+    compensate, correct_bias: the steps of toolkit/equalize, by what each brought and costs; all but rotate and clip
+    need calibration data, compensate and correct_bias only where `calibrate` left nothing with the model, and are left
+    out, as the report says, where there is none.
     quantizer: who quantizes, one of toolkit.quantizers.NAMES; one that isn't native goes by scheme, keep and rules of
     precision fp.
     activation_bits, weight_bits: 8, or 16 as the sum of two terms of 8 bits (toolkit/terms.py): all products stay int8,
@@ -96,6 +96,7 @@ class Recipe:
     ranges: str = "percentile"
     percentile: float = 99.999
     smooth: bool = True
+    rotate: bool = False
     clip: bool = False
     compensate: bool = True
     correct_bias: bool = True

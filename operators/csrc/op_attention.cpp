@@ -144,17 +144,20 @@ Tensor attention(const Tensor &qkv, const Tensor &starts, const std::optional<Te
   return y;
 }
 
-std::tuple<Tensor, Tensor, Tensor>
-attention_int8(const Tensor &qkv, const Tensor &starts, const std::optional<Tensor> &keep, int64_t heads,
-               double scale, bool symmetric, double fixed_scale, int64_t fixed_zero, int64_t rotation, bool precise,
-               bool causal, const std::optional<Tensor> &table, const std::optional<Tensor> &places) {
+std::tuple<Tensor, Tensor, Tensor> attention_int8(const Tensor &qkv, const Tensor &starts,
+                                                  const std::optional<Tensor> &keep, int64_t heads,
+                                                  double scale, bool symmetric, double fixed_scale,
+                                                  int64_t fixed_zero, int64_t rotation, bool precise,
+                                                  bool causal, const std::optional<Tensor> &table,
+                                                  const std::optional<Tensor> &places) {
   check_heads("attention_int8", qkv, heads, scale);
   const int64_t rows = qkv.size(0), h = qkv.size(1) / 3;
   Tensor q = empty({rows, h}, ScalarType::Byte);
   Tensor s = empty({rows}, ScalarType::Float), z = empty({rows}, ScalarType::Int);
-  attend_to_bytes("attention_int8", qkv, starts, keep,
-                  {heads, scale, symmetric, fixed_scale, fixed_zero, rotation, precise, causal, table, places},
-                  {out<uint8_t>(q), out<float>(s), out<int32_t>(z), nullptr});
+  attend_to_bytes(
+      "attention_int8", qkv, starts, keep,
+      {heads, scale, symmetric, fixed_scale, fixed_zero, rotation, precise, causal, table, places},
+      {out<uint8_t>(q), out<float>(s), out<int32_t>(z), nullptr});
   return {q, s, z};
 }
 

@@ -69,7 +69,8 @@ Four linear_int8_add_norm(const Tensor &q, const Tensor &scale, const Tensor &ze
   return results(y, r);
 }
 
-Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fixed_zero, int64_t rotation, bool by_tanh) {
+Three gelu_rows(const Tensor &x, bool symmetric, double fixed_scale, int64_t fixed_zero, int64_t rotation,
+                bool by_tanh) {
   check_tensor("gelu_rows", "x", x, ScalarType::Float, 2);
   const Activation how = checked_levels("gelu_rows", symmetric, fixed_scale, fixed_zero, rotation);
   const int64_t m = x.size(0), n = x.size(1);

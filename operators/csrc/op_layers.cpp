@@ -29,9 +29,10 @@ Tensor empty_qkv(int64_t rows, int64_t columns, int64_t d) {
 
 Five layers_int8(const Tensor &qkv, const Tensor &residual, const Tensor &starts,
                  const std::optional<Tensor> &keep, int64_t heads, double scale, bool symmetric,
-                 const std::vector<double> &fixed_scales, const std::vector<int64_t> &fixed_zeros, int64_t rotation,
-                 bool precise, bool causal, const std::vector<Tensor> &layers, bool quantize, int64_t then,
-                 const std::optional<Tensor> &table, const std::optional<Tensor> &places) {
+                 const std::vector<double> &fixed_scales, const std::vector<int64_t> &fixed_zeros,
+                 int64_t rotation, bool precise, bool causal, const std::vector<Tensor> &layers,
+                 bool quantize, int64_t then, const std::optional<Tensor> &table,
+                 const std::optional<Tensor> &places) {
   check_tensor(OP, "qkv", qkv, ScalarType::Float, 2);
   const size_t count = layers.size();
   if (count == 0 || fixed_scales.size() != count || fixed_zeros.size() != count)

@@ -1,5 +1,5 @@
-// Rows of activations turned by blocks of 2 to MAX_ROTATION values before they become bytes: operators/reference.py's
-// rotated, with its order of sums, and so its bits.
+// Rows of activations turned by blocks of 2 to MAX_ROTATION values before they become bytes:
+// operators/reference.py's rotated, with its order of sums, and so its bits.
 #pragma once
 
 #include "quantize.h"

@@ -3,10 +3,13 @@
 
 #include "bytes_avx512.h"
 
-enum { TURNED = 8, SPAN = TURNED * WIDTH }; // registers, and their values, that are turned at once: MAX_ROTATION
+enum {
+  TURNED = 8,
+  SPAN = TURNED * WIDTH
+}; // registers, and their values, that are turned at once: MAX_ROTATION
 
-// Within registers: of each pair of lanes `APART` apart the sum in the first and the difference in the second. A
-// product with 1 or -1 is exact, so that the multiply-add rounds once, as a sum does.
+// Within registers: of each pair of lanes `APART` apart the sum in the first and the difference in the
+// second. A product with 1 or -1 is exact, so that the multiply-add rounds once, as a sum does.
 template <int APART>
 static inline __m512 turn_lanes(__m512 x, __m512 signs) {
   __m512 other;

@@ -21,6 +21,7 @@ SMOOTH = (torch.rand(70), torch.rand(70))
 IDS, TABLE = torch.tensor([3, 0, 3, 10]), torch.randn(11, 70)
 RESIDUAL = torch.randn(5, 70)
 FIXED = (False, 0.1, 7, 16)
+TWO_LEVELS = ([0.0, 0.1], [128, 7], 2)
 
 PLAIN, INSIDE = (
     pack_layer(layer_of((33, 70, 70, 7), FIXED, True, then, way)) for then, way in ((False, SMOOTHED), (True, INNER))
@@ -40,7 +41,7 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "linear_int8_add_norm": [(*ROWS, *LAYER.args(), RESIDUAL, *NORM, quantize, *FIXED) for quantize in (True, False)],
     "feed_forward_int8": [(*ROWS, RESIDUAL, PLAIN, True, 0), (*ROWS, RESIDUAL, INSIDE, False, 7)],
     "layers_int8": [
-        (QKV, torch.randn(7, 70), STARTS, KEEP, 2, 0.5, True, [0.0, 0.1], [128, 7], 2, False, causal, [HEAD, last], *ends)
+        (QKV, torch.randn(7, 70), STARTS, KEEP, 2, 0.5, True, *TWO_LEVELS, False, causal, [HEAD, last], *ends)
         for causal, last, ends in ((False, LAST, (False, 0)), (True, HEAD, (False, 24)))
     ],
     "linear_int8_gate": [(*ROWS, *LAYER.args(), "gelu", False, True), (*ROWS, *LAYER.args(), "silu", True, *FIXED)],

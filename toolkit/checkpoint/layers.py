@@ -7,15 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from operators.validate import ROTATIONS
 from targets._bf16 import Bf16Linear
 from targets._fused import RowsLinear
 from targets._linear import MIDDLE, Activation, QuantizedLinear
 from targets._weight import WeightLinear
 from targets._whole import QuantizeWhole
 from toolkit.checkpoint.errors import CheckpointError
+from toolkit.rotated import Rotated
 
 Tensors = dict[str, Tensor]
-INT8, WEIGHT, FLOAT, BF16 = "int8", "weight", "float", "bf16"
+INT8, WEIGHT, FLOAT, BF16, ROTATED = "int8", "weight", "float", "bf16", "rotated"
 PACK = 4  # int8 weights in an int32
 
 
@@ -29,6 +31,8 @@ def kind_of(name: str, layer: nn.Module) -> dict[str, Any]:
         return {"kind": BF16}
     if type(layer) is nn.Linear:
         return {"kind": FLOAT}
+    if type(layer) is Rotated:
+        return {"kind": ROTATED, "block": layer.block}
     if type(layer) in (RowsLinear, QuantizeWhole):
         raise CheckpointError(
             f"{name} rounds by the range of the whole tensor, as other quantizers' dynamic graphs do, which no "
@@ -42,7 +46,7 @@ def kind_of(name: str, layer: nn.Module) -> dict[str, Any]:
 def tensors_of(layer: nn.Module) -> Tensors:
     """int8: weight int8 [N, K], weight_scale float32 [N, 1], bias float32 [N], and where activations have one scale
     input_scale float32 [1], input_zero_point int8 [1] (asymmetric); weight: as pack makes it, weight_scale and bias;
-    float, bf16: weight and bias"""
+    float, bf16: weight and bias; rotated: none"""
     if isinstance(layer, QuantizedLinear):
         found = {"weight": layer.weight, "weight_scale": layer.scale[:, None], "bias": layer.bias}
         how = layer.activation
@@ -52,6 +56,8 @@ def tensors_of(layer: nn.Module) -> Tensors:
                 found["input_zero_point"] = torch.tensor([how.zero_point - MIDDLE], dtype=torch.int8)
     elif isinstance(layer, WeightLinear):
         found = {**pack(layer.weight), "weight_scale": layer.scale[:, None], "bias": layer.bias}
+    elif isinstance(layer, Rotated):
+        found = {}
     else:
         linear: Any = layer
         found = {"weight": linear.weight, "bias": linear.bias}
@@ -78,6 +84,8 @@ def unpack(name: str, tensors: Mapping[str, Tensor]) -> Tensor:
 
 def build(name: str, kind: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
     """`kind_of` and `tensors_of` of a layer → the layer. Raises CheckpointError for tensors that are not such."""
+    if kind["kind"] == ROTATED:
+        return _rotated(name, kind["block"])
     weight, bias = tensors.get(f"{name}.weight"), tensors.get(f"{name}.bias")
     if weight is None and f"{name}.weight_packed" in tensors:
         weight = unpack(name, tensors)
@@ -96,6 +104,12 @@ def build(name: str, kind: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
             linear.bias = nn.Parameter(bias, requires_grad=False)
         return Bf16Linear(linear) if kind["kind"] == BF16 else linear
     raise CheckpointError(f"the layer {name} is of an unknown kind {kind['kind']!r}: quantize the model again")
+
+
+def _rotated(name: str, block: Any) -> Rotated:
+    if block not in ROTATIONS[1:]:
+        raise CheckpointError(f"{name} rotates by blocks of {block!r}, not a power of 2: copy the folder again")
+    return Rotated(block)
 
 
 def _activation(name: str, kind: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Activation:

@@ -19,7 +19,7 @@ from toolkit.recipe import Recipe
 from toolkit.recipe_file import dump
 from toolkit.report import CALIBRATED, ELSEWHERE, EQUALIZED, KEPT, QUANTIZER, TERMS
 
-VERSION, READABLE = 2, (1, 2)  # 1: from before a graph could have a cache
+VERSION, READABLE = 3, (1, 2, 3)  # 1: from before a graph could have a cache; 2: before rows could be rotated
 NOTED = (KEPT, CALIBRATED, EQUALIZED, TERMS, ELSEWHERE, QUANTIZER)  # in the graph's meta, for the report
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 GRAPH, OWN = "opswap.json", "opswap.safetensors"  # the graph, and the tensors that only it has
@@ -50,6 +50,8 @@ def save(graph: fx.GraphModule, model: nn.Module, recipe: Recipe, place: Path,
     tensors, same = _each_once(tensors)
     quantized = {name: kind for name, kind in kinds.items() if kind["kind"] in (layers.INT8, layers.WEIGHT)}
     foreign, why = _of_the_model(model, tensors, quantized)
+    if any(kind["kind"] == layers.ROTATED for kind in kinds.values()):
+        foreign, why = {}, "its linears read rotated rows; a recipe with 'rotate: false' keeps that out"
     own = {name: value for name, value in tensors.items() if name not in foreign}
     document = {
         "version": VERSION,

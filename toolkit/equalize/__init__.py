@@ -14,6 +14,7 @@ from toolkit.calibrate import Batches, Progress, Scratch
 from toolkit.equalize.clip import clip
 from toolkit.equalize.correct import correction
 from toolkit.equalize.observe import Moments, observe
+from toolkit.equalize.rotate import rotate
 from toolkit.equalize.rounding import compensate
 from toolkit.equalize.smooth import smooth
 from toolkit.equalize.stored import NOTHING, Found, Rounding, Stored, fitting, how_of, key_of
@@ -49,7 +50,8 @@ def equalize(
     scratch: Scratch | None = None,
     progress: Progress | None = None,
 ) -> Equalized:
-    """Smooths the captured float graph, in place, where the recipe says so; then observes what the linears read.
+    """Smooths and rotates the captured float graph, in place, where the recipe says so; then observes what the linears
+    read.
 
     names: the linears that are going to be quantized. data: calibration batches, iterable twice; without it nothing is
     smoothed, and `refine` does what needs no data, or what was stored in `origin`, a model's folder. scratch, progress:
@@ -59,6 +61,8 @@ def equalize(
     if recipe.smooth:
         done = {} if data is None else smooth(graph, observe(graph, data, names, False, scratch, progress), recipe)
         applied["smooth"] = NO_DATA if data is None else len(done)
+    if recipe.rotate:
+        applied["rotate"] = rotate(graph, names, recipe)
     moments: dict[str, Moments] = {}
     if data is not None and (recipe.clip or recipe.compensate or recipe.correct_bias):
         moments = observe(graph, data, names, recipe.compensate, scratch, progress)

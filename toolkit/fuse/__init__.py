@@ -17,6 +17,7 @@ from toolkit.fuse.packing import drop_padding
 from toolkit.fuse.per_size import keep_per_size
 from toolkit.fuse.qkv import fuse_qkv
 from toolkit.fuse.rotary import raise_rotary
+from toolkit.fuse.rotation import fuse_rotation
 from toolkit.fuse.rows import to_rows
 from toolkit.fuse.thirds import split_thirds
 
@@ -25,6 +26,7 @@ FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("norm_steps", raise_norm),
     ("attention_steps", raise_attention),
     ("thirds", split_thirds),
+    ("rotation", fuse_rotation),
     ("rotary", raise_rotary),
     ("attention", fuse_attention),
     ("heads", fuse_heads),
