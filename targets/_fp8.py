@@ -10,12 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from operators.fp8 import linear_fp8, quantize_fp8, quantize_weight_fp8
+from operators.validate import require
 from targets._linear import Activation, QuantizedLinear
 
 
 @dataclass(frozen=True)
 class Fp8Activation(Activation):
-    """Rows of E4M3, each by its own range; the levels of int8 that it inherits mean nothing."""
+    """Rows of E4M3, each by its own range; the levels of int8 that it inherits mean nothing. Raises ValueError for a
+    rotation: its bytes are those of the rows as they are."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(not self.rotation, "Fp8Activation: rotation must be 0", self.rotation, "quantize to int")
 
     def quantize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return quantize_fp8(x)
