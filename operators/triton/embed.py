@@ -18,7 +18,8 @@ def _embed_kernel(
     ids1, table1, size1, ids2, table2, size2, ids3, table3, size3, gamma, beta, smooth_scale, smooth_shift,
     y, q, scales, zeros, M, N, eps, fixed_scale, fixed_zero,
     TABLES: tl.constexpr, SMOOTH: tl.constexpr, KEEPS_SUM: tl.constexpr, QUANTIZE: tl.constexpr, RMS: tl.constexpr,
-    HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROTATION: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, COLUMNS)
@@ -31,7 +32,7 @@ def _embed_kernel(
         value += _lookup(ids3, table3, size3, rows, columns, there, inside, N)
     store_norm(
         value, gamma, beta, smooth_scale, smooth_shift, y, q, scales, zeros, rows, columns, inside, M, N, eps,
-        fixed_scale, fixed_zero, SMOOTH, KEEPS_SUM, QUANTIZE, RMS, HOW, FIXED, SNAP,
+        fixed_scale, fixed_zero, SMOOTH, KEEPS_SUM, QUANTIZE, RMS, HOW, FIXED, SNAP, ROTATION,
     )  # fmt: skip
 
 

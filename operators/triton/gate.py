@@ -22,7 +22,7 @@ MANY = 8_192  # of each half: more are held by twice as many warps
 def _gate_kernel(
     x, sx, zx, sw, wsum, bias, y, q, scales, zeros, M, N, fixed_scale, fixed_zero,
     SPLIT: tl.constexpr, SHIFTED: tl.constexpr, BIAS: tl.constexpr, ACTIVATION: tl.constexpr, SECOND: tl.constexpr,
-    FLOATS: tl.constexpr, HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr,
+    FLOATS: tl.constexpr, HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROTATION: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -38,7 +38,9 @@ def _gate_kernel(
             value = snap_bf16(value)
         tl.store(y + rows.to(tl.int64)[:, None] * N + columns[None, :], value.to(y.dtype.element_ty), mask=inside)
     else:
-        store_levels(value, rows, columns, inside, M, N, q, scales, zeros, fixed_scale, fixed_zero, HOW, FIXED, SNAP)
+        store_levels(
+            value, rows, columns, inside, M, N, q, scales, zeros, fixed_scale, fixed_zero, HOW, FIXED, SNAP, ROTATION
+        )
 
 
 def gate(x: Tensor, activation: str, second: bool, dtype: torch.dtype | None = None) -> Tensor:
@@ -49,8 +51,9 @@ def gate(x: Tensor, activation: str, second: bool, dtype: torch.dtype | None = N
     rows = x.reshape(-1, 2 * n)
     whole = launch.shape(min(n, BLOCK))
     blocks = triton.cdiv(n, whole.COLUMNS)
-    ends = {"FLOATS": True, "HOW": "symmetric", "FIXED": False, "SNAP": launch.snaps(y.dtype)}
-    _launch(rows, (y, y, y, y), whole, blocks, Levels("symmetric"), {**ends, **_how(activation, second)})
+    levels = Levels("symmetric")  # none are made
+    ends = {**launch.constants(levels), "FLOATS": True, "SNAP": launch.snaps(y.dtype)}
+    _launch(rows, (y, y, y, y), whole, blocks, levels, {**ends, **_how(activation, second)})
     return y
 
 

@@ -75,12 +75,14 @@ def linear_int8(
 
 
 def linear_int8_levels(rows: Rows, weight: Weight, levels: Levels, activation: str, tile: Tile | None = None) -> Rows:
-    """rows [M, K] → rows [M, N] by a scale that is given (levels.scale > 0), in one pass
+    """rows [M, K] → rows [M, N] by a scale that is given (levels.scale > 0), not rotated, in one pass
 
     A row that comes with the scale NaN leaves with it. What a good row's numbers cannot do is overflow: the largest
     sum is 2**31, and only scales beyond 1e14 would take it out of float32's range.
     """
     require(levels.scale > 0, "linear_int8_levels wants a scale that is given", levels.scale, "use gelu_parts")
+    # a tile may be narrower than a block that is rotated
+    require(not levels.rotation, "linear_int8_levels rotates no rows", levels.rotation, "use gelu_parts")
     m, n = rows[0].shape[0], weight.weight.shape[0]
     q = torch.empty((m, n), dtype=torch.int8, device=rows[0].device)
     scale, zero = torch.empty_like(rows[1]), torch.empty_like(rows[2])

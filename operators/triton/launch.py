@@ -51,5 +51,7 @@ def empty_rows(like: Tensor, m: int, n: int, levels: Levels) -> tuple[Tensor, Te
 
 
 def constants(levels: Levels) -> dict[str, object]:
-    """→ what store_levels takes by name"""
-    return {"HOW": levels.how, "FIXED": levels.scale > 0, "SNAP": interpreted()}
+    """→ what store_levels takes by name; and where it rotates, that a product and a sum are not rounded as one, and
+    that the sum of two numbers' bits is no fault where TRITON_DEBUG looks for overflow"""
+    how = {"HOW": levels.how, "FIXED": levels.scale > 0, "SNAP": interpreted(), "ROTATION": levels.rotation}
+    return {**how, "enable_fp_fusion": not levels.rotation, "sanitize_overflow": not levels.rotation}

@@ -77,7 +77,7 @@ def normalize(value, gamma, beta, eps, columns, inside, N, RMS: tl.constexpr):
 def store_norm(
     value, gamma, beta, smooth_scale, smooth_shift, y, q, scales, zeros, rows, columns, inside, M, N, eps,
     fixed_scale, fixed_zero, SMOOTH: tl.constexpr, KEEPS_SUM: tl.constexpr, QUANTIZE: tl.constexpr, RMS: tl.constexpr,
-    HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr,
+    HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROTATION: tl.constexpr,
 ):  # fmt: skip
     """value float32 [R, C], zeros outside, all of R rows → y and rows, as Norm says"""
     at = y + rows.to(tl.int64)[:, None] * N + columns[None, :]
@@ -88,7 +88,9 @@ def store_norm(
         tl.store(at, value.to(y.dtype.element_ty), mask=inside)
     if QUANTIZE:
         value = smoothed(value, smooth_scale, smooth_shift, columns, N, SMOOTH)
-        store_levels(value, rows, columns, inside, M, N, q, scales, zeros, fixed_scale, fixed_zero, HOW, FIXED, SNAP)
+        store_levels(
+            value, rows, columns, inside, M, N, q, scales, zeros, fixed_scale, fixed_zero, HOW, FIXED, SNAP, ROTATION
+        )
 
 
 @triton.jit
@@ -97,7 +99,8 @@ def _norm_kernel(
     y, q, scales, zeros, M, N, eps, fixed_scale, fixed_zero,
     SPLIT: tl.constexpr, SHIFTED: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
     SMOOTH: tl.constexpr, KEEPS_SUM: tl.constexpr, QUANTIZE: tl.constexpr, RMS: tl.constexpr,
-    HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROTATION: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, COLUMNS)
@@ -109,7 +112,7 @@ def _norm_kernel(
     value = tl.where(inside, value, 0.0)
     store_norm(
         value, gamma, beta, smooth_scale, smooth_shift, y, q, scales, zeros, rows, columns, inside, M, N, eps,
-        fixed_scale, fixed_zero, SMOOTH, KEEPS_SUM, QUANTIZE, RMS, HOW, FIXED, SNAP,
+        fixed_scale, fixed_zero, SMOOTH, KEEPS_SUM, QUANTIZE, RMS, HOW, FIXED, SNAP, ROTATION,
     )  # fmt: skip
 
 

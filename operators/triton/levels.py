@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import triton
 import triton.language as tl
 
+from operators.validate import ROTATIONS, require
+
 SYMMETRIC, ASYMMETRIC, FP8 = "symmetric", "asymmetric", "fp8"
 MIDDLE = 128  # what unsigned levels are above signed ones
 MAGIC = tl.constexpr(12582912.0)  # 1.5 * 2**23: adding it leaves no bits for fractions, ties go to even
@@ -16,16 +18,22 @@ FAR = tl.constexpr(512.0)  # beyond all levels, whatever the zero point
 @dataclass(frozen=True)
 class Levels:
     """How a kernel makes levels of floats. how: SYMMETRIC, ASYMMETRIC or FP8; scale: 0 is each row's own, any other
-    is every row's; zero_point: the signed one that goes with a scale that is given."""
+    is every row's; zero_point: the signed one that goes with a scale that is given; rotation: of what rotated makes of
+    the rows, by blocks of so many. Raises ValueError for a rotation that is none of ROTATIONS, or of FP8."""
 
     how: str
     scale: float = 0.0
     zero_point: int = 0
+    rotation: int = 0
+
+    def __post_init__(self) -> None:
+        known = ROTATIONS[:1] if self.how == FP8 else ROTATIONS
+        require(self.rotation in known, f"Levels: rotation of {self.how} must be in {known}", self.rotation, "pass 0")
 
     @staticmethod
-    def of(symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = MIDDLE) -> "Levels":
+    def of(symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = MIDDLE, rotation: int = 0) -> "Levels":
         """The arguments of opswap::quantize_per_token after x, as a kernel takes them."""
-        return Levels(SYMMETRIC if symmetric else ASYMMETRIC, fixed_scale, fixed_zero - MIDDLE)
+        return Levels(SYMMETRIC if symmetric else ASYMMETRIC, fixed_scale, fixed_zero - MIDDLE, rotation)
 
 
 @triton.jit
@@ -48,6 +56,36 @@ def fixed_levels(y, scale, zero, HOW: tl.constexpr):
     level = round_even(tl.minimum(tl.maximum(y * tl.div_rn(1.0, scale), -FAR), FAR))
     low: tl.constexpr = -127.0 if HOW == "symmetric" else -128.0
     return tl.minimum(tl.maximum(level + zero, low), 127.0)
+
+
+@triton.jit
+def sums_and_differences(y, APART: tl.constexpr):
+    """y float32 [R, C], C a power of 2 → the same, the pairs APART apart now their sums and differences"""
+    R: tl.constexpr = y.shape[0]
+    C: tl.constexpr = y.shape[1]
+    one = tl.reshape(y, (R, C // (2 * APART), 2, APART))
+    # The other of each pair: the bits of both less its own. That takes registers and shuffles alone, where split and
+    # join take shared memory for the whole row. The conversion wraps what the interpreter adds up in 64 bits.
+    both = tl.sum(one.to(tl.uint32, bitcast=True), 2, keep_dims=True).to(tl.int32)
+    other = tl.sub(both, one.to(tl.int32, bitcast=True), sanitize_overflow=False).to(tl.float32, bitcast=True)
+    second = (tl.arange(0, 2) == 1)[None, None, :, None]
+    return tl.reshape(other + tl.where(second, -one, one), (R, C))
+
+
+@triton.jit
+def rotated(y, columns, N, ROTATION: tl.constexpr):
+    """y float32 [R, C], whole rows of N columns, C a power of 2 → reference.rotated of them, bit for bit where no
+    product of before becomes part of an fma
+
+    C holds each block whole or not at all, and what a block beyond the last whole one becomes is not kept.
+    """
+    if ROTATION > 0 and y.shape[1] >= ROTATION:
+        turned = y
+        for power in tl.static_range(0, 7):
+            if 2 << power <= ROTATION:
+                turned = sums_and_differences(turned, 1 << power)
+        y = tl.where((columns < N // ROTATION * ROTATION)[None, :], turned, y)
+    return y
 
 
 @triton.jit
@@ -79,9 +117,10 @@ def own_scale(y, inside, HOW: tl.constexpr):
 @triton.jit
 def store_levels(
     y, rows, columns, inside, M, N, q, scales, zeros, fixed_scale, fixed_zero,
-    HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr,
+    HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROTATION: tl.constexpr,
 ):  # fmt: skip
     """y float32 [R, C], all of R rows → rows: q [M, N] and the scale and zero point of each"""
+    y = rotated(y, columns, N, ROTATION)
     scale, zero = own_scale(y, inside, HOW)
     if FIXED:
         scale = tl.where(is_bad(y, inside), float("nan"), fixed_scale)

@@ -19,7 +19,8 @@ Rows = tuple[Tensor, Tensor, Tensor]
 def _rows_kernel(
     x, sx, zx, sw, wsum, bias, y, q, scales, zeros, M, N, fixed_scale, fixed_zero,
     SPLIT: tl.constexpr, SHIFTED: tl.constexpr, BIAS: tl.constexpr, ACTIVATION: tl.constexpr, FLOATS: tl.constexpr,
-    HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    HOW: tl.constexpr, FIXED: tl.constexpr, SNAP: tl.constexpr, ROTATION: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, COLUMNS)
@@ -29,7 +30,9 @@ def _rows_kernel(
     if FLOATS:
         tl.store(y + rows.to(tl.int64)[:, None] * N + columns[None, :], value.to(y.dtype.element_ty), mask=inside)
     else:
-        store_levels(value, rows, columns, inside, M, N, q, scales, zeros, fixed_scale, fixed_zero, HOW, FIXED, SNAP)
+        store_levels(
+            value, rows, columns, inside, M, N, q, scales, zeros, fixed_scale, fixed_zero, HOW, FIXED, SNAP, ROTATION
+        )
 
 
 def quantize(x: Tensor, levels: Levels) -> Rows:

@@ -68,9 +68,10 @@ class CudaLinear(TargetLinear):
         """rows [T, K] → rows [T, N] of GELU(linear); gelu: which, one of floating.GELUS
 
         With a scale that is given the matrix kernel makes them itself. A scale of a row's own wants all of the row,
-        which no program of that kernel has: a second kernel reads the floats, or the sums where those come in parts.
+        which no program of that kernel has, and a rotation all of a block: a second kernel reads the floats, or the
+        sums where those come in parts.
         """
-        if not self.fp8 and how.scale:
+        if not self.fp8 and how.scale and not how.rotation:
             return int8.linear_int8_levels(made, self._weight(), how, gelu)
         if self._in_parts(made):
             return rows.gelu_parts(self._parts(made), how, gelu)

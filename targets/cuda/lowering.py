@@ -93,8 +93,8 @@ def _rows_of(module: nn.Module) -> list[int]:
         widths.append(linear.in_features)
     if isinstance(module, RowsLinearGate):
         widths.append(module.linear.out_features // 2)
-    if isinstance(module, RowsLinearGelu) and module.activation.scale is None:  # a given scale wants no whole row
-        widths.append(module.linear.out_features)
+    if isinstance(module, RowsLinearGelu) and (module.activation.scale is None or module.activation.rotation):
+        widths.append(module.linear.out_features)  # which a given scale alone does not want
     return widths
 
 

@@ -86,6 +86,20 @@ def compile_rows() -> None:
     embed.embed_norm([ids] * 2, [x] * 2, kept)
 
 
+def compile_rotated() -> None:
+    """Rows in blocks, by a scale of their own and a given one: of floats, sums, norms and gates, and as wide as Llama 3
+    has them"""
+    x, half, wide = empty(M, N), empty(M, N, dtype=torch.float16), empty(M, 2 * 14_336, dtype=torch.float16)
+    weight, levels = _int8_weight(), Levels.of(False, rotation=128)
+    parts = Parts(empty(2, M, N, dtype=torch.int32), empty(M), empty(M, dtype=torch.int32), *_ends(weight), True)
+    norm = layer_norm.Norm(empty(N), empty(N), 1e-5, torch.float32, levels, (empty(N), empty(N)), True, True)
+    rows.quantize(half, levels)
+    rows.gelu_parts(parts, Levels.of(False, 0.1, 120, 16), "gelu_tanh")
+    layer_norm.norm_parts(parts, x, norm)
+    embed.embed_norm([empty(M, dtype=torch.int64)] * 3, [x] * 3, norm)
+    gate_rows(wide, levels, "silu", False)
+
+
 def compile_rotary() -> None:
     """Heads of the usual size, as int and fp8 have them and as bf16; and of which a part is turned, in pairs"""
     x, angles = empty(M, N), empty(M, 64)
@@ -140,7 +154,13 @@ def _ends(weight: int8.Weight) -> tuple[Any, ...]:
     return weight.scale, weight.total, weight.bias
 
 
-KINDS = {"rows": compile_rows, "rotary": compile_rotary, "gates": compile_gates, "linears": compile_linears}
+KINDS = {
+    "rows": compile_rows,
+    "rotated": compile_rotated,
+    "rotary": compile_rotary,
+    "gates": compile_gates,
+    "linears": compile_linears,
+}
 
 
 def main(chip: int, which: str) -> None:

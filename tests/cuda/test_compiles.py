@@ -45,6 +45,16 @@ def test_rows(tmp_path):
 
 
 @pytest.mark.parametrize("chip", CHIPS)
+def test_rows_that_are_rotated(chip, tmp_path):
+    """A product that became part of a sum would not be rounded, and shared memory has no room for the widest row."""
+    found = compiled(chip, "rotated", tmp_path)
+    kernels = ["_rows_kernel", "_rows_kernel", "_norm_kernel", "_embed_kernel", "_gate_kernel"]
+    assert [entry["kernel"] for entry in found] == kernels
+    assert all(entry["stack"] == 0 and entry["fma"] == 0 for entry in found)
+    assert found[-1]["shared"] < 1024
+
+
+@pytest.mark.parametrize("chip", CHIPS)
 def test_gates(chip, tmp_path):
     found = compiled(chip, "gates", tmp_path)
     assert {entry["kernel"] for entry in found} == {"_gate_kernel"}

@@ -98,6 +98,8 @@ def test_levels_by_a_scale_that_is_given(device, made, activation):
 def test_levels_want_a_scale():
     with pytest.raises(ValueError, match="wants a scale that is given"):
         linear_int8_levels((torch.empty(1, 1),) * 3, weight(1, 1, True), Levels.of(True), "gelu")
+    with pytest.raises(ValueError, match="rotates no rows; got 16"):
+        linear_int8_levels((torch.empty(1, 1),) * 3, weight(1, 1, True), Levels.of(True, 0.1, rotation=16), "gelu")
 
 
 def test_no_rows(device):

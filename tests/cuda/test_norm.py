@@ -44,18 +44,20 @@ def test_rows_are_those_of_the_floats_that_came_out(device, name):
     assert y[1:4].isnan().all() and y[[0, 4, 7]].isfinite().all()
 
 
-def test_rows_of_what_is_smoothed(device):
+@pytest.mark.parametrize("rotation", [0, 16])
+def test_rows_of_what_is_smoothed(device, rotation):
     smooth = random(50, seed=5), random(50, seed=6)
-    made = how(50, device, Levels.of(False))._replace(smooth=tuple(part.to(device) for part in smooth))
+    levels = Levels.of(False, rotation=rotation)
+    made = how(50, device, levels)._replace(smooth=tuple(part.to(device) for part in smooth))
     x = random(7, 50)
     y, rows = norm(x.to(device), None, made)
     assert_sqnr(y.cpu(), layer_norm(x, made), DB)
-    want = reference.quantize_per_token(y.cpu() * smooth[0] + smooth[1], False)
+    want = reference.quantize_per_token(y.cpu() * smooth[0] + smooth[1], False, rotation=rotation)
     same_levels(rows[0], want[0])
     assert_sqnr(rows[1].cpu(), want[1], DB)
     table, ids = random(9, 50), torch.arange(9)
     both, rows = embed_norm([ids.to(device)] * 2, [table.to(device)] * 2, made)
-    want = reference.quantize_per_token(both.cpu() * smooth[0] + smooth[1], False)
+    want = reference.quantize_per_token(both.cpu() * smooth[0] + smooth[1], False, rotation=rotation)
     same_levels(rows[0], want[0])
 
 
@@ -68,13 +70,14 @@ def test_halves_in_and_out(device):
 
 @pytest.mark.parametrize("rms", [False, True], ids=["LayerNorm", "RMSNorm"])
 @pytest.mark.parametrize("split", [1, 3])
-def test_on_the_sums_of_a_linear_layer(device, split, rms):
+@pytest.mark.parametrize("rotation", [0, 16])
+def test_on_the_sums_of_a_linear_layer(device, rotation, split, rms):
     rows, layer, added = reference.quantize_per_token(random(19, 150), False), weight(37, 150, True), random(19, 37)
     parts = linear_int8_parts(to(device, signed(rows)), to(device, layer), Tile(16, 32, 32, split=split))
-    made = how(37, device, Levels.of(False))._replace(rms=rms)
+    made = how(37, device, Levels.of(False, rotation=rotation))._replace(rms=rms)
     y, out = norm_parts(parts, added.to(device), made)
     assert_sqnr(y.cpu(), layer_norm(floats(rows, layer) + added, made), DB)
-    same_rows(out, reference.quantize_per_token(y.cpu(), False))
+    same_rows(out, reference.quantize_per_token(y.cpu(), False, rotation=rotation))
 
 
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "alone"])
@@ -103,15 +106,16 @@ def test_the_sum_alone_is_no_norm(device):
 
 
 @pytest.mark.parametrize("kind", [torch.int64, torch.int32], ids=str)
+@pytest.mark.parametrize("rotation", [0, 32])
 @pytest.mark.parametrize("count, rms", [(1, False), (2, False), (3, False), (2, True)])
-def test_embeddings(device, count, rms, kind):
+def test_embeddings(device, count, rms, rotation, kind):
     tables = [random(9, 50, seed=seed) for seed in range(count)]
     ids = [torch.randint(0, 9, (13,), generator=torch.Generator().manual_seed(seed)).to(kind) for seed in range(count)]
-    made = how(50, device, Levels.of(False))._replace(rms=rms)
+    made = how(50, device, Levels.of(False, rotation=rotation))._replace(rms=rms)
     y, rows = embed_norm([part.to(device) for part in ids], [table.to(device) for table in tables], made)
     want = sum(table[places.long()] for places, table in zip(ids, tables, strict=True))
     assert_sqnr(y.cpu(), layer_norm(want, made), DB)
-    same_rows(rows, reference.quantize_per_token(y.cpu(), False))
+    same_rows(rows, reference.quantize_per_token(y.cpu(), False, rotation=rotation))
     total, same = embed_norm(to(device, tuple(ids)), to(device, tuple(tables)), made._replace(keeps_sum=True))
     assert_equal_bits(total.cpu(), want)
     same_rows(same, unsigned(rows))

@@ -11,7 +11,8 @@ from operators.triton import gelu_parts, quantize, scale_parts
 from operators.triton.int8 import linear_int8_parts
 from operators.triton.levels import FP8, Levels
 from operators.triton.tiles import Tile
-from tests.activations import ACTIVATIONS
+from operators.validate import ROTATIONS
+from tests.activations import ACTIVATIONS, DYNAMIC, STATIC
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.cuda.samples import activated, bad_rows, floats, random, same_levels, same_rows, signed, stepped, to, weight
 
@@ -25,6 +26,22 @@ GELU_DB = 120
 def test_quantize(device, shape, how):
     x, levels = random(*shape), ACTIVATIONS[how].levels()
     same_rows(quantize(x.to(device), Levels.of(*levels)), reference.quantize_per_token(x, *levels))
+
+
+@pytest.mark.parametrize("columns", [1, 100, 384, 1500])
+@pytest.mark.parametrize("rotation", ROTATIONS)
+def test_blocks_of_every_size(device, rotation, columns):
+    """what is left after the last whole one stays as it is, and infinities and NaN stay in their rows"""
+    x = torch.cat([bad_rows(max(2, columns))[:, :columns], random(3, columns, seed=1)])
+    rows = quantize(x.to(device), Levels.of(False, rotation=rotation))
+    same_rows(rows, reference.quantize_per_token(x, False, rotation=rotation))
+
+
+def test_a_rotation_that_the_kernels_lack_is_refused():
+    with pytest.raises(ValueError, match="rotation of symmetric must be in .*; got 256; "):
+        Levels.of(True, rotation=256)
+    with pytest.raises(ValueError, match="rotation of fp8 must be in .*; got 16; "):
+        Levels(FP8, rotation=16)
 
 
 @pytest.mark.parametrize("how", ACTIVATIONS)
@@ -41,10 +58,10 @@ def test_floats_of_16_bits(device, dtype):
     same_rows(quantize(x.to(device), Levels.of(False)), reference.quantize_per_token(x.float(), False))
 
 
-@pytest.mark.parametrize("how", ACTIVATIONS)
+@pytest.mark.parametrize("how", {**DYNAMIC, **STATIC})
 def test_ties_go_to_even(device, how):
     """halves of the scale's steps, with the scale 1 where it is each row's own"""
-    symmetric, fixed, zero = ACTIVATIONS[how].levels()
+    symmetric, fixed, zero, _ = ACTIVATIONS[how].levels()
     x = (torch.arange(-254, 255) / 2)[None] * (fixed or 1.0)
     x[0, 0], x[0, -1] = (-127, 127) if symmetric else (-127, 128)
     rows = quantize(x.to(device), Levels.of(symmetric, fixed, zero))
