@@ -106,6 +106,9 @@ def settle_threads(options: Mapping[str, Any], beside_peers: bool) -> None:
 @click.option(
     "--percentile", type=float, callback=finite, help="For --ranges percentile: 99.9 to 99.9999.  [default: 99.999]"
 )
+@click.option(
+    "--rotate", is_flag=True, help="Rotate what is rounded, by blocks of channels: nearer to float, for 2% of time."
+)
 @click.option("--model", default="minilm-squad", help="A folder, a Hugging Face name, or the embedded minilm-squad.")
 @click.option(
     "--without", multiple=True, metavar="NAME", help="Leave out one fusion of the graph, by name; repeatable."
@@ -136,6 +139,7 @@ def main(
     samples: int,
     ranges: str | None,
     percentile: float | None,
+    rotate: bool,
     model: str,
     without: tuple[str, ...],
     recipe: str | None,
@@ -152,7 +156,7 @@ def main(
     """
     context.obj = Options(
         target, precision, scheme, model, strict, threads, as_json, without, recipe, written(context), calibration,
-        samples, ranges, percentile, quantizer, autotune, device,
+        samples, ranges, percentile, quantizer, autotune, device, rotate,
     )  # fmt: skip
     if device and context.invoked_subcommand not in PLACED:
         raise click.UsageError(

@@ -51,6 +51,7 @@ class Options:
     quantizer: str = "native"
     autotune: str | None = None
     device: str | None = None
+    rotate: bool = False
 
 
 def written(context: click.Context | None = None) -> frozenset[str]:

@@ -12,7 +12,7 @@ from toolkit.quantizers import NATIVE
 from toolkit.recipe_file import parse
 
 # how a model in 8 bits comes about: all but --precision, --scheme and --recipe
-HOW_INT = ("calibration", "samples", "ranges", "percentile", "quantizer", "autotune")
+HOW_INT = ("calibration", "samples", "ranges", "percentile", "rotate", "quantizer", "autotune")
 
 
 def recipe_of(options: Options) -> Recipe:
@@ -22,7 +22,7 @@ def recipe_of(options: Options) -> Recipe:
     """
     settings = {"precision": options.precision, "scheme": options.scheme, "without": options.without}
     settings["quantizer"] = options.quantizer
-    chosen = {"ranges": options.ranges, "percentile": options.percentile}
+    chosen = {"ranges": options.ranges, "percentile": options.percentile, "rotate": options.rotate or None}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if options.recipe is None:
         return Recipe(**settings, **chosen)  # type: ignore[arg-type]
@@ -42,13 +42,17 @@ def require_sense(options: Options, recipe: Recipe) -> None:
     require_data(recipe, options.calibration)
     require_possible(recipe, None if options.autotune is None else lambda graph: 0.0)
     if recipe.quantizer != NATIVE:
-        refuse(options.given, ("ranges", "percentile"), f"is for the native quantizer, not {recipe.quantizer}")
+        refuse(
+            options.given, ("ranges", "percentile", "rotate"), f"is for the native quantizer, not {recipe.quantizer}"
+        )
         if not recipe.is_static():
             refuse(
                 options.given, ("calibration", "samples"), f"is for --scheme static with --quantizer {recipe.quantizer}"
             )
     if recipe.precision != "int":
         refuse(options.given, HOW_INT, f"is for --precision int, not {recipe.precision}")
+    if recipe.schemes() == {"weight"}:
+        refuse(options.given, ("rotate",), "is for activations that are rounded, which the scheme weight leaves")
     if options.calibration is None:
         refuse(options.given, ("samples",), "are drawn from --calibration FILE, which is not given")
     if not recipe.is_static():

@@ -60,7 +60,7 @@ def options_for(options: Options, side: Side) -> Options:
     if side.precision == "int":
         return replace(options, precision="int", given=given)
     plain = {"recipe": None, "scheme": "dynamic", "calibration": None, "ranges": None, "percentile": None,
-             "quantizer": NATIVE, "autotune": None, "given": given - {"scheme", *HOW_INT}}  # fmt: skip
+             "quantizer": NATIVE, "autotune": None, "rotate": False, "given": given - {"scheme", *HOW_INT}}  # fmt: skip
     return replace(options, precision=side.precision, **plain)  # type: ignore[arg-type]
 
 
