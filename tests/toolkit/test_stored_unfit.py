@@ -28,6 +28,17 @@ def test_other_weights_are_said_and_rounded_without_it(calibrated, tmp_path, cap
     assert f"{FILE} is of other weights" in caplog.text
 
 
+def test_what_was_found_is_for_rotated_weights_or_for_others(calibrated, tmp_path, caplog):
+    """Two linears have inputs that no block divides: those fit both."""
+    folder, data = calibrated
+    place, recipe = copy_of(folder, tmp_path / "rotated"), replace(INT, rotate=True)
+    assert report_of(transform(load(str(place))[0], recipe)).equalized["compensate"] == 2
+    leave(place, load(str(place))[0], data, recipe)
+    with caplog.at_level(logging.WARNING):
+        assert report_of(transform(load(str(place))[0], recipe)).equalized["compensate"] > 2 and not caplog.text
+    assert report_of(transform(load(str(place))[0], INT)).equalized["compensate"] == 2
+
+
 def test_another_search_of_scales_is_said(calibrated, caplog):
     folder, _ = calibrated
     with caplog.at_level(logging.WARNING):
