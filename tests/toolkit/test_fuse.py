@@ -30,6 +30,7 @@ TWO_LAYERS = {
     "norm_steps": 0,
     "attention_steps": 0,
     "thirds": 0,
+    "rotation": 0,
     "rotary": 0,
     "attention": 2,
     "heads": 0,
