@@ -107,7 +107,9 @@ def settle_threads(options: Mapping[str, Any], beside_peers: bool) -> None:
     "--percentile", type=float, callback=finite, help="For --ranges percentile: 99.9 to 99.9999.  [default: 99.999]"
 )
 @click.option(
-    "--rotate", is_flag=True, help="Rotate what is rounded, by blocks of channels: nearer to float, for 2% of time."
+    "--rotate",
+    is_flag=True,
+    help="Rotate what is rounded, by blocks of channels: nearer to float, for 1 to 5% more time.",
 )
 @click.option("--model", default="minilm-squad", help="A folder, a Hugging Face name, or the embedded minilm-squad.")
 @click.option(

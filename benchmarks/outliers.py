@@ -26,7 +26,9 @@ NOTHING = {"smooth": False, "clip": False, "compensate": False, "correct_bias": 
 STEPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("plain", NOTHING),
     ("smooth", {**NOTHING, "smooth": True}),
+    ("rotate", {**NOTHING, "rotate": True}),
     ("default", {}),
+    ("default, rotate", {"rotate": True}),
 )
 
 
@@ -71,7 +73,7 @@ def logits(model: Any, batch: dict[str, Tensor]) -> Tensor:
 
 
 def rows(model: nn.Module, batches: list[dict[str, Tensor]], target: str, schemes: Iterable[str]) -> Iterable[str]:
-    """→ one line for each scheme, kind of activation, and with or without smoothing and the rest"""
+    """→ one line for each scheme, kind of activation, and with or without smoothing, rotation and the rest"""
     expected = logits(model, batches[-1])
     for scheme in schemes:
         for symmetric in (True, False):
@@ -81,7 +83,7 @@ def rows(model: nn.Module, batches: list[dict[str, Tensor]], target: str, scheme
                 kind = "symmetric" if symmetric else "asymmetric"
                 found = Fidelity()
                 found.add(expected, logits(graph, batches[-1]))
-                yield f"{scheme:<8} {kind:<11} {how:<8} {found.sqnr_db:6.2f} dB"
+                yield f"{scheme:<8} {kind:<11} {how:<15} {found.sqnr_db:6.2f} dB"
 
 
 @click.command(cls=OneLine)

@@ -30,11 +30,13 @@ static void norm_avx512(const Norm *n, const Row *r, int64_t count) {
   });
 }
 
+enum { NEARBY = 4096 }; // values that stay in the L1 cache beside what they are made of
+
 // Of rows that are floats. Those that are turned are as many at a time as there is room for.
 static void turned_avx512(const Row *r, int64_t count) {
   float turned[MAX_K];
   int64_t i = 0;
-  for (; AT_ONCE * r->k <= MAX_K && i + AT_ONCE <= count; i += AT_ONCE) {
+  for (; AT_ONCE * r->k <= NEARBY && i + AT_ONCE <= count; i += AT_ONCE) {
     const Row first = row_at(r, i);
     turn_rows_avx512<AT_ONCE>(&first, turned);
   }

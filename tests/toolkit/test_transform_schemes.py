@@ -29,8 +29,8 @@ def fixed_scales(graph):
     embed = next(module for module in graph.modules() if isinstance(module, PackedEmbedNorm))
     layers = next(module for module in graph.modules() if isinstance(module, PackedLayers))
     first, last = (unpack_layer("it", part.layer) for part in layers.parts)
-    made = [layer[place] for layer in (first, last) for place in (8, 19)]  # of the first norm, and of GELU
-    return [embed.levels[1], *layers.how[3], *made, first[31]]  # and of the norm that ends the first
+    made = [layer[place] for layer in (first, last) for place in (8, 20)]  # of the first norm, and of GELU
+    return [embed.levels[1], *layers.how[3], *made, first[33]]  # and of the norm that ends the first
 
 
 def test_static_graphs_are_fused_as_dynamic_ones_are():
