@@ -51,7 +51,7 @@ def save(graph: fx.GraphModule, model: nn.Module, recipe: Recipe, place: Path,
     quantized = {name: kind for name, kind in kinds.items() if kind["kind"] in (layers.INT8, layers.WEIGHT)}
     foreign, why = _of_the_model(model, tensors, quantized)
     if any(kind["kind"] == layers.ROTATED for kind in kinds.values()):
-        foreign, why = {}, "its linears read rotated rows; a recipe with 'rotate: false' keeps that out"
+        foreign, why = {}, "its linears read rotated rows; others can read it without --rotate"
     own = {name: value for name, value in tensors.items() if name not in foreign}
     document = {
         "version": VERSION,
