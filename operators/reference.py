@@ -26,13 +26,13 @@ def rotated(x: Tensor, rotation: int) -> Tensor:
 
     Sums and differences of pairs 1, 2, 4, ... apart, each rounded once: their order makes the bits.
     """
-    if not rotation:
+    whole = x.shape[-1] // rotation * rotation if rotation else 0
+    if not whole:
         return x
-    whole = x.shape[-1] // rotation * rotation
     y, apart = x[..., :whole], 1
     while apart < rotation:
-        a, b = y.unflatten(-1, (-1, 2, apart)).unbind(-2) if whole else (y, y)
-        y, apart = torch.stack((a + b, a - b), -2).flatten(-3) if whole else y, 2 * apart
+        a, b = y.unflatten(-1, (-1, 2, apart)).unbind(-2)
+        y, apart = torch.stack((a + b, a - b), -2).flatten(-3), 2 * apart
     return torch.cat((y, x[..., whole:]), -1)
 
 
