@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.peers.base import Batch
+from toolkit.rotated import Rotated
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Work:
 
 def multiply_adds(model: nn.Module, batch: Batch) -> Work:
     """Of one call with this batch, padding included: T·K·N of each linear, the heads' too, and 2·B·S²·H of each
-    attention. Everything else (embeddings, LayerNorm, GELU, softmax) counts as nothing."""
+    attention. Everything else (embeddings, LayerNorm, GELU, softmax) counts as nothing, as do the products with ±1 by
+    which a graph that was quantized with `rotate` rotates rows: targets take sums for them."""
     mode = FakeTensorMode()
     tensors = {**dict(model.named_buffers()), **model.state_dict(keep_vars=True)}
     where: dict[str, Tensor] = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
@@ -35,9 +37,13 @@ def multiply_adds(model: nn.Module, batch: Batch) -> Work:
     # attention as its two products: kernels that do both at once are not counted on every device
     with torch.no_grad(), mode, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         torch.func.functional_call(model, where, (), given)
-    counted: dict[Any, int] = counter.get_flop_counts()["Global"]
+    found = counter.get_flop_counts()
+    counted: dict[Any, int] = found["Global"]
+    turns = {f"{type(model).__name__}.{name}" for name, part in model.named_modules() if isinstance(part, Rotated)}
+    rotations = sum(sum(found[name].values()) for name in turns & found.keys())
     linears = sum(count for operator, count in counted.items() if _is_linear(operator))
-    return Work(linears // 2, (sum(counted.values()) - linears) // 2)  # two operations a multiply-add
+    others = sum(counted.values()) - linears
+    return Work((linears - rotations) // 2, others // 2)  # two operations a multiply-add
 
 
 def _is_linear(operator: Any) -> bool:

@@ -1,11 +1,14 @@
 """Multiply-adds against the formula, by hand."""
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks.arithmetic import Work, multiply_adds, of_lengths
 from benchmarks.inputs import random_batch
 from tests.tiny import build
-from toolkit.pipeline import captured
+from toolkit import Recipe, checkpoint
+from toolkit.pipeline import captured, quantized
 
 HIDDEN, INNER, LAYERS = 32, 52, 2  # of tests/tiny.py
 
@@ -42,3 +45,12 @@ def test_a_graph_does_what_its_model_does(name: str) -> None:
     model = build(name)
     batch = random_batch(model, 2, 12)
     assert multiply_adds(captured(model), batch) == multiply_adds(model, batch)
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+def test_a_quantized_folder_does_what_its_model_does(rotate: bool, tmp_path: Path) -> None:
+    model, recipe = build("bert"), Recipe("int", rotate=rotate)
+    batch = random_batch(model, 2, 12)
+    checkpoint.save(quantized(model, recipe), model, recipe, tmp_path / "saved")
+    floats = checkpoint.as_floats(checkpoint.load(tmp_path / "saved"))
+    assert multiply_adds(floats, batch) == multiply_adds(model, batch)
