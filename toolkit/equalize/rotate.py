@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from torch import fx, nn
 
+from targets._pages import let_go
 from toolkit.fuse.matching import add_module, sites
 from toolkit.quantize import WEIGHT
 from toolkit.recipe import Recipe
@@ -34,6 +35,7 @@ def rotate(graph: fx.GraphModule, names: Collection[str], recipe: Recipe) -> int
         for node in nodes:
             node.args = (_of(graph, node.args[0], blocks[block], made),)  # type: ignore[arg-type]
         graph.set_submodule(name, _turned(linear, block))  # type: ignore[arg-type]
+        let_go(linear.weight)  # type: ignore[arg-type]
         done += 1
     return done
 
