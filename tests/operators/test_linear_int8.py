@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators import kernels, reference
-from operators.validate import MAX_K
+from operators.validate import MAX_K, ROTATIONS
 from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.operators.samples import linear, ops
@@ -38,6 +38,17 @@ def test_quantize(isa: str, levels: Levels, shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(2))
     for have, want in zip(ops.quantize_per_token(x, *levels), reference.quantize_per_token(x, *levels), strict=True):
         assert_equal_bits(have, want, isa)
+
+
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("rotation", ROTATIONS[1:])
+def test_every_block_of_rows_that_are_rotated(isa: str, rotation: int, symmetric: bool) -> None:
+    """Whole registers of blocks, what is left of them, and what is left of a block; rows by four and one by one."""
+    for k in (rotation, 256, 300, 1030):
+        x = torch.randn(6, k, generator=torch.Generator().manual_seed(k))
+        how = (symmetric, 0.0, 128, rotation)
+        for have, want in zip(ops.quantize_per_token(x, *how), reference.quantize_per_token(x, *how), strict=True):
+            assert_equal_bits(have, want, f"{isa} {k}")
 
 
 def test_quantize_special_rows(isa: str, levels: Levels) -> None:
