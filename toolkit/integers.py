@@ -53,8 +53,9 @@ def prepare(
     folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Smooths the float graph, in place, and observes it: equalize, calibrate. Without data it goes by what is stored
-    in the folder of the graph's model, if anything is. folder, progress: as `calibrate` takes them, for every pass."""
+    """Smooths and rotates the float graph, in place, and observes it: equalize, calibrate. Without data it goes by what
+    is stored in the folder of the graph's model, if anything is. folder, progress: as `calibrate` takes them, for every
+    pass."""
     scratch = Scratch(folder)
     equalized = equalize(graph, recipe, chosen(graph, recipe), data, graph.meta.get(ORIGIN), scratch, progress)
     clean(graph)

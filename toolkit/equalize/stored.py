@@ -109,8 +109,8 @@ def fitting(origin: str | None, linears: Mapping[str, nn.Linear], recipe: Recipe
     if not fits:
         log.warning("%s was found with clip %s, the recipe has %s: not used", FILE, clip, recipe.clip)
     elif not found:
-        how = "rotated" if recipe.rotate else "not rotated"
-        log.warning("%s is of other weights than the model's, %s: not used; run `calibrate` again", FILE, how)
+        how, again = ("rotated", "--rotate calibrate") if recipe.rotate else ("not rotated", "calibrate")
+        log.warning("%s is of other weights than the model's, %s: not used; run `%s` again", FILE, how, again)
     return Found(found, {**data, "stored": FILE}) if found else NOTHING
 
 

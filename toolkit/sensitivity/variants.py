@@ -28,10 +28,10 @@ KEEP_AS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Variants:
-    """graph: float, smoothed where the recipe and data say so; recipe: for int; target: its name; keep_as: what a
-    linear that is repaired becomes, one of KEEP_AS; names: the linears that the recipe quantizes, which are those to
-    choose from; prepared: what calibration data told, once for all variants; source, data: the float graph as it came,
-    and what to calibrate with, for a recipe by itself."""
+    """graph: float, smoothed and rotated where the recipe and data say so; recipe: for int; target: its name; keep_as:
+    what a linear that is repaired becomes, one of KEEP_AS; names: the linears that the recipe quantizes, which are
+    those to choose from; prepared: what calibration data told, once for all variants; source, data: the float graph as
+    it came, and what to calibrate with, for a recipe by itself."""
 
     graph: fx.GraphModule
     recipe: Recipe
