@@ -57,7 +57,7 @@ def linears(x: Tensor, weights: Weights) -> dict[str, partial[Any]]:
     w = weights
     return {
         "bytes in": partial(OPS.linear_int8_rows.default, q, scale, zero, w.packed, w.sum, w.scale, w.bias),
-        "floats in": partial(OPS.linear_int8.default, x, w.packed, w.sum, w.scale, w.bias, False, 0.0, 0),
+        "floats in": partial(OPS.linear_int8.default, x, w.packed, w.sum, w.scale, w.bias, False, 0.0, 0, 0),
         "weight only": partial(OPS.linear_w8.default, x, w.packed_w8, w.scale, w.bias, "none"),
     }
 

@@ -84,7 +84,7 @@ def command(options: Options, data: str, limit: int, each: int, max_drop: float,
         sample = float_answers(bar, sample, variants, given)
         costs, outputs, singles = layers(bar, sample, variants, each)
         found = repair(bar, sample, variants, costs, goal)
-        if calibration is not None:
+        if calibration is not None or recipe.rotate:  # what is kept was tried as smoothed and rotated
             found = confirm(bar, sample, variants, costs, found, goal)
     result = {**header, "data": Path(data).name, **as_json(sample, variants, costs, outputs, singles, found, goal)}
     repaired = variants.repaired(found.names)
@@ -143,12 +143,12 @@ def repair(bar: Any, sample: Sample, variants: Variants, costs: list[LayerCost],
 
 def confirm(bar: Any, sample: Sample, variants: Variants, costs: list[LayerCost], found: Found, goal: Goal) -> Found:
     """→ the same by what recipes give that are calibrated by themselves, as whoever uses one has it"""
-    task = bar.add_task("recipes, calibrated anew", total=None)
+    task = bar.add_task("recipes by themselves", total=None)
 
     def evaluate(names: Collection[str]) -> Score:
         score = sample.score(variants.applied(names))
         bar.advance(task)
-        err.print(f"{len(names):3} kept, calibrated anew: F1 {score.f1:.3f}, drop {score.drop:+.3f}, "
+        err.print(f"{len(names):3} kept, by its recipe: F1 {score.f1:.3f}, drop {score.drop:+.3f}, "
                   f"{score.equal:.2f}% of the answers equal")  # fmt: skip
         return score
 

@@ -3,18 +3,29 @@
 import pytest
 import torch
 
+from operators import quantize_weight, weight_sum
 from targets._calls import Calls
 from targets._gate import RowsLinearGate
-from targets._linear import QuantizedLinear
+from targets._linear import Activation, QuantizedLinear
 from tests.activations import ACTIVATIONS
 from tests.checks import assert_equal_bits, assert_sqnr
 from tests.toolkit.families import build
 from tests.toolkit.fusing import SAME_DB, fused, mask_of
 from tests.toolkit.test_families import inputs, unfused
 from toolkit import Recipe, report_of, transform
+from toolkit.rotated import counter_rotated
 
 MODELS = ("modernbert", "llama")
 COUNTED = ("gate", "gate_rows")
+
+
+def set_activation(linear: QuantizedLinear, how: Activation) -> None:
+    """In place; a weight whose rows whole blocks make up is rotated to match"""
+    linear.activation = how
+    if how.rotation and linear.in_features % how.rotation == 0:
+        weight = counter_rotated(linear.weight * linear.scale[:, None], how.rotation)
+        linear.weight, linear.scale = quantize_weight(weight)
+        linear.weight_sum = weight_sum(linear.weight)
 
 
 @pytest.mark.parametrize("how", ACTIVATIONS)
@@ -23,7 +34,7 @@ def test_with_quantized_linears_nothing_is_left_between(name: str, how: str) -> 
     source, given, real = unfused(name), inputs(name, "right"), mask_of("right").bool()
     for module in source.modules():
         if isinstance(module, QuantizedLinear):
-            module.activation = ACTIVATIONS[how]
+            set_activation(module, ACTIVATIONS[how])
     graph, counts = fused(source)
     assert [counts[key] for key in COUNTED] == [2, 2]
     modules = [module for module in graph.modules() if isinstance(module, RowsLinearGate)]

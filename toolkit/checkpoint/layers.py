@@ -23,7 +23,7 @@ PACK = 4  # int8 weights in an int32
 
 def kind_of(name: str, layer: nn.Module) -> dict[str, Any]:
     """→ what `build` needs to know besides the tensors. Raises CheckpointError for a layer of another class."""
-    if type(layer) is QuantizedLinear:
+    if type(layer) is QuantizedLinear and not layer.activation.rotation:  # of a fused graph: it would be lost
         return {"kind": INT8, "symmetric": layer.activation.symmetric, "static": layer.activation.scale is not None}
     if type(layer) is WeightLinear:
         return {"kind": WEIGHT}

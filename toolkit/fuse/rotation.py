@@ -23,9 +23,9 @@ def fuse_rotation(gm: fx.GraphModule) -> int:
     fused, read = 0, set()
     for name, nodes in sites(gm, QuantizedLinear).items():
         turns = [module_of(gm, node.args[0]) for node in nodes]
-        if not all(isinstance(turn, Rotated) for turn in turns):
-            continue
         linear: Any = copy.copy(gm.get_submodule(name))  # over the same tensors
+        if not all(isinstance(turn, Rotated) and linear.in_features % turn.block == 0 for turn in turns):
+            continue
         linear.activation = replace(linear.activation, rotation=turns[0].block)  # type: ignore[union-attr]
         gm.set_submodule(name, linear)
         for node in nodes:
