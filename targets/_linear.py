@@ -109,6 +109,15 @@ class TargetLinear(nn.Module):
         return describe(self)
 
 
+def float_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """weight floating [N, K], bias [N] or None → the linear layer over the same memory, without gradients"""
+    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    made.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    if bias is not None:
+        made.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return made.eval()
+
+
 def describe(linear: QuantizedLinear | TargetLinear) -> str:
     return f"in_features={linear.in_features}, out_features={linear.out_features}, {linear.activation}"
 

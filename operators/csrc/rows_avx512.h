@@ -32,7 +32,7 @@ static void norm_avx512(const Norm *n, const Row *r, int64_t count) {
 
 enum { NEARBY = 4096 }; // values that stay in the L1 cache beside what they are made of
 
-// Of rows that are floats. Those that are turned are as many at a time as there is room for.
+// Of rows that are floats. Those that are turned are several at a time where they stay near.
 static void turned_avx512(const Row *r, int64_t count) {
   float turned[MAX_K];
   int64_t i = 0;

@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from targets._bf16 import Bf16Linear
-from targets._linear import QuantizedLinear
+from targets._linear import QuantizedLinear, float_linear
 from targets._swap import outermost
 from targets._weight import WeightLinear
 from toolkit.checkpoint.loading import copied
@@ -51,7 +51,7 @@ def _merge_terms(gm: fx.GraphModule) -> int:
                 (total,) = call.users
                 total.replace_all_uses_with(total.args[0])
                 gm.graph.erase_node(total)
-        gm.set_submodule(name, _linear(weight, layer.bias))
+        gm.set_submodule(name, float_linear(weight, layer.bias))
     return len(terms)
 
 
@@ -60,16 +60,8 @@ def _multiply_out(gm: fx.GraphModule) -> int:
     found = [(name, module) for name, module in outermost(gm) if isinstance(module, KINDS)]
     for name, layer in found:
         weight = layer.weight.to(torch.float32) if isinstance(layer, Bf16Linear) else multiplied(layer)
-        gm.set_submodule(name, _linear(weight, layer.bias))
+        gm.set_submodule(name, float_linear(weight, layer.bias))
     return len(found)
-
-
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    made.weight = nn.Parameter(weight, requires_grad=False)
-    if bias is not None:
-        made.bias = nn.Parameter(bias.detach(), requires_grad=False)
-    return made.eval()
 
 
 def _source(call: fx.Node) -> fx.Node:

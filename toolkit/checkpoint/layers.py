@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from operators.validate import ROTATIONS
 from targets._bf16 import Bf16Linear
 from targets._fused import RowsLinear
-from targets._linear import MIDDLE, Activation, QuantizedLinear
+from targets._linear import MIDDLE, Activation, QuantizedLinear, float_linear
 from targets._weight import WeightLinear
 from targets._whole import QuantizeWhole
 from toolkit.checkpoint.errors import CheckpointError
@@ -98,10 +98,7 @@ def build(name: str, kind: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
         made = int8(name, weight, tensors.get(f"{name}.weight_scale"), bias, Activation())
         return WeightLinear(made.weight, made.scale, made.bias)
     if kind["kind"] in (FLOAT, BF16):
-        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-        linear.weight = nn.Parameter(weight, requires_grad=False)
-        if bias is not None:
-            linear.bias = nn.Parameter(bias, requires_grad=False)
+        linear = float_linear(weight, bias)
         return Bf16Linear(linear) if kind["kind"] == BF16 else linear
     raise CheckpointError(f"the layer {name} is of an unknown kind {kind['kind']!r}: quantize the model again")
 

@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from torch import fx, nn
 
+from targets._linear import float_linear
 from targets._pages import let_go
 from toolkit.fuse.matching import add_module, sites
 from toolkit.quantize import WEIGHT
@@ -34,7 +35,7 @@ def rotate(graph: fx.GraphModule, names: Collection[str], recipe: Recipe) -> int
             blocks[block] = add_module(graph, f"rotated_{block}", Rotated(block))
         for node in nodes:
             node.args = (_of(graph, node.args[0], blocks[block], made),)  # type: ignore[arg-type]
-        graph.set_submodule(name, _turned(linear, block))  # type: ignore[arg-type]
+        graph.set_submodule(name, float_linear(counter_rotated(linear.weight.detach(), block), linear.bias))  # type: ignore
         let_go(linear.weight)  # type: ignore[arg-type]
         done += 1
     return done
@@ -47,11 +48,3 @@ def _of(graph: fx.GraphModule, x: fx.Node, module: str, made: dict[fx.Node, fx.N
             made[x] = graph.graph.call_module(module, (x,))
         made[x].meta = dict(x.meta)
     return made[x]
-
-
-def _turned(linear: nn.Linear, block: int) -> nn.Linear:
-    made = nn.Linear(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
-    made.weight = nn.Parameter(counter_rotated(linear.weight.detach(), block), requires_grad=False)
-    if linear.bias is not None:
-        made.bias = nn.Parameter(linear.bias.detach(), requires_grad=False)
-    return made.eval()

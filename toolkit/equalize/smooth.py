@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
+from targets._linear import float_linear
 from toolkit.equalize.observe import Moments
 from toolkit.equalize.rounded import How, rounded, rounded_weight
 from toolkit.fuse.matching import aten, parameter
@@ -148,7 +149,4 @@ def _absorb(linear: nn.Module, change: Change) -> nn.Linear:
     weight: Tensor = linear.weight.detach()  # type: ignore
     bias: Tensor | None = linear.bias  # type: ignore
     moved = weight @ change.shift if bias is None else bias.detach() + weight @ change.shift
-    made = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    made.weight = nn.Parameter(weight * change.scale, requires_grad=False)
-    made.bias = nn.Parameter(moved, requires_grad=False)
-    return made.eval()
+    return float_linear(weight * change.scale, moved)

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from targets._attention import Attention, BiasedAttention, CachedAttention
 from targets._bf16 import Bf16Linear
 from targets._fp8 import Fp8Linear
-from targets._linear import QuantizedLinear
+from targets._linear import QuantizedLinear, float_linear
 from targets._weight import WeightLinear
 from toolkit.fuse.matching import MERGED, add_module, aten, calls, module_of, only_user, sites
 from toolkit.fuse.rotary import ROTARY
@@ -56,9 +56,7 @@ def stack(parts: list[Any]) -> nn.Module:
         return type(parts[0])(weight, torch.cat([part.scale for part in parts]), bias, parts[0].activation)
     if isinstance(parts[0], WeightLinear):
         return WeightLinear(weight, torch.cat([part.scale for part in parts]), bias)
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    linear.weight = nn.Parameter(weight, requires_grad=False)
-    linear.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)  # type: ignore[assignment]
+    linear = float_linear(weight, bias)
     return Bf16Linear(linear) if isinstance(parts[0], Bf16Linear) else linear
 
 
