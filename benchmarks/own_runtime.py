@@ -82,11 +82,12 @@ def in_bytes() -> bool:
     return bool(counters["inductor"]["qlinear_weight_prepack_matcher_count"])
 
 
-def recipe_of(quantizer: str, scheme: str | None, file: str | None) -> Recipe:
-    """→ the file's recipe, where there is one, with this quantizer, and the scheme if it is given"""
+def recipe_of(quantizer: str, scheme: str | None, file: str | None, rotate: bool = False) -> Recipe:
+    """→ the file's recipe, where there is one, with this quantizer, and what else is given"""
     if file is None:
-        return Recipe("int", scheme=scheme or "static", quantizer=quantizer)
-    return parse(read_text(file), file, {"quantizer": quantizer, **({"scheme": scheme} if scheme else {})})
+        return Recipe("int", scheme=scheme or "static", quantizer=quantizer, rotate=rotate)
+    given = {"scheme": scheme, "rotate": rotate or None}
+    return parse(read_text(file), file, {"quantizer": quantizer, **{name: one for name, one in given.items() if one}})
 
 
 @click.command(cls=OneLine)
@@ -94,6 +95,7 @@ def recipe_of(quantizer: str, scheme: str | None, file: str | None) -> Recipe:
 @click.option("--scheme", type=click.Choice(["static", "dynamic"]), help="[default: the recipe's, or static]")
 @click.option("--calibration", metavar="FILE", help="For static: SQuAD file or text to calibrate with.")
 @click.option("--recipe", "kept", metavar="FILE", help="Which linears stay in float: YAML, as run.py takes it.")
+@click.option("--rotate", is_flag=True, help="Rotate what the linears read before it is quantized.")
 @click.option("--samples", type=click.IntRange(1), help=f"Questions of it.  [default: {SAMPLES}]")
 @click.option("--data", required=True, metavar="FILE", help="SQuAD file whose questions are asked.")
 @click.option("--limit", type=click.IntRange(1), help="Its first N questions only.")
@@ -103,13 +105,14 @@ def main(
     scheme: str | None,
     calibration: str | None,
     kept: str | None,
+    rotate: bool,
     samples: int | None,
     data: str,
     limit: int | None,
     compiled: bool,
 ) -> None:
     """Answers of another quantizer's graph of the embedded model, on our targets and run by itself: how many equal."""
-    recipe = recipe_of(quantizer, scheme, kept)
+    recipe = recipe_of(quantizer, scheme, kept, rotate)
     require_data(recipe, calibration)
     if recipe.scheme == "dynamic" and (calibration or samples):
         name = "calibration" if calibration else "samples"

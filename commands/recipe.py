@@ -42,9 +42,7 @@ def require_sense(options: Options, recipe: Recipe) -> None:
     require_data(recipe, options.calibration)
     require_possible(recipe, None if options.autotune is None else lambda graph: 0.0)
     if recipe.quantizer != NATIVE:
-        refuse(
-            options.given, ("ranges", "percentile", "rotate"), f"is for the native quantizer, not {recipe.quantizer}"
-        )
+        refuse(options.given, ("ranges", "percentile"), f"is for the native quantizer, not {recipe.quantizer}")
         if not recipe.is_static():
             refuse(
                 options.given, ("calibration", "samples"), f"is for --scheme static with --quantizer {recipe.quantizer}"

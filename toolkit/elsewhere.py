@@ -12,11 +12,12 @@ from toolkit.quantize import keep_float, linears_of, quantized_of, scheme_of
 from toolkit.quantizers import NATIVE, Accuracy, How, quantize_with, require_installed
 from toolkit.raising import linear_names
 from toolkit.recipe import KEEP, Recipe
-from toolkit.report import ELSEWHERE, QUANTIZER, keep, kept_names
+from toolkit.report import ELSEWHERE, EQUALIZED, QUANTIZER, keep, kept_names
+from toolkit.spelled import rotate_spelled
 
 NUMBER = re.compile(r"_\d+$")
 # how this project rounds; what is asked of them, their defaults left out, changes nothing elsewhere
-SETTINGS = ("symmetric", "clip", "ranges", "percentile", "smooth", "rotate", "compensate", "correct_bias")
+SETTINGS = ("symmetric", "clip", "ranges", "percentile", "smooth", "compensate", "correct_bias")
 UNKNOWN = "elsewhere"  # who quantized a graph that came quantized
 
 
@@ -25,16 +26,19 @@ def quantize_elsewhere(
 ) -> fx.GraphModule:
     """graph: float, its linears not raised yet → the Q/DQ graph that the recipe's quantizer makes of it
 
-    What the recipe keeps in float is not quantized, and noted. Raises UsageError as quantize_with does, and for a
-    pattern that matches no linear.
+    Where the recipe says so, the graph is rotated before, in place. What it keeps in float is not quantized, and noted.
+    Raises UsageError as quantize_with does, and for a pattern that matches no linear.
     """
     layers = {name: recipe.layer(name) for name in linear_names(graph)}
     recipe.require_matches(layers)
     floats = {name: str(layer.why) for name, layer in layers.items() if layer.precision != "int"}
+    rotated = rotate_spelled(graph, recipe) if recipe.rotate else None
     made = quantize_with(recipe.quantizer, graph, How(recipe.scheme == "dynamic", tuple(floats)), data, accuracy)
     for name, why in floats.items():
         keep(made, name, why)
     made.meta[QUANTIZER] = require_installed(recipe.quantizer)
+    if rotated is not None:
+        made.meta[EQUALIZED] = {"rotate": rotated}
     return made
 
 
@@ -67,7 +71,7 @@ def require_as_it_is(graph: fx.GraphModule, recipe: Recipe, data: Batches | None
     if recipe.scheme not in (Recipe.scheme, scheme) or 16 in (recipe.activation_bits, recipe.weight_bits):
         got = f"{recipe.scheme}, {recipe.activation_bits} and {recipe.weight_bits} bits"
         raise UsageError(f"{what} stays {scheme}, 8 bits; got {got}; leave those out")
-    _require_no_settings(recipe, what)
+    _require_no_settings(recipe, what, (*SETTINGS, "rotate"))
     recipe = replace(recipe, keep=tuple(pattern for pattern in recipe.keep if pattern not in KEEP))
     are = {name: "fp" for name in (*linears_of(graph), *kept_names(graph))} | {name: "int" for name in layers}
     # a head whose weight is an embedding's too is read under its name and a number
@@ -96,9 +100,9 @@ def as_there(recipe: Recipe, graph: fx.GraphModule) -> Recipe:
     return replace(recipe, attention=attention, without=without, scheme=scheme)
 
 
-def _require_no_settings(recipe: Recipe, who: str) -> None:
+def _require_no_settings(recipe: Recipe, who: str, settings: tuple[str, ...] = SETTINGS) -> None:
     """Raises UsageError if the recipe says how to quantize, to a quantizer or graph that goes by itself."""
-    odd = next((setting for setting in SETTINGS if getattr(recipe, setting) != getattr(Recipe, setting)), None)
+    odd = next((setting for setting in settings if getattr(recipe, setting) != getattr(Recipe, setting)), None)
     if odd:
         raise UsageError(f"{who} goes by settings of its own; got {odd} {getattr(recipe, odd)!r}; leave that out")
     for rule in recipe.rules:

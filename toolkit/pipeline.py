@@ -25,6 +25,7 @@ from toolkit.raising import raise_linear, untie_heads
 from toolkit.recipe import Recipe
 from toolkit.report import WEIGHTS
 from toolkit.rewrite import clean, fuse, run
+from toolkit.spelled import raise_rotated
 from toolkit.writes import out_of_place
 
 __all__ = [
@@ -52,12 +53,13 @@ PASSES: tuple[Pass, ...] = (
     out_of_place,  # before any that puts a tensor in the place of its copy, or reads it elsewhere
     passes.drop_empty_parts,
     passes.outputs_to_float32,
+    raise_rotated,
     read_qdq,  # before raise_linear: what it cannot read is a linear all the same
     product_to_linear,
     untie_heads,  # before raise_linear, which leaves a weight alone that anything else uses
     raise_linear,
 )
-CLEANING = PASSES[: PASSES.index(read_qdq)]  # what another quantizer is given has been through these
+CLEANING = PASSES[: PASSES.index(raise_rotated)]  # what another quantizer is given has been through these
 FOR_INT = (untie_heads,)  # of the passes, what is for graphs whose linears become integers
 
 

@@ -19,6 +19,21 @@ def counter_rotated(weight: Tensor, block: int) -> Tensor:
     return (reference.rotated(weight.double(), block) / block).float()
 
 
+# an operator, so that a quantizer that knows nothing of it leaves it as it is
+@torch.library.custom_op("opswap_reference::rotated", mutates_args=())
+def rotated(x: Tensor, block: int) -> Tensor:
+    """Rotated's forward, in the order of the operators' sums"""
+    return reference.rotated(x, block)
+
+
+@rotated.register_fake
+def _fake_rotated(x: Tensor, block: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+ROTATED = torch.ops.opswap_reference.rotated.default
+
+
 class Rotated(nn.Module):
     """x float [..., K] → x·H, the H of operators.reference.rotated for blocks that divide K; of x's dtype
 

@@ -15,9 +15,10 @@ from tests.checks import assert_equal_bits, assert_sqnr
 from toolkit import Recipe, UsageError, report_of, transform
 from toolkit.cache import past_of, with_cache
 from toolkit.capture import capture
-from toolkit.pipeline import CLEANING, run
+from toolkit.pipeline import CLEANING, made_elsewhere, quantized, run
 from toolkit.quantizers import How, quantize_with
 from toolkit.report import KEY as OPSWAP
+from toolkit.rotated import ROTATED, counter_rotated
 
 pytest.importorskip("torchao", reason="make test runs this file by itself, with requirements-quantizers.txt")
 
@@ -83,6 +84,32 @@ def test_transform_has_the_quantizer_make_the_graph(name: str, package: str) -> 
     assert report.kept == ({"name": "qa_outputs", "precision": "fp", "why": "the recipe keeps 'qa_outputs'"},)
     given = tiny.inputs(tiny.build("bert"), 2, 11, seed=9)
     assert_sqnr(graph(**given)[0], read(name, "static", "cpu")(**given)[0], SAME_DB)
+
+
+@pytest.mark.parametrize("name, scheme", KINDS)
+def test_rotated_rows_are_rounded_there_and_here(name: str, scheme: str) -> None:
+    """The graph itself rotates them, and its integers are those of rotated weights; what is 52 wide is not rotated."""
+    model, given = tiny.build("bert"), tiny.inputs(tiny.build("bert"), 3, 17, seed=9)
+    recipe, data = Recipe("int", scheme=scheme, quantizer=name, rotate=True), batches() if scheme == "static" else None
+    itself = made_elsewhere(model, recipe, data)
+    assert len(itself.graph.find_nodes(op="call_function", target=ROTATED)) == 6
+    real = given["attention_mask"].bool()
+    for target in ("cpu", "customcpu", "aie"):
+        graph = transform(model, recipe, target, data=data)
+        assert_sqnr(graph(**given)[0][real], itself(**given)[0][real], SAME_DB)
+        report = report_of(graph)
+        assert report.swapped == 12 and report.equalized == {"rotate": 10}
+        assert report.kept == ({"name": "qa_outputs", "precision": "fp", "why": "the recipe keeps 'qa_outputs'"},)
+        assert report.fused.get("rotation", 0) == 10 * (scheme == "static" and target != "cpu")
+
+
+def test_rotated_weights_are_the_integers() -> None:
+    model = tiny.build("bert")
+    graph = quantized(model, Recipe("int", scheme="static", quantizer="torchao", rotate=True), batches())
+    name = "bert.encoder.layer.0.attention.self.query"
+    turned = counter_rotated(model.get_submodule(name).weight.detach(), 32)
+    made = graph.get_submodule(name)
+    assert_sqnr(made.weight * made.scale[:, None], turned, 40)
 
 
 def test_a_layer_with_many_calls_is_read_at_each() -> None:
