@@ -12,12 +12,12 @@ precise: no kernel may round float32 to bfloat16 on the way, as the fastest does
 """
 
 import itertools
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from operators import reference, validate
+from operators.attending import attend
 from operators.schema import LEVELS, define, empty_rows
 from operators.validate import require
 
@@ -88,43 +88,9 @@ def _attend(
     check_table(op, qkv, heads, causal, table, places)
     at = starts.tolist()
     validate.check_starts(op, at, qkv.shape[0])
-    _check_places(op, at, table, places)
+    if table is not None:
+        check_reach(op, at, "table", table.shape[3], places)
     return attend(qkv, at, keep, heads, scale, causal, table, places)
-
-
-def attend(
-    qkv: Tensor,
-    at: Sequence[int],
-    keep: Tensor | None,
-    heads: int,
-    scale: float,
-    causal: bool = False,
-    table: Tensor | None = None,
-    places: Tensor | None = None,
-) -> Tensor:
-    """The arithmetic of `attention`, at: its starts; nothing is checked, and rows from at[-1] on are zeros."""
-    total, hidden = qkv.shape[0], qkv.shape[1] // 3
-    y = qkv.new_zeros((total, hidden), dtype=torch.float32)
-    for first, last in itertools.pairwise(at):
-        rows = qkv[first:last].to(torch.float32).view(last - first, 3, heads, hidden // heads)
-        q, k, v = rows.permute(1, 2, 0, 3)
-        numbers = torch.arange(last - first, device=qkv.device)
-        keys = numbers if keep is None else numbers[keep[first:last]]
-        scores = scale * (q @ k[:, keys].transpose(1, 2))
-        scores = scores.masked_fill(causal & (keys > numbers[:, None]), -torch.inf)
-        if table is not None:
-            scores = scores + _added(table, numbers if places is None else places[first:last], keys)
-        nothing = (scores == -torch.inf).all(2, keepdim=True)  # also where there are no keys at all
-        mixed = (torch.softmax(scores.masked_fill(nothing, 0), -1) @ v[:, keys]).masked_fill(nothing, 0)
-        y[first:last] = mixed.transpose(0, 1).reshape(last - first, hidden)
-    return y
-
-
-def _added(table: Tensor, places: Tensor, keys: Tensor) -> Tensor:
-    """→ what is added to the scores of one sequence, [heads or 1, rows, keys]; keys: their numbers"""
-    size = table.shape[3]
-    at = places % size
-    return table[0].expand(-1, size, size)[:, at[:, None], at[keys]]
 
 
 def check_table(op: str, qkv: Tensor, heads: int, causal: bool, table: Tensor | None, places: Tensor | None) -> None:
@@ -137,20 +103,24 @@ def check_table(op: str, qkv: Tensor, heads: int, causal: bool, table: Tensor | 
     fits = one == 1 and those in (1, heads) and rows in (1, size) and size > 0
     require(fits, f"{op}: table must be [1, {heads} or 1, length or 1, length]", list(table.shape), "expand it")
     require(not causal, f"{op}: with a table, causal must be false", "true", "put -inf into the table")
+    check_places(op, qkv, places)
+
+
+def check_places(op: str, qkv: Tensor, places: Tensor | None) -> None:
+    """places: int64 [T], or None."""
     if places is not None:
         ok = places.dtype == torch.int64 and places.shape == qkv.shape[:1]
         wanted = f"{op}: places must be int64 of {qkv.shape[0]} entries"
         require(ok, wanted, f"{places.dtype} of shape {list(places.shape)}", "pass what pack_tokens returned")
 
 
-def _check_places(op: str, at: list[int], table: Tensor | None, places: Tensor | None) -> None:
-    """What the fake cannot see"""
+def check_reach(op: str, at: list[int], table: str, size: int, places: Tensor | None) -> None:
+    """What the fake cannot see: places 0 or more, or sequences that `table` has places for."""
     if places is not None:
-        validate.check_places(op, places)
-    elif table is not None:
-        longest = max((last - first for first, last in itertools.pairwise(at)), default=0)
-        wanted = f"{op}: sequences must be no longer than the table, {table.shape[3]}"
-        require(longest <= table.shape[3], wanted, longest, "pass places, or a larger table")
+        return validate.check_places(op, places)
+    longest = max((last - first for first, last in itertools.pairwise(at)), default=0)
+    wanted = f"{op}: sequences must be no longer than the {table}, {size}"
+    require(longest <= size, wanted, longest, f"pass places, or a larger {table}")
 
 
 def _fake_attention(qkv: Tensor, starts: Tensor, keep: Tensor | None, heads: int, scale: float,

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "attention_checks.h"
@@ -40,7 +41,7 @@ inline std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64
     if (rows)
       all.push_back(
           Sequence{first, rows, some ? keys.data() + before : nullptr, count, bytes, false, nullptr});
-    if (rows && c.table.held)
+    if (rows && !c.table.places.empty())
       find_runs(c.table, all.back());
   }
   std::stable_sort(all.begin(), all.end(),
@@ -48,23 +49,31 @@ inline std::vector<Sequence> sequences_of(const Call &c, const std::vector<int64
   return all;
 }
 
-inline Call prepare(const char *op, const Tensor &qkv, const Tensor &starts,
-                    const std::optional<Tensor> &keep, int64_t heads, double scale, bool precise, bool causal,
-                    const std::optional<Tensor> &table, const std::optional<Tensor> &places) {
-  check_attention(op, qkv, starts, keep, heads, scale);
-  const std::vector<int64_t> at = starts_of(op, starts, qkv.size(0));
+// at: starts, as starts_of gives them; all else is checked.
+inline Call call_of(const Tensor &qkv, const std::vector<int64_t> &at, const std::optional<Tensor> &keep,
+                    int64_t heads, double scale, bool precise, bool causal, Table table) {
+  const int64_t d = qkv.size(1) / (3 * heads);
   Call c{attention_in_use(precise),
          with_dense_rows(qkv),
          heads,
-         qkv.size(1) / (3 * heads),
+         d,
          (float)scale,
          causal,
-         table_of(op, table, places, heads, causal, at),
+         std::move(table),
          {},
          {}};
   const std::optional<Tensor> mask = dense(keep);
   c.sequences = sequences_of(c, at, data<bool>(mask), c.keys);
   return c;
+}
+
+inline Call prepare(const char *op, const Tensor &qkv, const Tensor &starts,
+                    const std::optional<Tensor> &keep, int64_t heads, double scale, bool precise, bool causal,
+                    const std::optional<Tensor> &table, const std::optional<Tensor> &places) {
+  check_attention(op, qkv, starts, keep, heads, scale);
+  const std::vector<int64_t> at = starts_of(op, starts, qkv.size(0));
+  return call_of(qkv, at, keep, heads, scale, precise, causal,
+                 table_of(op, table, places, heads, causal, at));
 }
 
 inline Head head_of(const Call &c, const Sequence &s, int64_t head, void *packed) {

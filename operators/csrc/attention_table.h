@@ -13,8 +13,8 @@
 
 // [1, heads or 1, S or 1, S], and where in it each row of qkv is, for its query and its key.
 struct Table {
-  std::optional<Tensor> held; // the last dimension without gaps; none: nothing is added
-  std::vector<int32_t> places;
+  std::optional<Tensor> held;  // the last dimension without gaps; none: nothing of it is added
+  std::vector<int32_t> places; // none: nobody asks
 };
 
 inline void check_table(const char *op, const Tensor &table, int64_t heads, bool causal) {
@@ -30,7 +30,29 @@ inline void check_table(const char *op, const Tensor &table, int64_t heads, bool
     fail(op, "with a table, causal must be false", "true", "put -inf into the table");
 }
 
-// at: starts. Without `places` a row's place is its number in its sequence.
+// Where in a table of `length` places each row is. at: starts. Without `places` it is its number in its
+// sequence.
+inline std::vector<int32_t> places_of(const char *op, const std::string &table,
+                                      const std::optional<Tensor> &places, int64_t length,
+                                      const std::vector<int64_t> &at) {
+  if (places)
+    check_vector(op, "places", *places, ScalarType::Long, at.back());
+  const std::optional<Tensor> given = dense(places);
+  const int64_t *const place = data<int64_t>(given);
+  std::vector<int32_t> all(at.back());
+  for (size_t b = 0; b + 1 < at.size(); b++) {
+    if (!place && at[b + 1] - at[b] > length)
+      fail(op, "sequences must be no longer than the " + table + ", " + std::to_string(length),
+           at[b + 1] - at[b], "pass places, or a larger " + table);
+    for (int64_t i = at[b]; i < at[b + 1]; i++) {
+      if (place && place[i] < 0)
+        fail(op, "places must be 0 or more", place[i], "pass what pack_tokens returned");
+      all[i] = static_cast<int32_t>(place ? place[i] % length : i - at[b]);
+    }
+  }
+  return all;
+}
+
 inline Table table_of(const char *op, const std::optional<Tensor> &table, const std::optional<Tensor> &places,
                       int64_t heads, bool causal, const std::vector<int64_t> &at) {
   if (!table && places)
@@ -38,23 +60,7 @@ inline Table table_of(const char *op, const std::optional<Tensor> &table, const 
   if (!table)
     return {};
   check_table(op, *table, heads, causal);
-  Table t{table->stride(3) == 1 ? *table : dense(*table), std::vector<int32_t>(at.back())};
-  const int64_t length = table->size(3);
-  if (places)
-    check_vector(op, "places", *places, ScalarType::Long, at.back());
-  const std::optional<Tensor> given = dense(places);
-  const int64_t *const place = data<int64_t>(given);
-  for (size_t b = 0; b + 1 < at.size(); b++) {
-    if (!place && at[b + 1] - at[b] > length)
-      fail(op, "sequences must be no longer than the table, " + std::to_string(length), at[b + 1] - at[b],
-           "pass places, or a larger table");
-    for (int64_t i = at[b]; i < at[b + 1]; i++) {
-      if (place && place[i] < 0)
-        fail(op, "places must be 0 or more", place[i], "pass what pack_tokens returned");
-      t.places[i] = static_cast<int32_t>(place ? place[i] % length : i - at[b]);
-    }
-  }
-  return t;
+  return {table->stride(3) == 1 ? *table : dense(*table), places_of(op, "table", places, table->size(3), at)};
 }
 
 // Where in the table the first row and the first key of a sequence are, if all others follow these; -1: not
@@ -80,7 +86,7 @@ inline const float *table_head(const Table &t, int64_t head) {
 }
 
 inline bool is_scattered(const Table &t, const Sequence &s) {
-  return t.held && (s.row_place < 0 || s.key_place < 0);
+  return !t.places.empty() && (s.row_place < 0 || s.key_place < 0);
 }
 
 // to [rows, count]: what is added to `rows` rows of a sequence from `row` on.
