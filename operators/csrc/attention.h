@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "attention_positions.h"
+
 // One head of one sequence: softmax(scale * q k^T) v, over the keys that may be looked at. causal: a row
 // looks at no key of a later row.
 typedef struct {
@@ -17,7 +19,8 @@ typedef struct {
   int64_t count;            // how many: at least 1
   int causal;
   int64_t before; // keys that come before that of the first row
-  void *packed;   // keys and values in the kernel's own layout, aligned to 64: pack writes, attend reads
+  void *packed;   // keys and values in the kernel's own layout, aligned to 64: pack writes, attend reads; v
+                  // null: keys alone, for products
   // What is added to the scaled scores of a row and each key, float [rows, count], bias_stride elements
   // between rows; null: nothing. Only where all keys are looked at, by attend alone.
   const float *bias;
@@ -40,6 +43,15 @@ typedef struct {
   int64_t packed, work; // bytes, multiples of 64
 } AttentionBytes;
 
+// Some rows of scale * q k^T, of keys that are packed.
+typedef struct {
+  int64_t first, rows; // of the queries
+  int64_t from, to;    // of the keys; from: a multiple of 64
+  float *y; // [rows, count], that of key 0 first; with room for rows up to a multiple of 24, keys of 64
+  int64_t y_stride;
+  void *work; // aligned to 64, as large as attend's
+} Products;
+
 // A row of the result depends on its query and on the sequence's keys and values, never on the rows beside
 // it.
 typedef struct {
@@ -52,6 +64,8 @@ typedef struct {
   // The same of keys and values as they are, for so few rows that packing them takes longer; work has
   // few_bytes.
   void (*attend_few)(const Head *, const Rows *);
+  void (*products)(const Head *, const Products *);
+  void (*look_up)(const LookUp *); // attention_positions.h
 } Attention;
 
 static inline int64_t key_row(const Head *h, int64_t key) { return h->keys ? h->keys[key] : key; }

@@ -3,5 +3,6 @@
 #define LANES 8
 #define ROWS 6
 #include "attention_float.h"
+#include "attention_look_up.h"
 
 ATTENTION_IN_FLOAT(avx2)

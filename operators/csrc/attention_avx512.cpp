@@ -3,5 +3,6 @@
 #define LANES 16
 #define ROWS 12
 #include "attention_float.h"
+#include "attention_look_up_avx512.h"
 
 ATTENTION_IN_FLOAT(avx512)

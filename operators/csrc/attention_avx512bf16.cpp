@@ -4,34 +4,13 @@
 
 #include "attention.h"
 #include "attention_bf16.h"
+#include "attention_bf16_products.h"
 #include "attention_bf16_scores.h"
 #include "attention_bf16_shifts.h"
-
-static inline int64_t query_pairs(int64_t d) { return round_up(d, 2 * LANES) / 2; }
+#include "attention_look_up_avx512.h"
 
 // Not a multiple of a page for common lengths: rows would compete for the same lines of the cache.
 static inline int64_t probability_pairs(int64_t count) { return round_up(count, TILE) / 2 + LANES; }
-
-// Queries times scale to bfloat16, and by lane the squares of their norms. Rows after the last are zeros.
-template <bool BF16>
-static void load_queries(Block *b, int64_t first, int64_t rows) {
-  const Head h = *b->head;
-  const __m512 scale = _mm512_set1_ps(h.scale * LOG2_E * UNIT);
-  const int64_t stride = b->q_stride;
-  int32_t *q = b->q;
-  for (int64_t r = 0; r < round_up(rows, ROWS); r++, q += stride) {
-    const int64_t at = (first + r) * h.q_stride;
-    __m512 squares = _mm512_setzero_ps();
-    for (int64_t c = 0; c < 2 * stride; c += 2 * LANES) {
-      const int64_t left = r < rows ? h.d - c : 0;
-      const __m512i z = to_bf16(_mm512_mul_ps(load<BF16>(h.q, at + c, lanes(left)), scale),
-                                _mm512_mul_ps(load<BF16>(h.q, at + c + LANES, lanes(left - LANES)), scale));
-      dot(squares, z, z);
-      _mm512_store_si512(q + c / 2, z);
-    }
-    _mm512_store_ps(b->sums[r], squares);
-  }
-}
 
 // What is added to the scores of `rows` rows, in their units, zeros behind the last key; of each the largest.
 // Tiles before the first key and after the last that any of them looks at are left out: windows of tokens.
@@ -119,7 +98,8 @@ static void attend_block(Block *b, const Rows *out) {
   b->from = 0, b->keys = keys_seen(b->head, out->first + out->rows - 1);
   for (int64_t row = 0; row < BLOCK; row++)
     b->seen[row] = row < out->rows ? keys_seen(b->head, out->first + row) : b->keys;
-  (b->head->q_bf16 ? load_queries<true> : load_queries<false>)(b, out->first, out->rows);
+  const float factor = b->head->scale * LOG2_E * UNIT;
+  (b->head->q_bf16 ? load_queries<true> : load_queries<false>)(b, out->first, out->rows, factor);
   if (b->bias)
     load_bias(b, out->first, out->rows);
   Reach reach[BLOCK / ROWS];
@@ -149,7 +129,8 @@ extern "C" AttentionBytes attention_bytes_avx512bf16(int64_t count, int64_t d) {
 extern "C" void attention_pack_avx512bf16(const Head *h) {
   const Packed p = packed_of(h);
   (h->bf16 ? pack_keys<true> : pack_keys<false>)(*h, p);
-  (h->bf16 ? pack_values<true> : pack_values<false>)(*h, p);
+  if (h->v)
+    (h->bf16 ? pack_values<true> : pack_values<false>)(*h, p);
 }
 
 extern "C" void attention_attend_avx512bf16(const Head *h, const Rows *rows) {
@@ -166,3 +147,7 @@ extern "C" void attention_attend_avx512bf16(const Head *h, const Rows *rows) {
     attend_block(&b, &part);
   }
 }
+
+extern "C" void attention_products_avx512bf16(const Head *h, const Products *p) { multiply_all(h, p); }
+
+extern "C" void attention_look_up_avx512bf16(const LookUp *l) { look_up(l); }

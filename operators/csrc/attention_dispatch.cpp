@@ -7,7 +7,9 @@
   extern "C" AttentionBytes attention_bytes_##name(int64_t, int64_t);                                        \
   extern "C" void attention_pack_##name(const Head *);                                                       \
   extern "C" void attention_attend_##name(const Head *, const Rows *);                                       \
-  extern "C" void attention_few_##few(const Head *, const Rows *);
+  extern "C" void attention_few_##few(const Head *, const Rows *);                                           \
+  extern "C" void attention_products_##name(const Head *, const Products *);                                 \
+  extern "C" void attention_look_up_##name(const LookUp *);
 #include "attention.inc"
 #undef ATTENTION
 
@@ -22,7 +24,9 @@ const Attention built[] = {
    attention_bytes_##name,                                                                                   \
    attention_pack_##name,                                                                                    \
    attention_attend_##name,                                                                                  \
-   attention_few_##few},
+   attention_few_##few,                                                                                      \
+   attention_products_##name,                                                                                \
+   attention_look_up_##name},
 #include "attention.inc"
 #undef ATTENTION
 }; // namespace

@@ -1,6 +1,6 @@
 // Attention in float for any instruction set: a file defines LANES (floats in a register) and ROWS (of a tile
 // of ROWS by 2 registers of sums), and includes this. Written with the compiler's vector types; where the
-// file's flags allow contraction, a * b + c is one fused instruction.
+// file's flags allow contraction, a * b + c is one fused instruction. It also includes what has its look_up.
 //
 // Keys: tiles of 2 LANES, each [columns, keys]. Values: [keys, columns rounded up to 2 LANES]. Padding is
 // zero.
@@ -42,13 +42,13 @@ static inline AttentionBytes float_bytes(int64_t count, int64_t d) {
 static void float_pack(const Head *h) {
   const int64_t keys = round_up(h->count, TILE), columns = round_up(h->d, TILE);
   float *k = (float *)h->packed, *v = k + keys * h->d;
-  memset(k, 0, keys * (h->d + columns) * sizeof(float));
+  memset(k, 0, keys * (h->d + (h->v ? columns : 0)) * sizeof(float));
   for (int64_t key = 0; key < h->count; key++) {
     const int64_t from = key_row(h, key) * h->stride;
     float *to = k + key / TILE * TILE * h->d + key % TILE;
     for (int64_t c = 0; c < h->d; c++)
       to[c * TILE] = element(h->k, h->bf16, from + c);
-    for (int64_t c = 0; c < h->d; c++)
+    for (int64_t c = 0; h->v && c < h->d; c++)
       v[key * columns + c] = element(h->v, h->bf16, from + c);
   }
 }
@@ -123,12 +123,16 @@ static float exponentials(float *p, int64_t count, int64_t keys) {
   return sum;
 }
 
+// ROWS rows of queries times scale; those beyond the last one repeat it.
+static void load_queries(const Head *h, int64_t first, int64_t rows, float scale, float *q) {
+  for (int64_t i = 0; i < ROWS; i++)
+    for (int64_t c = 0; c < h->d; c++)
+      q[i * h->d + c] = element(h->q, h->q_bf16, (first + smaller(i, rows - 1)) * h->q_stride + c) * scale;
+}
+
 static void attend_rows(Block *b, int64_t first, int64_t rows, float *y, int64_t y_stride) {
   const Head *h = b->head;
-  const float scale = h->scale * 1.44269504f; // log2(e)
-  for (int64_t i = 0; i < ROWS; i++)          // rows beyond the last one repeat it
-    for (int64_t c = 0; c < h->d; c++)
-      b->q[i * h->d + c] = element(h->q, h->q_bf16, (first + smaller(i, rows - 1)) * h->q_stride + c) * scale;
+  load_queries(h, first, rows, h->scale * 1.44269504f, b->q); // log2(e)
   const int64_t most = keys_seen(h, first + rows - 1), keys = round_up(most, TILE);
   for (int64_t key = 0; key < keys; key += TILE)
     multiply(b->q, h->d, b->k + key * h->d, TILE, h->d, b->p + key, b->stride);
@@ -161,6 +165,16 @@ static void float_attend(const Head *h, const Rows *rows) {
                 rows->y_stride);
 }
 
+static void float_products(const Head *h, const Products *p) {
+  float *const q = (float *)p->work;
+  for (int64_t done = 0; done < p->rows; done += ROWS) {
+    load_queries(h, p->first + done, p->rows - done, h->scale, q);
+    for (int64_t key = p->from; key < p->to; key += TILE)
+      multiply(q, h->d, (const float *)h->packed + key * h->d, TILE, h->d, p->y + done * p->y_stride + key,
+               p->y_stride);
+  }
+}
+
 #include "attention_few.h"
 
 #define ATTENTION_IN_FLOAT(name)                                                                             \
@@ -169,4 +183,6 @@ static void float_attend(const Head *h, const Rows *rows) {
   }                                                                                                          \
   extern "C" void attention_pack_##name(const Head *h) { float_pack(h); }                                    \
   extern "C" void attention_attend_##name(const Head *h, const Rows *rows) { float_attend(h, rows); }        \
-  extern "C" void attention_few_##name(const Head *h, const Rows *rows) { float_attend_few(h, rows); }
+  extern "C" void attention_few_##name(const Head *h, const Rows *rows) { float_attend_few(h, rows); }       \
+  extern "C" void attention_products_##name(const Head *h, const Products *p) { float_products(h, p); }      \
+  extern "C" void attention_look_up_##name(const LookUp *l) { look_up(l); }

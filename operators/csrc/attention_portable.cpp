@@ -2,5 +2,6 @@
 #define LANES 4
 #define ROWS 4
 #include "attention_float.h"
+#include "attention_look_up.h"
 
 ATTENTION_IN_FLOAT(portable)

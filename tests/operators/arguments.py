@@ -13,6 +13,7 @@ MASK, TAKEN = torch.tensor([[1, 0], [1, 1]]), torch.tensor([0, 2, 3])
 
 QKV, STARTS = torch.randn(7, 3 * 8), torch.tensor([0, 3, 3, 7], dtype=torch.int32)
 ADDED = torch.randn(1, 2, 5, 5)
+AT, WHICH = torch.randn(2, 4, 4), (torch.arange(25).view(5, 5) % 4).int()  # vectors of positions, and an index
 KEEP = torch.tensor([1, 0, 1, 1, 1, 0, 1], dtype=torch.bool)
 
 ROWS = (Q, torch.rand(5), ZERO)
@@ -93,6 +94,11 @@ ARGUMENTS: dict[str, list[tuple]] = {
     "attention_biased": [
         (QKV[:6], torch.randn(2, 2, 3, 3), 2, 0.5),
         (QKV[:6].bfloat16(), torch.randn(1, 1, 1, 6), 4, 0.5, True),
+    ],
+    "attention_disentangled": [
+        (QKV, STARTS, KEEP, None, AT, WHICH, AT[:, 1:], WHICH % 3, 2, 0.5),
+        (QKV.bfloat16(), STARTS, None, torch.arange(7), AT, WHICH, None, None, 2, 0.5, True),
+        (QKV, STARTS, None, None, None, None, AT, WHICH, 2, 0.5),
     ],
     "rotary": [
         (QKV, torch.randn(7, 4), torch.randn(7, 4), 8, 2),
