@@ -9,6 +9,8 @@ from torch import Tensor
 from transformers import (
     BertConfig,
     BertForQuestionAnswering,
+    DebertaV2Config,
+    DebertaV2ForQuestionAnswering,
     GPT2Config,
     GPT2ForQuestionAnswering,
     ModernBertConfig,
@@ -26,12 +28,17 @@ from models.question_answering.predict import like_length_batches
 from toolkit.inputs import inputs_of
 
 # As in the papers: BERT (Devlin et al. 2019), section 3; GPT-2 (Radford et al. 2019), table 2, its smallest; base sizes
-# of MPNet (Song et al. 2020) and ModernBERT (Warner et al. 2024) as transformers has them. Speed does not depend on
-# what the weights are.
+# of MPNet (Song et al. 2020) and ModernBERT (Warner et al. 2024) as transformers has them, and of DeBERTa-v3 (He et al.
+# 2021) as it was published. Speed does not depend on what the weights are.
 SHAPES: dict[str, dict[str, Any]] = {
     "bert-base": {},
     "bert-large": {
         "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096,
+    },
+    "deberta-v3-base": {
+        "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+        "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "position_buckets": 256,
+        "norm_rel_ebd": "layer_norm", "position_biased_input": False, "type_vocab_size": 0,
     },
     "gpt2": {},
     "mpnet-base": {},
@@ -39,6 +46,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # BERT, where there is none
 ARCHITECTURES: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel]]] = {
+    "deberta-v3-base": (DebertaV2Config, DebertaV2ForQuestionAnswering),
     "gpt2": (GPT2Config, GPT2ForQuestionAnswering),
     "mpnet-base": (MPNetConfig, MPNetForQuestionAnswering),
     "modernbert-base": (ModernBertConfig, ModernBertForQuestionAnswering),

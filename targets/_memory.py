@@ -17,8 +17,9 @@ aten = torch.ops.aten
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 # Operators made of others: their schemas don't say that they may return what they are given, as einsum, type_as,
 # atleast_1d, dropout and conj_physical do. Of those, by name, what gives memory of its own.
-FRESH = {"__and__", "__or__", "__xor__", "clip", "isfinite", "layer_norm", "linear", "matmul", "max", "min", "relu6",
-         "rms_norm", "scaled_dot_product_attention", "selu", "softmax", "square", "true_divide", "where"}  # fmt: skip
+FRESH = {"__and__", "__or__", "__xor__", "clip", "conv1d", "isfinite", "layer_norm", "linear", "matmul", "max",
+         "min", "relu6", "rms_norm", "scaled_dot_product_attention", "selu", "softmax", "square", "true_divide",
+         "where"}  # fmt: skip
 UNSAID = {"_unsafe_view", "set_", "unsafe_split", "unsafe_split_with_sizes"}  # others whose schemas don't say it
 RESHAPING = {"squeeze_", "swapaxes_", "swapdims_", "t_", "transpose_", "unsqueeze_"}  # these write no element
 DETACH = aten.detach_.default  # in place, but of a tensor's gradients: neither numbers nor shape change

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from targets._attention import Attention, AttentionRows, BiasedAttention, CachedAttention
 from targets._cached import PackedCachedAttention
+from targets._disentangled import DisentangledAttention, PackedDisentangledAttention
 from targets._fused import EmbedNorm, NormRows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._gate import Gate, RowsLinearGate
 from targets._linear import QuantizedLinear, Rows, TargetLinear
@@ -167,6 +168,7 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     Attention: PackedAttention,
     AttentionRows: PackedAttentionRows,
     BiasedAttention: PackedBiasedAttention,
+    DisentangledAttention: PackedDisentangledAttention,
     CachedAttention: PackedCachedAttention,
 }
 
@@ -177,11 +179,13 @@ FUSIONS = (
     "attention_steps",
     "thirds",
     "rotation",
+    "constants",
     "rotary",
     "attention",
     "heads",
     "biased",
     "cached",
+    "disentangled",
     "qkv",
     "gate",
     "rows",

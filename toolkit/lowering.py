@@ -6,6 +6,7 @@ from torch import fx
 
 import targets
 from targets._attention import Attention, AttentionRows, BiasedAttention, CachedAttention
+from targets._disentangled import DisentangledAttention
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.bind import bind
@@ -19,6 +20,8 @@ from toolkit.quantize import keep_at_fp8, keep_float, linears_of, quantize, sche
 from toolkit.recipe import Recipe
 from toolkit.report import ELSEWHERE, attach, extra_terms
 from toolkit.rewrite import fuse, run
+
+ATTENTIONS = (Attention, AttentionRows, BiasedAttention, CachedAttention, DisentangledAttention)
 
 
 def lowered(
@@ -56,7 +59,7 @@ def lowered(
     floats = set(linears_of(graph))  # now: fusing gives linears other names
     fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision in chosen.fused else {}
     for module in graph.modules():
-        if isinstance(module, Attention | AttentionRows | BiasedAttention | CachedAttention):
+        if isinstance(module, ATTENTIONS):
             module.precise = recipe.precise_attention()
     run(graph, (partial(narrow_cache, to=chosen.kept),))
     if recipe.precision in chosen.wide:

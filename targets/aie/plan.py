@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from targets._attention import Attention, AttentionRows, BiasedAttention
 from targets._fused import EmbedNorm, NormRows, Quantize
 from targets._gate import Gate
 from targets.aie import linear as aie
@@ -19,7 +18,6 @@ from targets.aie.mapper import best, common
 
 FOLLOWED = (aie.AieRowsLinearGelu, aie.AieRowsLinearGate, aie.AieRowsLinearAddNorm)  # by one more operator of the host
 LINEARS = (aie.AieLinear, aie.AieRowsLinear, *FOLLOWED)
-ATTENTION = (Attention, AttentionRows, BiasedAttention)
 NORMS = (NormRows, EmbedNorm, Quantize, Gate)
 
 

@@ -45,7 +45,7 @@ TARGET = Target(
     lower=lower,
     execution=execution,
     # PyTorch's attention is fast on a GPU, wherever its heads lie; whether a parameter changed, the CPU would wait for
-    fusions=frozenset(FUSIONS) - {"heads", "biased", "per_size"},
+    fusions=frozenset(FUSIONS) - {"heads", "biased", "disentangled", "per_size"},
     fused=("fp", "bf16", "fp16", "int", "fp8"),
     quantized=("int", "fp8"),
     schemes=("dynamic", "static", "weight"),

@@ -18,6 +18,6 @@ def test_fusions_are_counted_and_left_out(cli) -> None:
 def test_an_unknown_fusion(cli) -> None:
     said = (
         "unknown fusion 'glue'",
-        "choose one of: gelu_steps, norm_steps, attention_steps, thirds, rotation, rotary, attention, heads",
+        "choose one of: gelu_steps, norm_steps, attention_steps, thirds, rotation, constants, rotary, attention",
     )
     cli(*INT, "--without", "glue", *PASSAGE).fails_in_one_line(2, *said)

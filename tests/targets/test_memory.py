@@ -23,6 +23,7 @@ CALLS: dict[str, list[tuple[Any, tuple[Any, ...]]]] = {
     "__or__": [(aten.__or__.Tensor, (WHETHER, WHETHER)), (aten.__or__.Scalar, (WHETHER, False))],
     "__xor__": [(aten.__xor__.Tensor, (WHETHER, WHETHER)), (aten.__xor__.Scalar, (WHETHER, False))],
     "clip": [(aten.clip.default, (X, 0)), (aten.clip.Tensor, (X, X))],
+    "conv1d": [(aten.conv1d.default, (X[None], X[..., None])), (aten.conv1d.default, (X[:1, :1], X[:1, :1, None]))],
     "isfinite": [(aten.isfinite.default, (X,)), (aten.isfinite.default, (X.long(),))],
     "layer_norm": [(aten.layer_norm.default, (X, [4]))],
     "linear": [(aten.linear.default, (X, X)), (aten.linear.default, (X[:1], X[:1], X[0, :1]))],

@@ -12,9 +12,7 @@ from toolkit import Recipe, capture, transform
 from toolkit.pipeline import PASSES, run
 from toolkit.quantize import quantize
 
-# two layers each; linears count by their calls. DeBERTa's query and key project its table of distances too, which is no
-# row of tokens, so that they quantize for themselves.
-# What is not named is not applied.
+# two layers each; linears count by their calls. What is not named is not applied.
 NORMS = {"add_norm": 4, "embeddings": 1}
 BERT = {**NORMS, "qkv": 2, "rows": 2, "quantize": 8, "gelu": 2, "lookups": 1, "feed_forward": 2}
 PLAIN = {**BERT, "attention_steps": 2, "attention": 2, "packing": 1, "attention_rows": 2}
@@ -24,7 +22,7 @@ COUNTS = {
     "luke": {**PLAIN, "layers": 2},
     "bigbird": {**PLAIN, "layers": 2, "gelu_steps": 3, "gelu": 3, "quantize": 10, "add_norm": 5},
     "mpnet": {**PLAIN, "attention": 0, "biased": 2, "layers": 2, "per_size": 1},
-    "deberta-v2": {**BERT, "qkv": 0, "rows": 13, "per_size": 1},
+    "deberta-v2": {**BERT, "constants": 4, "disentangled": 2, "packing": 1, "per_size": 1},
     "roformer": {**PLAIN, "rotary": 4, "quantize": 9, "per_size": 1},
     "llama": {**GATED, "norm_steps": 5, "attention": 2, "qkv": 2, "packing": 1, "quantize": 8, "attention_rows": 2},
     "llama in steps": {

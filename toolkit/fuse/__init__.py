@@ -5,6 +5,8 @@ from toolkit.fuse.attention import fuse_attention, fuse_attention_rows, fuse_hea
 from toolkit.fuse.attention_steps import raise_attention
 from toolkit.fuse.biased import fuse_biased
 from toolkit.fuse.cached import fuse_cached
+from toolkit.fuse.constants import fold_constants
+from toolkit.fuse.disentangled import fuse_disentangled
 from toolkit.fuse.embeddings import fuse_lookups
 from toolkit.fuse.feed_forward import fuse_feed_forward
 from toolkit.fuse.gate import fuse_gate, fuse_gate_rows
@@ -27,11 +29,13 @@ FUSIONS: tuple[tuple[str, Pass], ...] = (
     ("attention_steps", raise_attention),
     ("thirds", split_thirds),
     ("rotation", fuse_rotation),
+    ("constants", fold_constants),
     ("rotary", raise_rotary),
     ("attention", fuse_attention),
     ("heads", fuse_heads),
     ("biased", fuse_biased),
     ("cached", fuse_cached),
+    ("disentangled", fuse_disentangled),
     ("qkv", fuse_qkv),
     ("gate", fuse_gate),
     ("rows", to_rows),

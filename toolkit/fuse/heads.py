@@ -53,7 +53,7 @@ def _site(
     node: fx.Node, given: dict[str, Any], sources: list[fx.Node], query: fx.Node, fewer: bool = False
 ) -> Site | None:
     """fewer: whether keys and values may have fewer heads than the query"""
-    out = _joined(node)
+    out = read_side_by_side(node)
     shapes = [_joint_shape(source) for source in sources]
     if out is None or given.get("dropout_p") or given.get("enable_gqa") or shapes[0] != shape_of(out):
         return None
@@ -94,7 +94,7 @@ def turns(node: fx.Node) -> bool:
     return node.target is aten.transpose.int and {int(dim) % 4 for dim in node.args[1:]} == {1, 2}  # type: ignore
 
 
-def _joined(node: fx.Node) -> fx.Node | None:
+def read_side_by_side(node: fx.Node) -> fx.Node | None:
     """[B, heads, S, d] → where it is read as [B, S, heads·d] again, None if it is read in any other way"""
     full, turned = shape_of(node), False
     if len(full) != 4:

@@ -7,6 +7,7 @@ import torch
 from torch import fx
 
 from targets._attention import Attention, BiasedAttention
+from targets._disentangled import DisentangledAttention
 from targets._missed import miss
 from toolkit.fuse.heads import COPIES
 from toolkit.fuse.mask import MASK
@@ -19,7 +20,7 @@ FIRST: dict[Any, Any] = {aten.select.int: (1, 0), aten.slice.Tensor: (1, 0, 1)}
 
 def drop_padding(gm: fx.GraphModule) -> int:
     """rows of all positions, Attention(rows, starts, keep) → rows of the real tokens, Attention(rows, starts, None)
-    Attention(rows, starts, keep, table) → Attention(rows, starts, None, table, tokens)
+    Attention(rows, starts, keep, table) → Attention(rows, starts, None, table, tokens), and DisentangledAttention alike
 
     Where rows enter: index_select(rows, tokens). Where they are read as [B, S, C]: unpack_tokens, which gives zeros
     at padding; the padded graph has numbers there, that nobody may read. Only if every attention keeps to the real
@@ -28,7 +29,8 @@ def drop_padding(gm: fx.GraphModule) -> int:
     Heads may read position 0 of each sequence, and where that is padding, they read the number that is there. So it is
     packed with the real tokens, and attention keeps to those: Attention(rows, starts, index_select(keep, tokens)).
     """
-    attentions = calls(gm, Attention)
+    by_distance = calls(gm, DisentangledAttention)
+    attentions = calls(gm, Attention) + by_distance
     exits = _border(gm, EXIT)
     mask = next((node for node in gm.graph.find_nodes(op="placeholder") if node.name == MASK), None)
     biased = calls(gm, BiasedAttention)
@@ -52,8 +54,8 @@ def drop_padding(gm: fx.GraphModule) -> int:
     first = any(readers(node) for node in exits)
     tokens, *keys = _pack(gm, mask, attentions[0].args, first)
     for node in attentions:
-        table = node.args[3:4]
-        node.args = (node.args[0], *keys, *table, *([tokens] if table else []))
+        where = (tokens, *node.args[4:]) if node in by_distance else (*node.args[3:4], *[tokens] * len(node.args[3:4]))
+        node.args = (node.args[0], *keys, *where)
     for node in _border(gm, ENTRY):
         with gm.graph.inserting_after(node):
             real = mark_rows(gm.graph.call_function(aten.index_select.default, (node, 0, tokens)))

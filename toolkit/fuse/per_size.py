@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from targets._memory import holds_tensor, name_of, sharing, sources
+from targets._memory import holds_tensor, sources
+from toolkit.fuse.decided import above, is_function, operator_name, written_to
 from toolkit.fuse.exposed import Exposed
 from toolkit.fuse.kept import BITS, PerSize
 from toolkit.fuse.matching import add_module, aten, parameter
@@ -15,8 +16,7 @@ from toolkit.inputs import KEY, Inputs
 SIZE = aten.sym_size.int
 LARGEST = 1 << 19  # bytes of a parameter: at every call it is compared with what it was
 LEAST = 3  # operators that compute anything; fewer are as fast as looking for what they made
-# to make one of these is no work; of the first ones nobody knows what is in them
-EMPTY = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
+# to make one of these is no work
 MADE = {"arange", "full", "full_like", "lift_fresh_copy", "new_full", "new_ones", "new_zeros", "ones", "ones_like",
         "scalar_tensor", "zeros", "zeros_like"}  # fmt: skip
 
@@ -42,7 +42,7 @@ def keep_per_size(gm: fx.GraphModule) -> int:
 
 def _taken(gm: fx.GraphModule) -> list[fx.Node]:
     """→ the nodes whose value sizes and parameters decide, in order"""
-    exposed, written = Exposed(), _written(gm)
+    exposed, written = Exposed(), written_to(gm)
     numbers, taken = set[fx.Node](), list[fx.Node]()
     known = set[fx.Node]()  # numbers, parameters, and what is taken
     for node in gm.graph.nodes:
@@ -51,7 +51,7 @@ def _taken(gm: fx.GraphModule) -> list[fx.Node]:
         elif node.op == "get_attr":
             if node.target in written or not _is_small(parameter(gm, node)):
                 continue
-        elif known.issuperset(node.all_input_nodes) and _is_function(node) and not exposed(node):
+        elif known.issuperset(node.all_input_nodes) and is_function(node) and not exposed(node):
             taken.append(node)
         else:
             continue
@@ -63,17 +63,10 @@ def _parts(taken: list[fx.Node]) -> tuple[list[fx.Node], list[fx.Node]]:
     """→ those of the nodes that are for a result, and the results: what others read, but for views of parameters"""
     inside = set(taken)
     read = [node for node in taken if not inside.issuperset(node.users)]
-    above = {node: _above(node, inside) for node in read}
-    results = [node for node in read if not all(map(_is_view, above[node]))]
-    needed = set[fx.Node]().union(*(above[node] for node in results))
+    behind = {node: above(node, inside) for node in read}
+    results = [node for node in read if not all(map(_is_view, behind[node]))]
+    needed = set[fx.Node]().union(*(behind[node] for node in results))
     return [node for node in taken if node in needed], results
-
-
-def _written(gm: fx.GraphModule) -> set[Any]:
-    """→ the names of the parameters that the graph writes to, or to others over their memory"""
-    exposed = Exposed(returned=False)
-    found = [node for node in gm.graph.find_nodes(op="get_attr") if exposed(node)]
-    return {node.target for node in sharing(*found) if node.op == "get_attr"}
 
 
 def _is_number(node: fx.Node, numbers: set[fx.Node]) -> bool:
@@ -93,35 +86,13 @@ def _is_small(held: Tensor | None) -> bool:
     return held.nbytes <= LARGEST and held.element_size() in BITS
 
 
-def _is_function(node: fx.Node) -> bool:
-    """Whether the value of `node` is decided by what it is given; if it writes to that, that is exposed"""
-    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
-        return node.target is operator.getitem
-    decided = torch.Tag.nondeterministic_seeded not in node.target.tags and _name(node) not in EMPTY
-    return decided and node.target.namespace == "aten" and bool(node.target._schema.returns)
-
-
-def _name(node: fx.Node) -> str:
-    return name_of(node.target) if isinstance(node.target, torch._ops.OpOverload) else ""
-
-
 def _is_view(node: fx.Node) -> bool:
-    return _name(node) not in MADE and not _computes(node)
+    return operator_name(node) not in MADE and not _computes(node)
 
 
 def _computes(node: fx.Node) -> bool:
     """Whether `node` computes numbers of a tensor, and is no view"""
-    return _name(node) not in MADE and holds_tensor(node) and not sources(node)
-
-
-def _above(node: fx.Node, inside: set[fx.Node]) -> set[fx.Node]:
-    """→ `node` and what it is computed from, as far as that is inside"""
-    found, todo = {node}, [node]
-    while todo:
-        fresh = [source for source in todo.pop().all_input_nodes if source in inside and source not in found]
-        found.update(fresh)
-        todo.extend(fresh)
-    return found
+    return operator_name(node) not in MADE and holds_tensor(node) and not sources(node)
 
 
 def _made_whole(gm: fx.GraphModule, inside: list[fx.Node]) -> int:

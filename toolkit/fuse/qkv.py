@@ -8,13 +8,14 @@ from torch import Tensor, fx, nn
 
 from targets._attention import Attention, BiasedAttention, CachedAttention
 from targets._bf16 import Bf16Linear
+from targets._disentangled import DisentangledAttention
 from targets._fp8 import Fp8Linear
 from targets._linear import QuantizedLinear, float_linear
 from targets._weight import WeightLinear
 from toolkit.fuse.matching import MERGED, add_module, aten, calls, module_of, only_user, sites
 from toolkit.fuse.rotary import ROTARY
 
-ATTENTIONS = (Attention, BiasedAttention, CachedAttention)
+ATTENTIONS = (Attention, BiasedAttention, CachedAttention, DisentangledAttention)
 STACKABLE = (QuantizedLinear, Fp8Linear, WeightLinear, nn.Linear, Bf16Linear)
 
 

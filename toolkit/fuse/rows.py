@@ -7,6 +7,7 @@ import torch
 from torch import fx, nn
 
 from targets._attention import Attention, BiasedAttention, CachedAttention
+from targets._disentangled import DisentangledAttention
 from targets._gate import Gate
 from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
@@ -46,7 +47,8 @@ def to_rows(gm: fx.GraphModule) -> int:
     embeddings look up. → how many Attention are on rows now, or linears where a model attends in another way
     """
     cached = [part for node in calls(gm, CachedAttention) for part in node.users if part.args[1] == 0]
-    attentions = [node for node in (*calls(gm, Attention), *calls(gm, BiasedAttention), *cached) if not is_rows(node)]
+    own = [node for kind in (Attention, BiasedAttention, DisentangledAttention) for node in calls(gm, kind)]
+    attentions = [node for node in (*own, *cached) if not is_rows(node)]
     backs = {next(iter(node.users)): node for node in attentions}
     linears = [node for node in gm.graph.find_nodes(op="call_module") if isinstance(module_of(gm, node), LINEARS)]
     seeds = [node for node in (*backs, *linears) if len(shape_of(node)) == 3]

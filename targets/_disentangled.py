@@ -1,0 +1,67 @@
+"""DeBERTa's attention over packed heads: scores also depend on how far apart tokens are, by their content."""
+
+import torch
+from torch import Tensor, nn
+
+from operators.attention_disentangled import attention_disentangled
+
+
+class DisentangledAttention(nn.Module):
+    """qkv [T, 3H] float32 or bfloat16, starts int32 [B + 1], keep bool [T] or None, places int64 [T] or None,
+    position_keys [heads, P, d] and key_index int32 [S, S], position_queries and query_index alike, one of the two pairs
+    may be None → [T, H] of qkv's dtype
+
+    softmax(scale · (query · keyᵀ + query · position_keys[key_index]ᵀ + key · position_queries[query_index]ᵀ)) · value,
+    both indices by the places of query and key, modulo S. All else is as Attention's.
+    """
+
+    def __init__(self, heads: int, scale: float, precise: bool = False) -> None:
+        super().__init__()
+        self.heads, self.scale, self.precise = heads, scale, precise
+
+    def forward(
+        self, qkv: Tensor, starts: Tensor, keep: Tensor | None, places: Tensor | None, *positions: Tensor | None
+    ) -> Tensor:
+        return attend(qkv, starts, keep, places, *positions, self.heads, self.scale).to(qkv.dtype)
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}"
+
+
+class PackedDisentangledAttention(DisentangledAttention):
+    """DisentangledAttention as opswap::attention_disentangled: qkv [T, 3H], ... → [T, H] of qkv's dtype"""
+
+    def __init__(self, source: DisentangledAttention) -> None:
+        super().__init__(source.heads, source.scale, source.precise)
+
+    def forward(
+        self, qkv: Tensor, starts: Tensor, keep: Tensor | None, places: Tensor | None, *positions: Tensor | None
+    ) -> Tensor:
+        how = self.heads, self.scale, self.precise
+        return torch.ops.opswap.attention_disentangled(qkv, starts, keep, places, *positions, *how).to(qkv.dtype)
+
+
+# an operator, as targets/_attention.py's attend
+@torch.library.custom_op("opswap_reference::attention_disentangled", mutates_args=())
+def attend(
+    qkv: Tensor,
+    starts: Tensor,
+    keep: Tensor | None,
+    places: Tensor | None,
+    position_keys: Tensor | None,
+    key_index: Tensor | None,
+    position_queries: Tensor | None,
+    query_index: Tensor | None,
+    heads: int,
+    scale: float,
+) -> Tensor:
+    """DisentangledAttention's forward, not yet in qkv's dtype: the reference, whatever kernels are loaded."""
+    positions = (position_keys, key_index, position_queries, query_index)
+    return attention_disentangled(qkv, starts, keep, places, *positions, heads, scale)
+
+
+@attend.register_fake
+def _fake_attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, places: Tensor | None,
+                 position_keys: Tensor | None, key_index: Tensor | None, position_queries: Tensor | None,
+                 query_index: Tensor | None, heads: int, scale: float) -> Tensor:  # fmt: skip
+    return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
