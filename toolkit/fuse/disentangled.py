@@ -18,11 +18,11 @@ NEGATED = (aten.bitwise_not.default, aten.logical_not.default)
 
 
 class Positions(NamedTuple):
-    """rows: the parameter [heads, P, d]; index: int64 [1, S, S], which of them is for each two tokens, those first
+    """rows: the parameter [heads, P, d]; entries: int64 [1, S, S], which of them is for each two tokens, those first
     whose content it is; by_key: that is the key's, else the query's"""
 
     rows: fx.Node
-    index: fx.Node
+    entries: fx.Node
     by_key: bool
 
 
@@ -44,20 +44,22 @@ def fuse_disentangled(gm: fx.GraphModule) -> int:
     layers become one.
     """
     tables: dict[tuple[int, bool], fx.Node] = {}
-    numbers, fused = Numbers(gm), 0
+    numbers, kinds, fused = Numbers(gm), dict[int, str | None](), 0
     for softmax in gm.graph.find_nodes(op="call_function", target=aten.softmax.int):
         found = _match(gm, softmax)
         if found is None:
             continue
         last, site, added = found
-        size = sizes(gm, shape_of(site.out))
-        if size is None or kind_of(gm, site.mask) != PADDING:
+        size, mask = sizes(gm, shape_of(site.out)), numbers.of(site.mask)
+        if mask not in kinds:
+            kinds[mask] = kind_of(gm, site.mask)
+        if size is None or kinds[mask] != PADDING:
             miss(gm, "disentangled", softmax.name, "its mask is not the padding's")
             continue
         with gm.graph.inserting_before(last):
             positions: list[Any] = [None] * 4
             for one in added:
-                key = numbers.of(one.index), one.by_key
+                key = numbers.of(one.entries), one.by_key
                 if key not in tables:
                     tables[key] = _table(gm.graph, one)
                 positions[2 * one.by_key], positions[2 * one.by_key + 1] = _in_float32(gm, one.rows), tables[key]
@@ -153,15 +155,16 @@ def _positions(gm: fx.GraphModule, term: Any, scale: float | None) -> tuple[Posi
     if by is None or by != scale or gathered.target is not aten.gather.default or gathered.args[1] not in (-1, 2):
         return None
     product, _, wide = gathered.args
-    repeated = _turned(product.args[1]) if product.target is BMM else None
-    rows = repeated.args[0] if repeated is not None and repeated.target is aten.repeat.default else None
-    if rows is None or repeated.args[1][1:] != [1, 1] or wide.target is not aten.expand.default:
+    repeated: Any = _turned(product.args[1]) if product.target is BMM else None
+    repeats = repeated is not None and repeated.target is aten.repeat.default and repeated.args[1][1:] == [1, 1]
+    if not repeats or wide.target is not aten.expand.default:
         return None
-    held, index = parameter(gm, rows), wide.args[0]
-    square = len(shape_of(index)) == 3 and shape_of(index) == ("1", *shape_of(gathered)[1:])
+    rows, entries = repeated.args[0], wide.args[0]
+    held = parameter(gm, rows)
+    square = len(shape_of(entries)) == 3 and shape_of(entries) == ("1", *shape_of(gathered)[1:])
     if held is None or held.dim() != 3 or not square:
         return None
-    return Positions(rows, index, by_key), product.args[0]
+    return Positions(rows, entries, by_key), product.args[0]
 
 
 def _side_by_side(heads: Any) -> Any:
@@ -179,7 +182,7 @@ def _side_by_side(heads: Any) -> Any:
 
 def _table(graph: fx.Graph, one: Positions) -> fx.Node:
     """→ int32 [S, S], by the query's place, then the key's"""
-    index = graph.call_function(aten.select.int, (one.index, 0, 0))
+    index = graph.call_function(aten.select.int, (one.entries, 0, 0))
     if one.by_key:
         index = graph.call_function(aten.transpose.int, (index, 0, 1))
     return graph.call_function(aten.contiguous.default, (graph.call_function(TO, (index, torch.int32)),))
