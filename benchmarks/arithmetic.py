@@ -29,9 +29,16 @@ class Work:
 def multiply_adds(model: nn.Module, batch: Batch) -> Work:
     """Of one call with this batch, padding included: T·K·N of each linear, the heads' too, and 2·B·S²·H of each
     attention. Everything else (embeddings, LayerNorm, GELU, softmax) counts as nothing, as do the products with ±1 by
-    which a graph that was quantized with `rotate` rotates rows: targets take sums for them."""
+    which a graph that was quantized with `rotate` rotates rows: targets take sums for them. So does what linears make
+    of parameters alone, the same for any batch, as DeBERTa's do of distances: who is fast computes it once."""
+    one, two = (_counted(model, {name: torch.cat([ids] * times) for name, ids in batch.items()}) for times in (1, 2))
+    return Work(two.linears - one.linears, one.attention)
+
+
+def _counted(model: nn.Module, batch: Batch) -> Work:
+    """The same, but for what linears make of parameters alone, which counts too"""
     mode = FakeTensorMode()
-    tensors = {**dict(model.named_buffers()), **model.state_dict(keep_vars=True)}
+    tensors = {**dict(model.named_buffers()), **model.state_dict()}  # detached: what counts asks others for gradients
     where: dict[str, Tensor] = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
     given = {name: mode.from_tensor(tensor) for name, tensor in batch.items()}
     # attention as its two products: kernels that do both at once are not counted on every device

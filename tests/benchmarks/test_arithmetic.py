@@ -7,6 +7,7 @@ import pytest
 from benchmarks.arithmetic import Work, multiply_adds, of_lengths
 from benchmarks.inputs import random_batch
 from tests.tiny import build
+from tests.toolkit import families
 from toolkit import Recipe, checkpoint
 from toolkit.pipeline import captured, quantized
 
@@ -30,6 +31,13 @@ def test_a_layer_that_is_shared_counts_each_time() -> None:
     into_hidden = 16 * HIDDEN * 8  # ALBERT's narrow embeddings to the hidden size
     hand = by_hand(1, 8)
     assert multiply_adds(model, random_batch(model, 1, 8)) == Work(hand.linears + into_hidden, hand.attention)
+
+
+def test_what_is_the_same_for_any_batch_is_computed_once() -> None:
+    """DeBERTa's 32 distances: of linears only tokens count, of attention the products that are gathered too."""
+    model, hand = families.build("deberta-v2"), by_hand(2, 8)
+    to_distances = LAYERS * 2 * 2 * 8 * 32 * HIDDEN
+    assert multiply_adds(model, random_batch(model, 2, 8)) == Work(hand.linears, hand.attention + to_distances)
 
 
 def test_lengths_are_counted_without_padding() -> None:

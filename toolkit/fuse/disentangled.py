@@ -44,7 +44,7 @@ def fuse_disentangled(gm: fx.GraphModule) -> int:
     layers become one.
     """
     tables: dict[tuple[int, bool], fx.Node] = {}
-    numbers, kinds, fused = Numbers(gm), dict[int, str | None](), 0
+    numbers, kinds, keys, fused = Numbers(gm), dict[int, str | None](), dict[Any, Any](), 0
     for softmax in gm.graph.find_nodes(op="call_function", target=aten.softmax.int):
         found = _match(gm, softmax)
         if found is None:
@@ -56,6 +56,8 @@ def fuse_disentangled(gm: fx.GraphModule) -> int:
         if size is None or kinds[mask] != PADDING:
             miss(gm, "disentangled", softmax.name, "its mask is not the padding's")
             continue
+        if size not in keys:
+            keys[size] = padded(gm, size, masked=True)
         with gm.graph.inserting_before(last):
             positions: list[Any] = [None] * 4
             for one in added:
@@ -65,7 +67,7 @@ def fuse_disentangled(gm: fx.GraphModule) -> int:
                 positions[2 * one.by_key], positions[2 * one.by_key + 1] = _in_float32(gm, one.rows), tables[key]
             name = add_module(gm, "attention", DisentangledAttention(site.heads, site.scale))
             flat = flat_of(gm.graph, site)
-            call = gm.graph.call_module(name, (flat, *padded(gm, size, masked=True), None, *positions))
+            call = gm.graph.call_module(name, (flat, *keys[size], None, *positions))
             put_back(gm.graph, site, call, size)
         fused += 1
     return fused
