@@ -125,7 +125,7 @@ def main(
     found = equal_answers(graph, lambda made: answer_texts(examples, predict(made, tokenizer, examples)), compiled)
     for runtime, others in found.items():
         how = f", linears in {'8 bits' if in_bytes() else 'float'}" if runtime == COMPILED else ", node by node"
-        who = f"{quantizer} {recipe.scheme}"
+        who = f"{quantizer} {recipe.scheme}{', rotated' if recipe.rotate else ''}"
         click.echo(f"{who}: answers of {len(examples)} that equal those of the graph {runtime}{how}")
         for name, equal in others.items():
             click.echo(f"  {name:<27} {equal}")

@@ -28,10 +28,12 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_data_to_calibrate_with_is_for_static_ranges(read: list) -> None:
     static = CliRunner().invoke(own_runtime.main, [*GIVEN, "--calibration", DATA, "--samples", "3"])
     assert static.exit_code == 0, static.output
+    rotated = CliRunner().invoke(own_runtime.main, [*GIVEN, "--calibration", DATA, "--rotate"])
+    assert rotated.output.startswith("torchao static, rotated: answers of 2 ")
     dynamic = CliRunner().invoke(own_runtime.main, [*GIVEN, "--scheme", "dynamic"])
     said = "torchao dynamic: answers of 2 that equal those of the graph itself, node by node"
     assert dynamic.exit_code == 0 and dynamic.output.split("\n") == [said, "  cpu                         2", ""]
-    assert [getattr(data, "samples", None) for data in read] == [3, None]
+    assert [getattr(data, "samples", None) for data in read] == [3, 32, None]
 
 
 @pytest.mark.parametrize(
@@ -60,3 +62,4 @@ def test_a_recipe_says_what_stays_in_float_and_options_win(given: list[str], sch
     recipe = own_runtime.recipe_of("torchao", chosen, file)
     assert (recipe.precision, recipe.scheme, recipe.quantizer) == ("int", scheme, "torchao")
     assert (recipe.layer("encoder.output.dense").precision == "fp") == bool(given)
+    assert not recipe.rotate and own_runtime.recipe_of("torchao", chosen, file, rotate=True).rotate
