@@ -32,21 +32,13 @@ def _tensor(op: str, name: str, t: Tensor, kind: dtype, dims: int) -> None:
 
 def check_depth(op: str, k: int) -> None:
     """0 < k <= MAX_K."""
-    require(
-        0 < k <= MAX_K,
-        f"{op}: K must lie in 1..{MAX_K}, where int32 sums are exact",
-        k,
-        "split the reduction",
-    )
+    wanted = f"{op}: K must lie in 1..{MAX_K}, where int32 sums are exact"
+    require(0 < k <= MAX_K, wanted, k, "split the reduction")
 
 
 def _length(op: str, name: str, t: Tensor, length: int, of: str) -> None:
-    require(
-        t.shape[0] == length,
-        f"{op}: {name} must have one entry for each {of}, {length}",
-        t.shape[0],
-        f"fix {name}",
-    )
+    wanted = f"{op}: {name} must have one entry for each {of}, {length}"
+    require(t.shape[0] == length, wanted, t.shape[0], f"fix {name}")
 
 
 def _packed(op: str, packed: Tensor, k: int, weight_sum: Tensor) -> None:

@@ -1,7 +1,5 @@
-"""customcpu's modules: each one operator of opswap, over weights packed once.
-
-Buffers are taken from where nn.Module holds them: with a few tokens, asking it for each would take as long as the
-arithmetic.
+"""customcpu's modules: each one operator of opswap, over weights packed once. Buffers are taken from where nn.Module
+holds them: with a few tokens, asking it for each would take as long as the arithmetic.
 """
 
 from collections.abc import Callable

@@ -11,6 +11,7 @@ import click
 import pytest
 
 import run
+from commands import group
 from toolkit.fuse import NAMES
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +61,7 @@ def options_of(command: click.Command) -> set[str]:
 @pytest.mark.parametrize("page, program, given", COMMANDS, ids=[" ".join(found) for found in COMMANDS])
 def test_a_command_parses(page: str, program: str, given: str) -> None:
     arguments = [FILLED.get(one, one) for one in shlex.split(MAY_BE_LEFT_OUT.sub(r"\1", given))]
-    name = next((one for one in arguments if one in run.COMMANDS), None) if program == "run.py" else None
+    name = next((one for one in arguments if one in group.COMMANDS), None) if program == "run.py" else None
     here = len(arguments) if name is None else arguments.index(name)
     context = command_of(program).make_context(program, arguments[:here])
     assert not context.args
@@ -77,7 +78,7 @@ def test_every_page_has_commands_that_are_found() -> None:
 def test_an_option_is_one_of_a_command(page: str) -> None:
     programs = {program for _, program, _ in COMMANDS}
     known = set[str]().union(*(options_of(command_of(program)) for program in programs))
-    for name in run.COMMANDS:
+    for name in group.COMMANDS:
         known |= options_of(importlib.import_module(f"commands.{name}").command)
     named = {option for piece in pieces(page) for option in OPTION.findall(piece)}
     assert named <= known | {"--help"}
