@@ -1,4 +1,4 @@
-"""The commands: what each is for, and their files, imported when they are asked for; threads are settled before that."""
+"""The commands: what each is for, and their files, imported when asked for; threads are settled before that."""
 
 import importlib
 import os
