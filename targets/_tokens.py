@@ -25,6 +25,7 @@ def take_together(graph: fx.GraphModule) -> int:
     that is expand(y, [B, S]) of one row of S, y is taken, or what y is the first S of. tokens: pack_tokens' → how many
 
     One x at least is no such row: it alone says what B and S are. What is made after some of these ids are read stays.
+    Of unsqueeze(x, 2) that is reshaped to [-1, 1], as a model multiplies with its mask, x is taken, and made a column.
     """
     found: dict[fx.Node, dict[fx.Node, fx.Node]] = {}
     for node in graph.graph.find_nodes(op="call_function", target=aten.index_select.default):
@@ -42,9 +43,16 @@ def _taken_from(node: fx.Node) -> fx.Node | None:
     packed = tokens.args[0] if isinstance(tokens, fx.Node) and tokens.target is operator.getitem else None
     if dim != 0 or not isinstance(packed, fx.Node) or packed.target is not opswap.pack_tokens.default:
         return None
-    if not isinstance(flat, fx.Node) or flat.target is not aten.reshape.default or flat.args[1] != [-1]:
+    if not isinstance(flat, fx.Node) or flat.target is not aten.reshape.default:
         return None
-    return flat.args[0]  # type: ignore[return-value]
+    x: Any = flat.args[0]
+    if _is_column(node):
+        return x.args[0] if x.target is aten.unsqueeze.default and x.args[1] in (-1, 2) else None
+    return x if flat.args[1] == [-1] else None
+
+
+def _is_column(node: Any) -> bool:
+    return bool(node.args[0].args[1] == [-1, 1])
 
 
 def _in_time(sources: dict[fx.Node, fx.Node]) -> dict[fx.Node, fx.Node]:
@@ -66,8 +74,13 @@ def _take(graph: fx.Graph, tokens: fx.Node, sources: dict[fx.Node, fx.Node]) -> 
     with graph.inserting_before(min(user for node in sources for user in node.users)):
         call = graph.call_function(opswap.take_tokens.default, (list(sources.values()), tokens))
         parts = [graph.call_function(operator.getitem, (call, index)) for index in range(len(sources))]
+        columns = {
+            node: graph.call_function(aten.unsqueeze.default, (part, 1))
+            for node, part in zip(sources, parts, strict=True)
+            if _is_column(node)
+        }
     for node, part in zip(sources, parts, strict=True):
-        node.replace_all_uses_with(part)
+        node.replace_all_uses_with(columns.get(node, part))
     return len(sources)
 
 
