@@ -17,8 +17,10 @@ class Attention(nn.Module):
     and its tokens look at those of its own that `keep` has (None: all): softmax(scale · query · keyᵀ) · value, zeros
     where nothing may be looked at. causal: a token looks at none after it. table: is added to the scaled scores, at the
     places modulo S of query and key, None: tokens are counted from the first of their sequence. precise: a target must
-    not round float32 to bfloat16 in it.
+    not round float32 to bfloat16 in it. narrow: qkv may be bfloat16, so that its dtype is asked for at each call.
     """
+
+    narrow = True
 
     def __init__(self, heads: int, scale: float, precise: bool = False, causal: bool = False) -> None:
         super().__init__()
@@ -57,8 +59,10 @@ class BiasedAttention(nn.Module):
     """qkv [B·S, 3H] float32 or bfloat16, bias float32 [B or 1, heads or 1, S or 1, S] → [B·S, H] of qkv's dtype
 
     softmax(scale · query · keyᵀ + bias) · value, of sequences of one length, all with their padding; bias is -inf, or
-    very low, where a token must not look. precise: as Attention's.
+    very low, where a token must not look. precise, narrow: as Attention's.
     """
+
+    narrow = True
 
     def __init__(self, heads: int, scale: float, precise: bool = False) -> None:
         super().__init__()

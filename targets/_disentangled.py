@@ -15,6 +15,8 @@ class DisentangledAttention(nn.Module):
     both indices by the places of query and key, modulo S. All else is as Attention's.
     """
 
+    narrow = True
+
     def __init__(self, heads: int, scale: float, precise: bool = False) -> None:
         super().__init__()
         self.heads, self.scale, self.precise = heads, scale, precise
@@ -26,19 +28,6 @@ class DisentangledAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, scale={self.scale}, precise={self.precise}"
-
-
-class PackedDisentangledAttention(DisentangledAttention):
-    """DisentangledAttention as opswap::attention_disentangled: qkv [T, 3H], ... → [T, H] of qkv's dtype"""
-
-    def __init__(self, source: DisentangledAttention) -> None:
-        super().__init__(source.heads, source.scale, source.precise)
-
-    def forward(
-        self, qkv: Tensor, starts: Tensor, keep: Tensor | None, places: Tensor | None, *positions: Tensor | None
-    ) -> Tensor:
-        how = self.heads, self.scale, self.precise
-        return torch.ops.opswap.attention_disentangled(qkv, starts, keep, places, *positions, *how).to(qkv.dtype)
 
 
 # an operator, as targets/_attention.py's attend

@@ -10,10 +10,16 @@ from torch import Tensor, nn
 
 from targets._attention import Attention, AttentionRows, BiasedAttention, CachedAttention
 from targets._cached import PackedCachedAttention
-from targets._disentangled import DisentangledAttention, PackedDisentangledAttention
+from targets._disentangled import DisentangledAttention
 from targets._fused import EmbedNorm, NormRows, RowsLinear, RowsLinearAddNorm, RowsLinearGelu
 from targets._gate import Gate, RowsLinearGate
 from targets._linear import QuantizedLinear, Rows, TargetLinear
+from targets._packed_attention import (
+    PackedAttention,
+    PackedAttentionRows,
+    PackedBiasedAttention,
+    PackedDisentangledAttention,
+)
 from targets._pages import let_go
 
 
@@ -121,37 +127,6 @@ class PackedRowsLinearAddNorm(PackedNorm):
     def forward(self, rows: Rows, residual: Tensor) -> Tensor | tuple[Tensor, Rows]:  # type: ignore[override]
         y, *out = torch.ops.opswap.linear_int8_add_norm(*rows, *self.linear.weights, residual, *norm_of(self))
         return y if self.activation is None else (y, tuple(out))
-
-
-class PackedAttention(Attention):
-    """Attention as opswap::attention: qkv [T, 3H], starts, keep, table, places → [T, H] of qkv's dtype"""
-
-    def __init__(self, source: Attention) -> None:
-        super().__init__(source.heads, source.scale, source.precise, source.causal)
-
-    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None, *where: Tensor | None) -> Tensor:
-        how = self.heads, self.scale, self.precise, self.causal
-        return torch.ops.opswap.attention(qkv, starts, keep, *how, *where).to(qkv.dtype)
-
-
-class PackedBiasedAttention(BiasedAttention):
-    """BiasedAttention as opswap::attention_biased: qkv [B·S, 3H], bias → [B·S, H] of qkv's dtype"""
-
-    def __init__(self, source: BiasedAttention) -> None:
-        super().__init__(source.heads, source.scale, source.precise)
-
-    def forward(self, qkv: Tensor, bias: Tensor) -> Tensor:
-        return torch.ops.opswap.attention_biased(qkv, bias, self.heads, self.scale, self.precise).to(qkv.dtype)
-
-
-class PackedAttentionRows(AttentionRows):
-    """AttentionRows as opswap::attention_int8: qkv [T, 3H], starts, keep, table, places → rows [T, H]"""
-
-    def __init__(self, source: AttentionRows) -> None:
-        super().__init__(source.heads, source.scale, source.activation, source.precise, source.causal)
-
-    def forward(self, qkv: Tensor, starts: Tensor, keep: Tensor | None, *where: Tensor | None) -> Rows:
-        return torch.ops.opswap.attention_int8(qkv, starts, keep, *self.settings(), *where)
 
 
 MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {

@@ -15,6 +15,7 @@ from toolkit.fuse.cached import narrow_cache
 from toolkit.fuse.wide import widen_rows
 from toolkit.last_token import keep_last_token
 from toolkit.lower import lower
+from toolkit.narrow import DTYPES
 from toolkit.native import go_native
 from toolkit.quantize import keep_at_fp8, keep_float, linears_of, quantize, schemes_of
 from toolkit.recipe import Recipe
@@ -60,7 +61,7 @@ def lowered(
     fused = fuse(graph, chosen.fusions - set(recipe.without)) if recipe.precision in chosen.fused else {}
     for module in graph.modules():
         if isinstance(module, ATTENTIONS):
-            module.precise = recipe.precise_attention()
+            module.precise, module.narrow = recipe.precise_attention(), recipe.precision in DTYPES
     run(graph, (partial(narrow_cache, to=chosen.kept),))
     if recipe.precision in chosen.wide:
         run(graph, (widen_rows,))

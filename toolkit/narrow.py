@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 from targets.base import UsageError
 from toolkit.inputs import KEY, Inputs
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by precision; at all others graphs are in float32
 FLOATS = (torch.float32, torch.float64)
 
 

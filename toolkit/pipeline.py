@@ -17,7 +17,7 @@ from toolkit.elsewhere import adopt, quantize_elsewhere, require_possible
 from toolkit.equalize.stored import ORIGIN
 from toolkit.integers import to_int
 from toolkit.lowering import lowered
-from toolkit.narrow import narrow
+from toolkit.narrow import DTYPES, narrow
 from toolkit.products import product_to_linear
 from toolkit.qdq import read_qdq
 from toolkit.quantizers import NATIVE, Accuracy
@@ -41,8 +41,6 @@ __all__ = [
     "run",
     "transform",
 ]
-
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # everything else is captured in float32
 
 PASSES: tuple[Pass, ...] = (
     passes.drop_assertions,  # first: they hold on to values that nothing else uses

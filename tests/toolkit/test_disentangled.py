@@ -90,6 +90,14 @@ def test_layers_share_their_tables() -> None:
     assert len(tables) == 2 and len(set(tables)) == 1 and len(set(rows)) == 4
 
 
+def test_all_layers_are_one_call() -> None:
+    """What is between the operators costs more than some of them: PyTorch has the product with the mask alone."""
+    graph = lowered("v3", "int").graph
+    assert [str(node.target) for node in graph.nodes if node.op == "call_module"] == [
+        "per_size", "calls_1", "embed", "calls_0",
+    ]  # fmt: skip
+
+
 def _is_attention(graph: fx.GraphModule, node: fx.Node) -> bool:
     return isinstance(graph.get_submodule(str(node.target)), DisentangledAttention)
 
