@@ -27,6 +27,8 @@ def rotate_spelled(gm: fx.GraphModule, recipe: Recipe) -> int:
         _replace(gm, node, LINEAR, (node.args[0], *held))
     for node in calls(gm, Rotated):
         turned: Any = gm.get_submodule(str(node.target))
+        # not where x was made: a quantizer would take it for a part of the linear that made x
+        node.meta = {"val": node.meta["val"]}
         _replace(gm, node, ROTATED, (node.args[0], turned.block))
     gm.graph.lint()
     gm.recompile()

@@ -112,9 +112,10 @@ def test_rotated_weights_are_the_integers() -> None:
     assert_sqnr(made.weight * made.scale[:, None], turned, 40)
 
 
-def test_a_layer_with_many_calls_is_read_at_each() -> None:
+@pytest.mark.parametrize("rotate", [False, True], ids=["as it is", "rotated, what a linear gives too"])
+def test_a_layer_with_many_calls_is_read_at_each(rotate: bool) -> None:
     model = tiny.build("albert")
-    graph = transform(model, Recipe("int", scheme="static", quantizer="torchao"), data=batches())
+    graph = transform(model, Recipe("int", scheme="static", quantizer="torchao", rotate=rotate), data=batches())
     given = tiny.inputs(model, 3, 17, seed=9)
     assert_sqnr(graph(**given)[0], model(**given)[0], 25)
     assert report_of(graph).swapped == 13  # six linears, each of two layers with ranges of its own, and the first
