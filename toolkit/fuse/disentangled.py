@@ -88,10 +88,10 @@ def _match(gm: fx.GraphModule, softmax: fx.Node) -> tuple[fx.Node, Site, list[Po
     sources = [_side_by_side(part) for part in (scores.query, scores.key, product.args[1])]
     if any(source is None or shape_of(source) != shape_of(out) for source in sources):
         return None
-    heads = int(joint.meta["val"].shape[1])
-    if any(parameter(gm, one.rows).shape[0] != heads for one in scores.added):  # type: ignore[union-attr]
+    heads, size = joint.meta["val"].shape[1::2]
+    if any(parameter(gm, one.rows).shape[::2] != (heads, size) for one in scores.added):  # type: ignore[union-attr]
         return None
-    return product, Site(sources, out, heads, scores.scale, masked[1], False), scores.added
+    return product, Site(sources, out, int(heads), scores.scale, masked[1], False), scores.added
 
 
 def _masked(softmax: fx.Node) -> tuple[Any, fx.Node] | None:
@@ -101,14 +101,14 @@ def _masked(softmax: fx.Node) -> tuple[Any, fx.Node] | None:
         return None
     view, shut, low = fill.args
     known = view.target in RESHAPES and shut.target in NEGATED and isinstance(low, int | float) and low <= LOWEST
-    return (view.args[0], shut.args[0]) if known and shut.meta["val"].dtype == torch.bool else None
+    return (view.args[0], shut.args[0]) if known and shut.args[0].meta["val"].dtype == torch.bool else None
 
 
 def _scores(gm: fx.GraphModule, total: fx.Node) -> Scores | None:
     """total: a sum in any order → what it is the sum of; None if that is anything else"""
     terms = _terms(total)
     products = [term for term in terms if isinstance(term, fx.Node) and term.target is BMM]
-    if len(products) != 1 or len(terms) not in (2, 3):
+    if len(products) != 1 or len(terms) not in (2, 3) or any(shape_of(term) != shape_of(total) for term in terms):
         return None
     query, keys = products[0].args
     turned, scale = _divided(gm, keys)
