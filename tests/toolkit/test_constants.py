@@ -59,7 +59,7 @@ def test_a_linear_of_a_parameter_is_computed_once() -> None:
     assert count == 1 and [value.shape for value in constants(gm)] == [(1, 6, 4)]
     assert sum(node.op == "call_module" for node in gm.graph.nodes) == 1
     assert not gm.graph.find_nodes(op="call_function", target=aten.layer_norm.default)
-    assert not gm.state_dict().keys() & {"constant_0"}
+    assert not gm.state_dict().keys() & {"constant"}
 
 
 def test_of_integers_it_has_the_same_bits() -> None:
@@ -81,3 +81,13 @@ def test_what_stays(model: nn.Module) -> None:
 def test_what_is_read_twice_is_one_constant() -> None:
     gm, count = apply(folded, Distances(returned=True))
     assert count == len(constants(gm)) == 2  # turned, and a part of it
+
+
+def test_a_buffer_of_the_models_own_is_not_overwritten() -> None:
+    def beside_another(gm: fx.GraphModule) -> int:
+        gm.register_buffer("constant", torch.full((1,), 7.0))
+        gm.register_buffer("constant_0", torch.full((1,), 7.0))
+        return folded(gm)
+
+    gm, count = apply(beside_another, Distances())
+    assert count == 1 and gm.constant.tolist() == gm.constant_0.tolist() == [7.0] and len(constants(gm)) == 3

@@ -6,7 +6,7 @@ from targets._linear import QuantizedLinear
 from targets._weight import WeightLinear
 from toolkit.fuse.decided import above, is_function, values_of, written_to
 from toolkit.fuse.exposed import Exposed
-from toolkit.fuse.matching import module_of, parameter
+from toolkit.fuse.matching import free_name, module_of, parameter
 from toolkit.rotated import Rotated
 
 LINEARS = (QuantizedLinear, WeightLinear, nn.Linear)
@@ -22,8 +22,8 @@ def fold_constants(gm: fx.GraphModule) -> int:
     results = [node for node in known if node.op != "get_attr" and not known.keys() >= node.users.keys()]
     folded = [node for node in results if any(isinstance(module_of(gm, one), LINEARS) for one in above(node, known))]
     values = values_of(gm, set[fx.Node]().union(*(above(node, known) for node in folded)))
-    for number, node in enumerate(folded):
-        name = f"constant_{number}"
+    for node in folded:
+        name = free_name(gm, "constant")
         gm.register_buffer(name, values[node].clone(), persistent=False)
         with gm.graph.inserting_before(node):
             read = gm.graph.get_attr(name)

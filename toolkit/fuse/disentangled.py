@@ -11,7 +11,7 @@ from toolkit.fuse.attention import flat_of, padded, put_back
 from toolkit.fuse.decided import Numbers, value_of
 from toolkit.fuse.heads import COPIES, RESHAPES, Site, read_side_by_side, side_by_side, turns
 from toolkit.fuse.mask import LOWEST, PADDING, kind_of
-from toolkit.fuse.matching import add_module, aten, only_user, parameter, shape_of, sizes
+from toolkit.fuse.matching import add_module, aten, free_name, only_user, parameter, shape_of, sizes
 
 ADD, DIV, BMM, TO = aten.add.Tensor, aten.div.Tensor, aten.bmm.default, aten.to.dtype
 NEGATED = (aten.bitwise_not.default, aten.logical_not.default)
@@ -194,6 +194,6 @@ def _in_float32(gm: fx.GraphModule, rows: fx.Node) -> fx.Node:
     held: Any = parameter(gm, rows)
     if held.dtype == torch.float32:
         return rows
-    name = f"{str(rows.target).replace('.', '_')}_float32"
+    name = free_name(gm, "in_float32")
     gm.register_buffer(name, held.detach().float(), persistent=False)
     return gm.graph.get_attr(name)

@@ -76,11 +76,17 @@ def parameter(gm: fx.GraphModule, node: Any) -> Tensor | None:
 
 def add_module(gm: fx.GraphModule, name: str, module: nn.Module) -> str:
     """Adds `module` under `name`, or under `name` and a number where that is taken. → the name"""
+    free = free_name(gm, name)
+    gm.add_submodule(free, module.eval())
+    return free
+
+
+def free_name(gm: fx.GraphModule, name: str) -> str:
+    """→ `name`, or `name` and a number where that is taken by a module or a parameter"""
     taken, free, number = dict(gm.named_modules(remove_duplicate=False)), name, 0
     while free in taken or hasattr(gm, free):
         number += 1
         free = f"{name}_{number}"
-    gm.add_submodule(free, module.eval())
     return free
 
 
