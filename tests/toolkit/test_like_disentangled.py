@@ -1,4 +1,4 @@
-"""What is nearly DeBERTa's attention, written out by hand, computes what it did: only what is that attention is fused."""
+"""What is nearly DeBERTa's attention, written out by hand, gives what it gave: only that attention itself is fused."""
 
 from typing import Any
 
