@@ -60,6 +60,7 @@ def test_a_linear_of_a_parameter_is_computed_once() -> None:
     assert sum(node.op == "call_module" for node in gm.graph.nodes) == 1
     assert not gm.graph.find_nodes(op="call_function", target=aten.layer_norm.default)
     assert not gm.state_dict().keys() & {"constant"}
+    assert [node.meta["val"] is gm.constant for node in gm.graph.find_nodes(op="get_attr", target="constant")] == [True]
 
 
 def test_of_integers_it_has_the_same_bits() -> None:

@@ -24,10 +24,11 @@ def fold_constants(gm: fx.GraphModule) -> int:
     values = values_of(gm, set[fx.Node]().union(*(above(node, known) for node in folded)))
     for node in folded:
         name = free_name(gm, "constant")
-        gm.register_buffer(name, values[node].clone(), persistent=False)
+        held = values[node].clone()  # a view may hold far more than its own
+        gm.register_buffer(name, held, persistent=False)
         with gm.graph.inserting_before(node):
             read = gm.graph.get_attr(name)
-        read.meta = {"val": values[node]}
+        read.meta = {"val": held}
         node.replace_all_uses_with(read)
     return len(folded)
 
