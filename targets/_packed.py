@@ -147,28 +147,7 @@ MODULES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 
 # fusions that have their operators here; customcpu has more: targets/_layers.py
 FUSIONS = (
-    "gelu_steps",
-    "norm_steps",
-    "attention_steps",
-    "thirds",
-    "rotation",
-    "constants",
-    "rotary",
-    "attention",
-    "heads",
-    "biased",
-    "cached",
-    "disentangled",
-    "qkv",
-    "gate",
-    "rows",
-    "packing",
-    "quantize",
-    "gelu",
-    "gate_rows",
-    "add_norm",
-    "embeddings",
-    "lookups",
-    "attention_rows",
-    "per_size",
-)
+    "gelu_steps", "norm_steps", "attention_steps", "thirds", "rotation", "constants", "rotary", "attention", "heads",
+    "biased", "cached", "disentangled", "qkv", "gate", "rows", "packing", "quantize", "gelu", "gate_rows",
+    "add_norm", "embeddings", "lookups", "attention_rows", "per_size",
+)  # fmt: skip
