@@ -48,6 +48,8 @@ extern "C" {
   AttentionBytes attention_bytes_##name(int64_t, int64_t) { return {}; } \\
   void attention_pack_##name(const Head *) {}                            \\
   void attention_attend_##name(const Head *, const Rows *) {}            \\
+  void attention_products_##name(const Head *, const Products *) {}      \\
+  void attention_look_up_##name(const LookUp *) {}                       \\
   void attention_few_##name(const Head *, const Rows *) {}
 #include "attention.inc"
 }

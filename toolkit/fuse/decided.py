@@ -13,7 +13,7 @@ from toolkit.fuse.exposed import Exposed
 from toolkit.fuse.mask import needed
 from toolkit.fuse.matching import module_of, parameter
 
-# to make one of these is no work; of the first ones nobody knows what is in them
+# nobody knows what is in one of these
 EMPTY = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
 
 
