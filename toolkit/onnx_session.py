@@ -57,6 +57,11 @@ def open_session(
 
 def _takes(opened: Opened) -> Inputs:
     if INPUTS in opened.metadata:
-        found = json.loads(opened.metadata[INPUTS])
-        return Inputs(opened.inputs, tuple(found["ignored"]), found["longest"])
+        return told(opened.inputs, opened.metadata[INPUTS])
     return Inputs(opened.inputs, tuple(name for name in DEFAULTS if name not in opened.inputs), None)
+
+
+def told(names: tuple[str, ...], text: str) -> Inputs:
+    """names: a file's own; text: what it says under INPUTS"""
+    found = json.loads(text)
+    return Inputs(names, tuple(found["ignored"]), found["longest"])

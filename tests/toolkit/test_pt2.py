@@ -9,9 +9,10 @@ from targets._linear import QuantizedLinear
 from tests import tiny
 from tests.checks import assert_sqnr
 from tests.toolkit.exporting import DYNAMIC, STATIC, SYMMETRIC, SYMMETRIC_DYNAMIC, assert_same, graph_of, read
-from toolkit import Recipe, checkpoint, transform
+from toolkit import Recipe, UsageError, checkpoint, transform
 from toolkit.export import pt2
-from toolkit.pipeline import lowered
+from toolkit.export.about import about
+from toolkit.pipeline import captured, lowered
 
 
 @pytest.mark.parametrize("recipe", [DYNAMIC, STATIC, SYMMETRIC, SYMMETRIC_DYNAMIC],
@@ -28,6 +29,19 @@ def test_pt2_is_read_back_with_the_same_integers(recipe: Recipe, tmp_path: Path)
     for name, linear in want.items():
         assert torch.equal(got[name].weight, linear.weight) and torch.equal(got[name].scale, linear.scale)
         assert got[name].activation == linear.activation
+
+
+def test_a_file_takes_what_its_model_takes(tmp_path: Path) -> None:
+    """Token types that change nothing, and no more tokens than there are positions for."""
+    model, path = tiny.build("distilbert"), tmp_path / "distilbert.pt2"
+    graph = captured(model)
+    pt2.write(checkpoint.copied(graph), path, about(graph, Recipe(), "distilbert"))
+    given, back = tiny.inputs(model, 2, 9), pt2.read(path)
+    types = {"token_type_ids": torch.zeros_like(given["input_ids"])}
+    assert torch.equal(back(**given, **types).start_logits, back(**given).start_logits)
+    longer = {name: value.repeat(1, 100) for name, value in given.items()}
+    with pytest.raises(UsageError, match="at most 64 tokens"):
+        back(**longer)
 
 
 def test_pt2_runs_on_every_target(tmp_path: Path) -> None:

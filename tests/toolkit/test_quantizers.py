@@ -12,6 +12,7 @@ from torch import fx, nn
 from benchmarks.own_runtime import COMPILED, ITSELF, REVERSED, equal_answers, in_bytes, sums_reversed
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
+from tests.toolkit import families
 from toolkit import Recipe, UsageError, report_of, transform
 from toolkit.cache import past_of, with_cache
 from toolkit.capture import capture
@@ -155,6 +156,12 @@ def never(graph: fx.GraphModule) -> float:
 def test_what_a_quantizer_cannot_do_is_said(recipe: Recipe, arguments: dict, line: str) -> None:
     with pytest.raises(UsageError, match=line):
         transform(tiny.build("bert"), recipe, **arguments)
+
+
+def test_what_a_package_stumbles_over_is_one_line() -> None:
+    """torchao observes DeBERTa's distances, whole numbers, as if they were activations."""
+    with pytest.raises(UsageError, match="quantizer torchao cannot quantize this model: .*Long.*; take the native one"):
+        transform(families.build("deberta-v2"), Recipe("int", scheme="static", quantizer="torchao"), data=batches())
 
 
 def test_a_graph_without_input_ids_is_refused() -> None:

@@ -21,6 +21,8 @@ from toolkit.capture import from_export
 from toolkit.export.errors import ExportError
 from toolkit.export.program import program_of
 from toolkit.export.split import split_linears, swap
+from toolkit.inputs import KEY
+from toolkit.onnx_session import INPUTS, told
 
 PRECISIONS = ("fp", "bf16", "int")  # that a file can be of
 
@@ -135,5 +137,10 @@ def read(path: Path) -> fx.GraphModule:
     pickle, which runs what it is told to: only for files that you made, or whose maker you trust."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of PyTorch about itself
-        program: Any = torch.export.load(io.BytesIO(path.read_bytes()))
-        return from_export(program.module(check_guards=False))
+        said = {INPUTS: ""}
+        program: Any = torch.export.load(io.BytesIO(path.read_bytes()), extra_files=said)
+        graph = program.module(check_guards=False)
+    if said[INPUTS]:
+        names = tuple(str(node.target) for node in graph.graph.find_nodes(op="placeholder"))
+        graph.meta[KEY] = told(names, said[INPUTS])
+    return from_export(graph)

@@ -41,7 +41,7 @@ def quantize_with(
 
     data: calibration batches, for static; each is a dict of int64 [batch, sequence]. accuracy(graph) → a number, the
     higher the better: a quantizer that can look for its best settings does, and any other refuses it.
-    Raises UsageError when the package is not installed or data is missing.
+    Raises UsageError when the package is not installed, data is missing, or the package fails on the model.
     """
     module = importlib.import_module(f"toolkit.quantizers.{name}")
     require_installed(name)
@@ -52,8 +52,12 @@ def quantize_with(
     batches = [example(graph, inputs)] if how.dynamic or data is None else data
     if inputs.past:  # packages call the graph without the check of its inputs, which adds the empty cache
         batches = [complete(graph, (), dict(batch))[1] for batch in batches]
-    with torch.no_grad(), quiet_copies():
-        made: fx.GraphModule = module.quantize(graph, how, batches, accuracy)
+    try:
+        with torch.no_grad(), quiet_copies():
+            made: fx.GraphModule = module.quantize(graph, how, batches, accuracy)
+    except RuntimeError as error:  # a package's own; what it is asked for in vain is a UsageError
+        said = " ".join(str(error).split())
+        raise UsageError(f"quantizer {name} cannot quantize this model: {said}; take the native one") from error
     return callable_as(made, graph, inputs)
 
 
