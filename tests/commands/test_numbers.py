@@ -8,6 +8,7 @@ import click
 import pytest
 
 import run
+from commands import group
 from commands.common import a_number, finite, print_json
 from tests.cli import Cli
 from tests.commands.test_eval import SAMPLE
@@ -16,7 +17,7 @@ from tests.commands.test_eval import SAMPLE
 def floats() -> Iterator[tuple[str, click.Option]]:
     """→ every option of run.py and its commands that is a float"""
     context = click.Context(run.main)
-    commands = {"": run.main} | {name: run.main.get_command(context, name) for name in run.COMMANDS}
+    commands = {"": run.main} | {name: run.main.get_command(context, name) for name in group.COMMANDS}
     for name, command in commands.items():
         for option in command.params:
             if isinstance(option.type, click.types.FloatParamType):
