@@ -123,7 +123,7 @@ def _check_pair(vectors_name: str, vectors: Tensor | None, name: str, index: Ten
     require(fits, f"{OP}: {name} must be int32 [length, length]", got, f"convert or expand {name}")
 
 
-def _fake(
+def fake_attention_disentangled(
     qkv: Tensor,
     starts: Tensor,
     keep: Tensor | None,
@@ -145,5 +145,5 @@ define(
     "(Tensor qkv, Tensor starts, Tensor? keep, Tensor? places, Tensor? position_keys, Tensor? key_index, "
     "Tensor? position_queries, Tensor? query_index, int heads, float scale, bool precise=False) -> Tensor",
     attention_disentangled,
-    _fake,
+    fake_attention_disentangled,
 )

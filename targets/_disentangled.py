@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from operators.attention_disentangled import attention_disentangled
+from operators.attention_disentangled import attention_disentangled, fake_attention_disentangled
 
 
 class DisentangledAttention(nn.Module):
@@ -30,27 +30,6 @@ class DisentangledAttention(nn.Module):
         return f"heads={self.heads}, scale={self.scale}, precise={self.precise}"
 
 
-# an operator, as targets/_attention.py's attend
-@torch.library.custom_op("opswap_reference::attention_disentangled", mutates_args=())
-def attend(
-    qkv: Tensor,
-    starts: Tensor,
-    keep: Tensor | None,
-    places: Tensor | None,
-    position_keys: Tensor | None,
-    key_index: Tensor | None,
-    position_queries: Tensor | None,
-    query_index: Tensor | None,
-    heads: int,
-    scale: float,
-) -> Tensor:
-    """DisentangledAttention's forward, not yet in qkv's dtype: the reference, whatever kernels are loaded."""
-    positions = (position_keys, key_index, position_queries, query_index)
-    return attention_disentangled(qkv, starts, keep, places, *positions, heads, scale)
-
-
-@attend.register_fake
-def _fake_attend(qkv: Tensor, starts: Tensor, keep: Tensor | None, places: Tensor | None,
-                 position_keys: Tensor | None, key_index: Tensor | None, position_queries: Tensor | None,
-                 query_index: Tensor | None, heads: int, scale: float) -> Tensor:  # fmt: skip
-    return qkv.new_empty((qkv.shape[0], qkv.shape[1] // 3), dtype=torch.float32)
+# an operator, as targets/_attention.py's attend: the reference, whatever kernels are loaded
+attend = torch.library.custom_op("opswap_reference::attention_disentangled", attention_disentangled, mutates_args=())
+attend.register_fake(fake_attention_disentangled)

@@ -1,15 +1,12 @@
 """What linears make of parameters alone, computed once."""
 
-from torch import fx, nn
+from torch import fx
 
-from targets._linear import QuantizedLinear
-from targets._weight import WeightLinear
 from toolkit.fuse.decided import above, is_function, values_of, written_to
 from toolkit.fuse.exposed import Exposed
 from toolkit.fuse.matching import free_name, module_of, parameter
+from toolkit.fuse.rows import LINEARS
 from toolkit.rotated import Rotated
-
-LINEARS = (QuantizedLinear, WeightLinear, nn.Linear)
 
 
 def fold_constants(gm: fx.GraphModule) -> int:

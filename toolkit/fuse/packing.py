@@ -54,7 +54,8 @@ def drop_padding(gm: fx.GraphModule) -> int:
     first = any(readers(node) for node in exits)
     tokens, *keys = _pack(gm, mask, attentions[0].args, first)
     for node in attentions:
-        where = (tokens, *node.args[4:]) if node in by_distance else (*node.args[3:4], *[tokens] * len(node.args[3:4]))
+        table = node.args[3:4]
+        where = (tokens, *node.args[4:]) if node in by_distance else (*table, *([tokens] if table else []))
         node.args = (node.args[0], *keys, *where)
     for node in _border(gm, ENTRY):
         with gm.graph.inserting_after(node):

@@ -41,7 +41,8 @@ def quantize_with(
 
     data: calibration batches, for static; each is a dict of int64 [batch, sequence]. accuracy(graph) → a number, the
     higher the better: a quantizer that can look for its best settings does, and any other refuses it.
-    Raises UsageError when the package is not installed, data is missing, or the package fails on the model.
+    Raises UsageError when the package is not installed, data is missing, or the package wants what PyTorch
+    does not have for this model.
     """
     module = importlib.import_module(f"toolkit.quantizers.{name}")
     require_installed(name)
@@ -55,7 +56,7 @@ def quantize_with(
     try:
         with torch.no_grad(), quiet_copies():
             made: fx.GraphModule = module.quantize(graph, how, batches, accuracy)
-    except RuntimeError as error:  # a package's own; what it is asked for in vain is a UsageError
+    except NotImplementedError as error:  # PyTorch's, of what a package calls; no other failure is a word on the model
         said = " ".join(str(error).split())
         raise UsageError(f"quantizer {name} cannot quantize this model: {said}; take the native one") from error
     return callable_as(made, graph, inputs)
