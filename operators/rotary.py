@@ -5,9 +5,13 @@
 half(h) is (-h2, h1) of the halves h1 and h2 of h, as most checkpoints have it, or, interleaved, (-h[1], h[0], -h[3],
 h[2], ...) of Su et al., RoFormer, 2021, arXiv:2104.09864. Each product and the sum are rounded to float32 by
 themselves, so that every device gives the same bits; where x has 16 bits, the sum once more.
+
+Some models (Qwen3, Gemma 3) normalize each head before: h / sqrt(mean(h²) + eps) · weight, RMSNorm of Zhang & Sennrich,
+2019, arXiv:1910.07467. In which order its squares are added is left open, so that bits may differ then.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from operators.schema import define
@@ -25,19 +29,25 @@ def rotary(
     turned: int,
     interleaved: bool = False,
     places: Tensor | None = None,
+    weight: Tensor | None = None,
+    eps: float = 0.0,
 ) -> Tensor:
     """x [T, W] or [B, S, W], heads of `size` numbers side by side → the same, the first `turned` of them turned
 
     x of any of FLOATS; cos, sin: of one of them [T, r], or [B or 1, S, r], r even and at most `size`: the first r
     numbers of a head are turned, the others stay. With places int64 [T], 0 or more, of rows of x [T, W], cos and sin
-    are [S, r], and a row has the angles at its place modulo S. Raises ValueError on a bad argument.
+    are [S, r], and a row has the angles at its place modulo S. With weight float32 [turned · size] those that are
+    turned are normalized before. Raises ValueError on a bad argument.
     """
-    check(x, cos, sin, size, turned, places)
+    check(x, cos, sin, size, turned, places, weight)
     if places is not None:
         check_places(OP, places)
         cos, sin = (one[places % cos.shape[0]] for one in (cos, sin))
     heads, part = x.unflatten(-1, (-1, size)), cos.shape[-1]
-    first, rest = heads[..., :turned, :part].float(), heads[..., :turned, part:]
+    turning = heads[..., :turned, :].float()
+    if weight is not None:
+        turning = F.rms_norm(turning, (size,), None, eps) * weight.view(turned, size)
+    first, rest = turning[..., :part], turning[..., part:].to(x.dtype)
     made = first * cos.float().unsqueeze(-2) + _half(first, interleaved) * sin.float().unsqueeze(-2)
     made = made.to(x.dtype)
     return torch.cat([torch.cat([made, rest], -1), heads[..., turned:, :]], -2).flatten(-2)
@@ -50,7 +60,10 @@ def _half(heads: Tensor, interleaved: bool) -> Tensor:
     return torch.cat([-two, one], -1)
 
 
-def check(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, places: Tensor | None = None) -> None:
+def check(
+    x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, places: Tensor | None = None,
+    weight: Tensor | None = None,
+) -> None:  # fmt: skip
     """Raises ValueError, one line, unless the arguments are as rotary wants them."""
     have, columns = f"{x.dtype} of shape {list(x.shape)}", x.shape[-1]
     fits = x.dtype in FLOATS and x.dim() in (2, 3)
@@ -64,6 +77,10 @@ def check(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, places: T
         got = f"{places.dtype} of shape {list(places.shape)}"
         require(ok, f"{OP}: places must be int64 [T], of x [T, W]", got, "pass what pack_tokens returned")
         rows = ["S"]
+    if weight is not None:
+        ok = weight.dtype == torch.float32 and weight.shape == (turned * size,)
+        got = f"{weight.dtype} of shape {list(weight.shape)}"
+        require(ok, f"{OP}: weight must be float32 [{turned * size}], of the heads that are turned", got, ADVICE)
     wanted = f"must be float32 or of 16 bits, [{', '.join(map(str, rows))}, r], r even and at most {size}"
     for name, one in (("cos", cos), ("sin", sin)):
         alike = one.dtype in FLOATS and one.dtype == cos.dtype and one.shape == cos.shape
@@ -82,14 +99,15 @@ def _fits(one: Tensor, x: Tensor, size: int, placed: bool) -> bool:
 
 
 def _fake(x: Tensor, cos: Tensor, sin: Tensor, size: int, turned: int, interleaved: bool = False,
-          places: Tensor | None = None) -> Tensor:  # fmt: skip
-    check(x, cos, sin, size, turned, places)
+          places: Tensor | None = None, weight: Tensor | None = None, eps: float = 0.0) -> Tensor:  # fmt: skip
+    check(x, cos, sin, size, turned, places, weight)
     return x.new_empty(x.shape)
 
 
 define(
     OP,
-    "(Tensor x, Tensor cos, Tensor sin, int size, int turned, bool interleaved=False, Tensor? places=None) -> Tensor",
+    "(Tensor x, Tensor cos, Tensor sin, int size, int turned, bool interleaved=False, Tensor? places=None, "
+    "Tensor? weight=None, float eps=0.0) -> Tensor",
     rotary,
     _fake,
 )

@@ -50,21 +50,24 @@ def drop_whole_slices(gm: fx.GraphModule) -> int:
 
 
 def drop_same_views(gm: fx.GraphModule) -> int:
-    """view(x, the shape that x has) → x"""
-    found = [node for target in VIEWS for node in gm.graph.find_nodes(op="call_function", target=target)]
+    """view(x, the shape that x has), alias(x) → x"""
+    targets = (*VIEWS, aten.alias.default)
+    found = [node for target in targets for node in gm.graph.find_nodes(op="call_function", target=target)]
     return _bypass(gm, [node for node in found if _same_shape(node)])
 
 
 def drop_empty_parts(gm: fx.GraphModule) -> int:
-    """cat([nothing, x], dim) → x, where nothing is of shape [0]: transformers begins a cache with it
+    """cat([nothing, x], dim) → x, where nothing is of shape [0], as transformers begins a cache, or of size 0 in `dim`,
+    as what Phi-3 turns no further
 
     Not where anything writes to either later: they are one then.
     """
     found, end = 0, gm.graph.output_node()
     for node in gm.graph.find_nodes(op="call_function", target=aten.cat.default):
-        nothing = [part for part in node.args[0] if isinstance(_value(part), Tensor) and _value(part).shape == (0,)]
+        nothing = [part for part in node.args[0] if _is_nothing(part, *node.args[1:])]  # type: ignore[union-attr]
         rest = [part for part in node.args[0] if part not in nothing]
-        if nothing and len(rest) == 1 and unchanged((node, rest[0]), node, end):
+        whole = nothing and len(rest) == 1 and _dtype(rest[0]) == _dtype(node)
+        if whole and unchanged((node, rest[0]), node, end):
             node.replace_all_uses_with(rest[0])
             gm.graph.erase_node(node)
             for part in nothing:
@@ -86,6 +89,12 @@ def outputs_to_float32(gm: fx.GraphModule) -> int:
         wide.meta["val"] = node.meta["val"].to(torch.float32)
         output.replace_input_with(node, wide)
     return len(low)
+
+
+def _is_nothing(part: Any, dim: int = 0) -> bool:
+    """Whether a part of cat adds nothing along `dim`; a size that is a symbol may be 0, and is not known to be"""
+    value = _value(part)
+    return isinstance(value, Tensor) and (value.shape == (0,) or str(value.shape[dim]) == "0")
 
 
 def _is_whole(node: fx.Node) -> bool:

@@ -1,7 +1,10 @@
 // opswap::rotary for CPU tensors: heads turned by the position of their token, a few rows a task.
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "calls.h"
 #include "checks.h"
@@ -43,7 +46,7 @@ void check_angles(const char *name, const Tensor &one, const Tensor &like, const
 }
 
 void check(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, int64_t turned,
-           const std::optional<Tensor> &places) {
+           const std::optional<Tensor> &places, const std::optional<Tensor> &weight) {
   if (!x.is_cpu() || !is_float(x) || (x.dim() != 2 && x.dim() != 3))
     fail(OP, "x must be Float or of 16 bits on the CPU, [T, W] or [B, S, W]", named(x), ADVICE);
   const int64_t columns = x.size(x.dim() - 1);
@@ -57,6 +60,26 @@ void check(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, 
     check_vector(OP, "places", *places, ScalarType::Long, x.size(0));
   check_angles("cos", cos, cos, x, size, places.has_value());
   check_angles("sin", sin, cos, x, size, places.has_value());
+  if (weight)
+    check_vector(OP, "weight", *weight, ScalarType::Float, turned * size);
+}
+
+const int64_t LANES = 16; // what is added side by side: one sum alone would wait for itself
+
+// y = x / sqrt(mean of x² + eps) · weight of one head
+void normalize(const float *__restrict x, const float *__restrict weight, int64_t size, double eps,
+               float *__restrict y) {
+  float sums[LANES] = {};
+  int64_t i = 0;
+  for (; i + LANES <= size; i += LANES)
+    for (int64_t lane = 0; lane < LANES; lane++)
+      sums[lane] += x[i + lane] * x[i + lane];
+  for (; i < size; i++)
+    sums[i % LANES] += x[i] * x[i];
+  const float sum = std::accumulate(sums, sums + LANES, 0.0f);
+  const float scale = 1 / std::sqrt(sum / static_cast<float>(size) + static_cast<float>(eps));
+  for (i = 0; i < size; i++)
+    y[i] = x[i] * scale * weight[i];
 }
 
 // The first r numbers of one head. cos and sin may differ between the halves.
@@ -79,14 +102,17 @@ void turn_pairs(const float *__restrict x, const float *__restrict cos, const fl
 }
 
 Tensor rotary(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, int64_t turned,
-              bool interleaved, const std::optional<Tensor> &places) {
-  check(x, cos, sin, size, turned, places);
+              bool interleaved, const std::optional<Tensor> &places, const std::optional<Tensor> &weight,
+              double eps) {
+  check(x, cos, sin, size, turned, places, weight);
   const Tensor from = in_float32(x), c = in_float32(cos), s = in_float32(sin);
   const int64_t dims = x.dim(), columns = x.size(dims - 1), r = cos.size(dims - 1);
   const int64_t rows = dims == 2 ? x.size(0) : x.size(0) * x.size(1);
   const int64_t angles = dims == 2 ? cos.size(0) : cos.size(0) * cos.size(1); // for all, or for some again
   const std::optional<Tensor> given = dense(places);
   const int64_t *const place = data<int64_t>(given);
+  const std::optional<Tensor> gains = dense(weight);
+  const float *const gain = data<float>(gains);
   for (int64_t row = 0; place && row < rows; row++)
     if (place[row] < 0)
       fail(OP, "places must be 0 or more", place[row], "pass what pack_tokens returned");
@@ -95,14 +121,20 @@ Tensor rotary(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t siz
   const auto turn = interleaved ? turn_pairs : turn_halves;
   for_each_task(ceil_div(rows, ENOUGH_ROWS), [&](int64_t task) {
     const int64_t first = task * ENOUGH_ROWS, end = std::min(rows, first + ENOUGH_ROWS);
+    std::vector<float> normal(gain ? size : 0);
     for (int64_t row = first; row < end; row++) {
       const float *one = data<float>(from) + row * columns;
       const int64_t at = (place ? place[row] : row) % angles * r;
       const float *row_cos = data<float>(c) + at, *row_sin = data<float>(s) + at;
       float *to = out<float>(y) + row * columns;
       for (int64_t head = 0; head < turned; head++) {
-        turn(one + head * size, row_cos, row_sin, r, to + head * size);
-        std::copy(one + head * size + r, one + (head + 1) * size, to + head * size + r);
+        const float *from_head = one + head * size;
+        if (gain) {
+          normalize(from_head, gain + head * size, size, eps, normal.data());
+          from_head = normal.data();
+        }
+        turn(from_head, row_cos, row_sin, r, to + head * size);
+        std::copy(from_head + r, from_head + size, to + head * size + r);
       }
       std::copy(one + turned * size, one + columns, to + turned * size);
     }

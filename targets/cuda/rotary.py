@@ -12,29 +12,31 @@ NAME = "rotary"
 
 
 class CudaRotary(nn.Module):
-    """opswap::rotary: x [T, W] or [B, S, W] of any float type, cos and sin → the same of `dtype` (None: of x's)"""
+    """opswap::rotary: x [T, W] or [B, S, W] of any float type, cos, sin, and the weight of heads that are normalized
+    before → the same of `dtype` (None: of x's)"""
 
     dtype: torch.dtype | None = None
 
-    def __init__(self, size: int, turned: int, interleaved: bool = False) -> None:
+    def __init__(self, size: int, turned: int, interleaved: bool = False, eps: float = 0.0) -> None:
         super().__init__()
-        self.how = size, turned, interleaved
+        self.how, self.eps = (size, turned, interleaved), eps
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        return rotary(x, cos, sin, *self.how, dtype=self.dtype)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, weight: Tensor | None = None) -> Tensor:
+        return rotary(x, cos, sin, *self.how, weight, self.eps, dtype=self.dtype)
 
     def extra_repr(self) -> str:
         size, turned, interleaved = self.how
-        return f"size={size}, turned={turned}, interleaved={interleaved}"
+        return f"size={size}, turned={turned}, interleaved={interleaved}, eps={self.eps}"
 
 
 def swap_rotary(graph: fx.GraphModule) -> int:
-    """rotary(x, cos, sin, how) → CudaRotary(how)(x, cos, sin). → how many"""
+    """rotary(x, cos, sin, how, weight) → CudaRotary(how)(x, cos, sin, weight). → how many"""
     found = graph.graph.find_nodes(op="call_function", target=ROTARY)
     for number, node in enumerate(found):
-        name, given = f"{NAME}_{number}", node.args[:3]
         how: Any = node.args[3:]
-        graph.add_submodule(name, CudaRotary(*how).eval())
+        name, named = f"{NAME}_{number}", dict(node.kwargs)
+        given = (*node.args[:3], *((named.pop("weight"),) if "weight" in named else ()))
+        graph.add_submodule(name, CudaRotary(*how, **named).eval())
         with graph.graph.inserting_before(node):
             call = graph.graph.call_module(name, given)
         call.meta = dict(node.meta)

@@ -105,7 +105,7 @@ def compile_rotary() -> None:
     x, angles = empty(M, N), empty(M, 64)
     rotary(x.half(), angles, angles, 64, 4)
     rotary(x.bfloat16(), angles.bfloat16(), angles.bfloat16(), 64, 4)
-    rotary(x, empty(M, 24), empty(M, 24), 96, 4, True, torch.float16)
+    rotary(x, empty(M, 24), empty(M, 24), 96, 4, True, empty(4 * 96), 1e-6, torch.float16)
 
 
 def compile_gates() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from operators import rotary as reference
 from operators.triton import rotary
-from tests.checks import assert_equal_bits, assert_refuses
+from tests.checks import assert_equal_bits, assert_refuses, assert_sqnr
 from tests.cuda.samples import random
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -54,8 +54,24 @@ def test_views_and_numbers_that_are_none(device: torch.device) -> None:
     check(device, x, cos, sin, 16, 2)
 
 
+@pytest.mark.parametrize("interleaved", [False, True], ids=["halves", "neighbours"])
+@pytest.mark.parametrize("size, part", [(7, 6), (8, 4), (33, 0), (64, 64), (100, 98)])
+def test_heads_that_are_normalized(device: torch.device, size: int, part: int, interleaved: bool) -> None:
+    x, cos, sin = random(19, 3 * size), random(19, part, seed=1), random(19, part, seed=2)
+    for turned in (0, 2, 3):
+        weight = random(turned * size, seed=3)
+        want = reference.rotary(x, cos, sin, size, turned, interleaved, None, weight, 1e-6)
+        given = [part.to(device) for part in (x, cos, sin)]
+        for dtype, db in ((torch.float32, 130), (torch.float16, 65), (torch.bfloat16, 48)):
+            have = rotary(*given, size, turned, interleaved, weight.to(device), 1e-6, dtype=dtype).cpu()
+            assert have.dtype == dtype
+            assert_sqnr(have.float(), want, db)
+            assert_equal_bits(have[:, turned * size :], x[:, turned * size :].to(dtype))
+
+
 def test_what_the_reference_refuses(device: torch.device) -> None:
     x, cos = torch.zeros(2, 8, device=device), torch.zeros(2, 4, device=device)
     assert_refuses(rotary, "rotary", x.double(), cos, cos, 4, 2)
     assert_refuses(rotary, "rotary", x, cos, cos, 3, 2)
     assert_refuses(rotary, "rotary", x, cos[:1], cos[:1], 4, 2)
+    assert_refuses(rotary, "rotary", x, cos, cos, 4, 2, False, cos[0])

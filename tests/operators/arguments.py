@@ -104,6 +104,7 @@ ARGUMENTS: dict[str, list[tuple]] = {
         (QKV, torch.randn(7, 4), torch.randn(7, 4), 8, 2),
         (QKV.view(1, 7, 24).bfloat16(), torch.randn(1, 7, 4), torch.randn(1, 7, 4), 4, 3, True),
         (QKV, torch.randn(5, 4), torch.randn(5, 4), 8, 2, False, torch.arange(7)),
+        (QKV, torch.randn(7, 4), torch.randn(7, 4), 8, 2, True, None, torch.rand(16), 1e-6),
     ],
     "attention_cached": [
         (QKV[:6], *torch.randn(2, 2, 2, 9, 4), 5, torch.ones(2, 8, dtype=torch.int64), 2, 0.5),

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 from transformers.models.cohere.modeling_cohere import apply_rotary_pos_emb as interleaved_one
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as halves_one
 
 from operators import rotary as reference
-from tests.checks import assert_equal_bits, assert_refuses
+from tests.checks import assert_equal_bits, assert_refuses, assert_sqnr
 from tests.operators.samples import ops
 
 
@@ -102,6 +103,51 @@ def test_views_and_numbers_that_are_none() -> None:
     check(x, cos, sin, 16, 2)
 
 
+def test_normalized_heads_are_what_models_do() -> None:
+    x, cos, sin, weight = random(2, 9, 24), random(2, 9, 8, seed=1), random(2, 9, 8, seed=2), random(8, seed=3)
+    norm = LlamaRMSNorm(8, 1e-6)
+    norm.weight.data = weight
+    heads = norm(x.view(2, 9, 3, 8)).transpose(1, 2)
+    want, _ = halves_one(heads, heads, cos, sin)
+    have = reference.rotary(x, cos, sin, 8, 3, False, None, weight.repeat(3), 1e-6)
+    assert_sqnr(have, want.transpose(1, 2).reshape(2, 9, 24), 130)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(("size", "part"), [(1, 0), (7, 6), (16, 16), (33, 32), (64, 64), (100, 98), (128, 128)])
+def test_normalized_heads_of_any_size(size: int, part: int, interleaved: bool) -> None:
+    x, cos, sin = random(37, 3 * size), random(37, part, seed=1), random(37, part, seed=2)
+    for turned in (0, 1, 3):
+        more = turned, interleaved, None, random(turned * size, seed=3), 1e-5
+        have = ops.rotary(x, cos, sin, size, *more)
+        assert_sqnr(have, reference.rotary(x, cos, sin, size, *more), 130)
+        assert_equal_bits(have[:, turned * size :], x[:, turned * size :])
+
+
+def test_normalized_heads_by_places_and_on_any_number_of_threads(threads: Callable[[int], None]) -> None:
+    places = torch.randint(0, 90, (63,), generator=torch.Generator().manual_seed(0))
+    x, weight, normed = random(63, 96) * 100, random(48, seed=3), (random(30, 16, seed=1), random(30, 16, seed=2))
+    threads(2)
+    have = ops.rotary(x, *normed, 16, 3, False, places, weight, 1e-6)
+    threads(1)
+    rows = (one[places % 30] for one in normed)
+    assert_equal_bits(ops.rotary(x, *rows, 16, 3, False, None, weight, 1e-6), have)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_normalized_heads_of_16_bits_are_rounded_once(dtype: torch.dtype) -> None:
+    x, cos, sin, weight = random(9, 24).to(dtype), random(9, 6, seed=1), random(9, 6, seed=2), random(16, seed=3)
+    have = ops.rotary(x, cos, sin, 8, 2, False, None, weight, 1e-6)
+    assert_equal_bits(have, ops.rotary(x.float(), cos, sin, 8, 2, False, None, weight, 1e-6).to(dtype))
+
+
+def test_a_head_of_zeros_and_one_of_numbers_that_are_none() -> None:
+    x, angles, weight = torch.zeros(2, 24), torch.ones(2, 8), torch.ones(24)
+    x[1, 3] = torch.nan
+    have = ops.rotary(x, angles, angles, 8, 3, False, None, weight, 1e-6)
+    assert torch.equal(have[0], torch.zeros(24)) and have[1, :8].isnan().all() and not have[1, 8:].any()
+
+
 X, COS = torch.zeros(2, 3, 8), torch.zeros(1, 3, 4)
 REFUSED = {
     "x of 64 bits": ((X.double(), COS, COS, 4, 2), "x must be"),
@@ -117,6 +163,9 @@ REFUSED = {
     "cos for other sequences": ((X, COS.expand(3, -1, -1), COS.expand(3, -1, -1), 4, 2), "cos must be"),
     "cos for rows": ((X, COS[0], COS[0], 4, 2), "cos must be"),
     "an odd number": ((X, COS[..., :3], COS[..., :3], 4, 2), "cos must be .* r even and at most 4"),
+    "a weight for other heads": ((X, COS, COS, 4, 2, False, None, torch.ones(4)), "weight must"),
+    "a weight for each head": ((X, COS, COS, 4, 2, False, None, torch.ones(2, 4)), "weight must"),
+    "a weight of 16 bits": ((X, COS, COS, 4, 2, False, None, torch.ones(8).half()), "weight must"),
     "more than a head has": ((X, COS, COS, 2, 2), "cos must be .* r even and at most 2"),
 }
 

@@ -101,6 +101,28 @@ def test_drop_empty_parts():
     assert rewrites == 1 and [n.target for n in gm.graph.nodes if n.op == "call_function"] == [aten.add.Tensor]
 
 
+def test_drop_empty_parts_of_a_dimension():
+    """As Phi-3 has them, which turns a part of each head by position, and all of it where the part is the whole"""
+    gm, rewrites = apply(passes.drop_empty_parts, Function(lambda x: torch.cat([x * 2, x[..., 6:]], -1) + 1))
+    assert rewrites == 1 and count(gm, aten.cat.default) == count(gm, aten.slice.Tensor) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64], ids=str)
+def test_drop_empty_parts_keeps_the_type(dtype):
+    """Which cat takes from all of its parts, empty or not"""
+    for nothing in (lambda x: torch.tensor([], dtype=dtype), lambda x: x[..., 6:].to(dtype)):
+        gm, rewrites = apply(
+            passes.drop_empty_parts, Function(lambda x, nothing=nothing: torch.cat([nothing(x), x], -1))
+        )
+        assert rewrites == (dtype == torch.int64)
+
+
+def test_drop_same_views_and_aliases():
+    function = Function(lambda x: (x + 1).view(*x.shape) * aten.alias.default(x))
+    gm, rewrites = apply(passes.drop_same_views, function)
+    assert rewrites == 2 and count(gm, aten.view.default) == count(gm, aten.alias.default) == 0
+
+
 def test_drop_empty_parts_leaves_what_has_a_size():
     gm, rewrites = apply(passes.drop_empty_parts, Function(lambda x: torch.cat([x[:, :0], x, x], 1)))
     assert rewrites == 0 and count(gm, aten.cat.default) == 1

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from transformers import (
     CohereConfig,
     CohereModel,
@@ -26,7 +26,6 @@ from tests.toolkit.fusing import SAME_DB, mask_of
 from tests.toolkit.small_graphs import X, assert_fused_out_of_place_alone, count, graph_of
 from toolkit import Recipe, capture, report_of, transform
 from toolkit.fuse.rotary import ROTARY, raise_rotary
-from toolkit.fuse.thirds import split_thirds
 from toolkit.pipeline import PASSES, clean, run
 
 aten = torch.ops.aten
@@ -187,39 +186,3 @@ class OfTheInput(nn.Module):
 
 def test_halves_that_are_inputs_stay() -> None:
     assert raise_rotary(graph_of(OfTheInput())) == 0
-
-
-class Thirds(nn.Module):
-    def __init__(self, parts: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
-        super().__init__()
-        self.parts = parts
-
-    def forward(self, x: Tensor) -> Tensor:
-        one, two, three = self.parts(x * 2)
-        return one + two * three
-
-
-def split_of(parts: Callable[[Tensor], tuple[Tensor, ...]]) -> tuple[fx.GraphModule, int]:
-    gm = graph_of(Thirds(parts))
-    want = gm(X)
-    done = split_thirds(gm)
-    clean(gm)
-    assert_equal_bits(gm(X), want)
-    return gm, done
-
-
-@pytest.mark.parametrize(
-    ("parts", "done"),
-    [
-        (lambda x: x.view(*x.shape[:2], 3, -1, 2).unbind(2), 1),
-        (lambda x: x.reshape(*x.shape[:2], 3, 2, -1).unbind(-3), 1),
-        (lambda x: x.view(*x.shape[:2], 1, 2, 3).unbind(-1), 0),
-        (lambda x: x.view(*x.shape[:2], 1, 3, 2).unbind(3), 0),
-        (lambda x: x.view(*x.shape[:2], 3, 2).unbind(2), 0),
-    ],
-    ids=["thirds", "counted from the end", "numbers of a head", "heads", "no heads"],
-)
-def test_thirds_of_a_row(parts: Callable[[Tensor], tuple[Tensor, ...]], done: int) -> None:
-    gm, have = split_of(parts)
-    assert have == done
-    assert count(gm, aten.unbind.int) == 1 - done

@@ -16,7 +16,7 @@ from tests.toolkit.fusing import mask_of
 from tests.toolkit.test_cache import by_cache, llama, whole
 from toolkit import Recipe, report_of, transform
 from toolkit.cache import with_cache
-from toolkit.fuse.qkv import stack
+from toolkit.fuse.stacked import stack
 
 WIDE, HEADS, SIZE = 32, 4, 8
 Attend = Callable[

@@ -14,7 +14,9 @@ from targets._missed import found_a_way, miss
 from toolkit.fuse.heads import Site, match, match_heads
 from toolkit.fuse.mask import CAUSAL, MASK, PADDING, kind_of
 from toolkit.fuse.matching import add_module, aten, calls, module_of, only_user, shape_of, sizes
-from toolkit.fuse.rotary import ROTARY, SDPA, joined
+from toolkit.fuse.rotary import ROTARY, joined
+from toolkit.fuse.thirds import SPLITS
+from toolkit.fuse.turns import SDPA
 
 Keys = tuple[fx.Node, fx.Node | None]
 
@@ -32,8 +34,8 @@ def fuse_heads(gm: fx.GraphModule) -> int:
     """scaled_dot_product_attention(q, k, v [B, heads, S, d] made in another way, padding or causal mask)
     → Attention(their heads side by side [B·S, 3H], starts, keep), back to [B, S, H]
 
-    For keys and values that several heads share (Llama 3), and heads that a linear mixes (GPT-NeoX). A copy of the
-    three is cheaper than PyTorch's attention on a CPU.
+    For keys and values that several heads share (Llama 3). A copy of the three is cheaper than PyTorch's attention on a
+    CPU.
     """
     return _fuse(gm, match_heads, lambda name, why: None)  # fuse_attention has said why already
 
@@ -79,14 +81,14 @@ def fuse_attention_rows(gm: fx.GraphModule) -> int:
 
 
 def _whole(sources: list[fx.Node]) -> fx.Node | None:
-    """x, of which `sources` are the first, second and third third, None for anything else"""
+    """x, of which `sources` are the first, second and third part, None for anything else"""
     split = sources[0].args[0] if sources[0].target is operator.getitem else None
     thirds = [source.target is operator.getitem and source.args == (split, at) for at, source in enumerate(sources)]
-    if not isinstance(split, fx.Node) or split.target is not aten.split.Tensor or not all(thirds):
+    if not isinstance(split, fx.Node) or split.target not in SPLITS or not all(thirds):
         return None
     x: Any = split.args[0]
     across = split.args[2:] in ((-1,), (2,)) and len(shape_of(x)) == 3
-    return x if across and x.meta["val"].shape[2] == 3 * split.args[1] else None  # type: ignore[operator]
+    return x if across and len(split.meta["val"]) == 3 else None
 
 
 def _rewrite(
@@ -104,7 +106,7 @@ def _rewrite(
 def flat_of(graph: fx.Graph, site: Site) -> fx.Node:
     """→ query, key and value side by side, [B·S, 3H] where all have as many heads"""
     value = site.out.meta["val"]
-    sources, angles = joined(site.sources)
+    sources, angles, named = joined(graph, site.sources)
     cat = _whole(sources)
     if cat is None:
         parts = [_put_side_by_side(graph, part) if len(shape_of(part)) == 4 else part for part in sources]
@@ -112,7 +114,7 @@ def flat_of(graph: fx.Graph, site: Site) -> fx.Node:
         cat.meta["val"] = value.new_empty((*value.shape[:2], sum(part.meta["val"].shape[2] for part in parts)))
     whole = cat.meta["val"]
     if angles:
-        cat = graph.call_function(ROTARY, (cat, *angles))
+        cat = graph.call_function(ROTARY, (cat, *angles), named)
         cat.meta["val"] = whole
     return graph.call_function(aten.reshape.default, (cat, [-1, whole.shape[2]]))
 

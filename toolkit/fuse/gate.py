@@ -11,7 +11,7 @@ from operators.floating import GELUS
 from targets._fused import Quantize, RowsLinear
 from targets._gate import Gate, RowsLinearGate
 from toolkit.fuse.matching import MERGED, add_module, aten, module_of, only_user, shape_of, sites
-from toolkit.fuse.qkv import STACKABLE, stack
+from toolkit.fuse.stacked import STACKABLE, stack
 
 SPLITS = {aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default}
 Gates = dict[tuple[str, bool], str]  # the name of each Gate by what it takes

@@ -3,20 +3,15 @@
 from collections import Counter, defaultdict
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx
 
 from targets._attention import Attention, BiasedAttention, CachedAttention
-from targets._bf16 import Bf16Linear
 from targets._disentangled import DisentangledAttention
-from targets._fp8 import Fp8Linear
-from targets._linear import QuantizedLinear, float_linear
-from targets._weight import WeightLinear
 from toolkit.fuse.matching import MERGED, add_module, aten, calls, module_of, only_user, sites
 from toolkit.fuse.rotary import ROTARY
+from toolkit.fuse.stacked import STACKABLE, stack
 
 ATTENTIONS = (Attention, BiasedAttention, CachedAttention, DisentangledAttention)
-STACKABLE = (QuantizedLinear, Fp8Linear, WeightLinear, nn.Linear, Bf16Linear)
 
 
 def fuse_qkv(gm: fx.GraphModule) -> int:
@@ -43,27 +38,6 @@ def fuse_qkv(gm: fx.GraphModule) -> int:
             _call_merged(gm, cat, merged)
         fused += len(cats)
     return fused
-
-
-def stack(parts: list[Any]) -> nn.Module:
-    """Linears of one input and one kind → one with their outputs side by side; a bias that is missing is zeros."""
-    bias: Tensor | None = None
-    if any(part.bias is not None for part in parts):
-        dtype = next(part.bias.dtype for part in parts if part.bias is not None)
-        biases = (_zeros(part, dtype) if part.bias is None else part.bias for part in parts)
-        bias = torch.cat(tuple(biases))
-    weight = torch.cat([part.weight for part in parts])
-    if isinstance(parts[0], QuantizedLinear):
-        return type(parts[0])(weight, torch.cat([part.scale for part in parts]), bias, parts[0].activation)
-    if isinstance(parts[0], WeightLinear):
-        return WeightLinear(weight, torch.cat([part.scale for part in parts]), bias)
-    linear = float_linear(weight, bias)
-    return Bf16Linear(linear) if isinstance(parts[0], Bf16Linear) else linear
-
-
-def _zeros(part: Any, dtype: torch.dtype) -> Tensor:
-    """→ the bias of a linear that has none"""
-    return part.weight.new_zeros(part.out_features, dtype=dtype)  # type: ignore[no-any-return]
 
 
 def _stackable(gm: fx.GraphModule, cat: fx.Node) -> bool:
