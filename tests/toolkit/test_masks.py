@@ -1,10 +1,18 @@
 """A padding mask and a causal one are known by what they compute; every other mask is left alone."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from transformers import MistralConfig, MistralModel
 
-from toolkit.fuse.mask import CAUSAL, LONGEST, PADDING, kind_of
+from tests.toolkit.test_cache import SMALL
+from toolkit import capture
+from toolkit.fuse.mask import CAUSAL, LONGEST, MOST, PADDING, kind_of
+from toolkit.fuse.turns import SDPA
+from toolkit.inputs import KEY, Inputs
+from toolkit.pipeline import PASSES, run
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -71,6 +79,48 @@ def test_causal_masks(kind):
 @pytest.mark.parametrize("kind", OTHER)
 def test_other_masks(kind):
     assert verdict(OTHER[kind]) is None
+
+
+@pytest.mark.parametrize("window", [LONGEST - 1, LONGEST, LONGEST + 500, MOST - 2])
+def test_a_window_beyond_what_is_tried_at_first(window):
+    """Mistral's is of 4,096 tokens. Its number stands in the graph."""
+    assert in_window(window) is None
+
+
+@pytest.mark.parametrize("longest, kind", [(None, None), (MOST + 3, None), (MOST + 1, CAUSAL), (LONGEST, CAUSAL)])
+def test_a_window_too_wide_to_try_is_no_causal_mask(longest, kind):
+    """Unless no text is as long."""
+    assert in_window(MOST + 1, longest) == kind
+
+
+@pytest.mark.parametrize("number", [10**9, 2**31, 2**63 - 1])
+def test_numbers_that_are_no_window(number):
+    assert in_window(number, longest=4096) == CAUSAL
+
+
+def in_window(window: int, longest: int | None = None) -> str | None:
+    """→ what a causal mask is taken for in which no token sees the `window` that stand before it, or those before"""
+    aten, graph = torch.ops.aten, fx.Graph()
+    mask = graph.placeholder("attention_mask")
+    places = graph.call_function(aten.arange.default, (graph.call_function(aten.sym_size.int, (mask, 1)),))
+    own = graph.call_function(aten.unsqueeze.default, (places, 1))
+    first = graph.call_function(aten.sub.Tensor, (own, window))
+    parts = [graph.call_function(aten.gt.Tensor, (places, first)), graph.call_function(aten.le.Tensor, (places, own))]
+    parts.append(graph.call_function(wide, (mask,)))
+    result = graph.call_function(lambda one, two, three: one & two & three, tuple(parts))
+    graph.output(result)
+    gm = fx.GraphModule(nn.Module(), graph)
+    gm.meta[KEY] = Inputs(("attention_mask",), (), longest)
+    return kind_of(gm, result)
+
+
+@pytest.mark.parametrize("window, kind", [(2500, None), (5000, CAUSAL)])
+def test_a_models_window(window, kind):
+    sizes = {**SMALL, "num_key_value_heads": 2, "max_position_embeddings": 4096, "sliding_window": window}
+    gm = capture(MistralModel(MistralConfig(**sizes, use_cache=False)))
+    run(gm, PASSES)
+    masks: list[Any] = [node.args[3] for node in gm.graph.find_nodes(op="call_function", target=SDPA)]
+    assert [kind_of(gm, mask) for mask in masks] == [kind] * 2
 
 
 def test_a_mask_of_another_input():

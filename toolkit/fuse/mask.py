@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from toolkit.fuse.matching import parameter
 from toolkit.inputs import KEY, Inputs
 
 log = logging.getLogger(__name__)
 
 MASK = "attention_mask"
 LOWEST = -1e4  # an additive mask keeps a position out with this or less
-LONGEST = 2048  # the longest sequence that is tried; a window of local attention shows at the models' own longest
+LONGEST = 2048  # how long a sequence is tried, or as long as the model goes: a window of local attention shows there
+MOST = 8192  # where the mask is made with a number beyond LONGEST, one as long is tried, up to so many tokens
+UNBOUNDED = 2**31  # larger numbers are no places: an end that is not known, a number for the lowest score
 PADDING, CAUSAL = "padding", "causal"
 
 
@@ -27,26 +30,51 @@ def kind_of(gm: fx.GraphModule, mask: fx.Node) -> str | None:
     """
     inputs, kinds = gm.meta.get(KEY), [PADDING, CAUSAL]
     earlier = 2 if isinstance(inputs, Inputs) and inputs.past else 0
-    for real, generator in trials(gm):
-        try:
+    try:
+        for real, generator in trials(gm, mask):
             computed = evaluate(gm, mask, real, earlier, generator)
-        except (RuntimeError, IndexError, ValueError) as error:  # it cannot be computed from a mask alone
-            log.debug("the mask %s cannot be tried: %s", mask.name, error)
-            return None
-        kinds = [kind for kind in kinds if computed is not None and _says(computed, real.bool(), earlier, kind)]
-    return kinds[0] if kinds else None
+            kinds = [kind for kind in kinds if computed is not None and _says(computed, real.bool(), earlier, kind)]
+            if not kinds:
+                return None
+    except (RuntimeError, IndexError, ValueError) as error:  # it cannot be computed from a mask alone
+        log.debug("the mask %s cannot be tried: %s", mask.name, error)
+        return None
+    return kinds[0]
 
 
-def trials(gm: fx.GraphModule) -> Iterator[tuple[Tensor, torch.Generator]]:
-    """→ attention masks int64 [B, S], each with where other inputs' numbers come from"""
-    inputs, generator = gm.meta.get(KEY), torch.Generator().manual_seed(0)
-    longest = inputs.longest if isinstance(inputs, Inputs) and inputs.longest else LONGEST
-    for batch, sequence in ((3, 5), (2, 8), (1, min(longest, LONGEST))):
+def trials(gm: fx.GraphModule, mask: fx.Node) -> Iterator[tuple[Tensor, torch.Generator]]:
+    """→ attention masks int64 [B, S], each with where other inputs' numbers come from; raises ValueError where `mask`
+    may change beyond MOST tokens"""
+    generator = torch.Generator().manual_seed(0)
+    for batch, sequence, last in ((3, 5, 0), (2, 8, 0), (1, _longest(gm, mask), 1)):  # at last what is farthest off
         real = torch.randint(0, 2, (batch, sequence), generator=generator)
         real[0, : sequence // 2], real[1:2, : sequence // 2] = 1, 0  # every sequence has a token
         real[:, -1] = 1
-        real[0, -1] = 0
+        real[0, -1] = last
         yield real, generator
+
+
+def _longest(gm: fx.GraphModule, mask: fx.Node) -> int:
+    """→ a length at which `mask` shows all that it does: a window begins to hide tokens where its number says so"""
+    inputs = gm.meta.get(KEY)
+    longest = inputs.longest if isinstance(inputs, Inputs) and inputs.longest else UNBOUNDED
+    far = [number for number in _numbers(gm, mask) if LONGEST - 2 <= number < min(longest, UNBOUNDED)]
+    if any(number + 2 > MOST for number in far):
+        raise ValueError(f"it may change at {max(far)} tokens, and is tried up to {MOST}")
+    return min(longest, max([LONGEST, *(number + 2 for number in far)]))
+
+
+def _numbers(gm: fx.GraphModule, mask: fx.Node) -> set[int]:
+    """→ the whole numbers that `mask` is made with, without their signs"""
+    found = set[int]()
+    for node in needed(mask):
+        for given in (*node.args, *node.kwargs.values()):
+            if isinstance(given, int) and not isinstance(given, bool):
+                found.add(abs(given))
+        held: Any = parameter(gm, node)
+        if held is not None and held.numel() == 1 and not held.is_floating_point():
+            found.add(abs(int(held)))
+    return found
 
 
 def _says(mask: Tensor, real: Tensor, earlier: int, kind: str) -> bool:

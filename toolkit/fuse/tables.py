@@ -74,7 +74,7 @@ def _ones(graph: fx.Graph, given: fx.Node, mask: fx.Node, made: list[fx.Node]) -
 def _is_the_rest(gm: fx.GraphModule, mask: fx.Node, table: fx.Node) -> bool:
     """Whether `mask` is `table` and what keeps padding out"""
     try:
-        for real, generator in trials(gm):
+        for real, generator in trials(gm, mask):
             whole, alone = (evaluate(gm, node, real, 0, generator) for node in (mask, table))
             if not _agree(whole, alone, real.bool()):
                 return False
