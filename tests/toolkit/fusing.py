@@ -1,7 +1,7 @@
 """Quantized graphs before and after fusing, on reference arithmetic alone; inputs padded in every way."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cache
 
 import torch
@@ -44,6 +44,17 @@ def model_of(name: str) -> nn.Module:
     if name == "classifier":
         return BertForSequenceClassification(BertConfig(**tiny._ENCODER)).eval()
     return AlbertForQuestionAnswering(AlbertConfig(**tiny._ENCODER, embedding_size=16, hidden_act="gelu")).eval()
+
+
+def with_own_norms(make: Callable[[], nn.Module]) -> nn.Module:
+    """→ what `make` makes, the same each time, its norms with weights that are not all ones"""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = make().eval()
+        for key, value in model.named_parameters():
+            if key.endswith("norm.weight"):
+                nn.init.uniform_(value, 0.5, 1.5)
+    return model
 
 
 @cache

@@ -22,7 +22,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from targets._fused import NormRows, RowsLinearAddNorm
 from tests import tiny
 from tests.checks import assert_sqnr
-from tests.toolkit.fusing import SAME_DB, fused, mask_of
+from tests.toolkit.fusing import SAME_DB, fused, mask_of, with_own_norms
 from toolkit import Recipe, capture, report_of, transform
 from toolkit.fuse import NAMES
 from toolkit.pipeline import PASSES, run
@@ -63,13 +63,7 @@ COUNTS = {
 
 @cache
 def build(name: str) -> nn.Module:
-    """A model whose norms have weights of their own"""
-    torch.manual_seed(0)
-    model = MODELS[name]().eval()
-    for key, value in model.named_parameters():
-        if key.endswith("norm.weight"):
-            nn.init.uniform_(value, 0.5, 1.5)
-    return model
+    return with_own_norms(MODELS[name])
 
 
 @cache

@@ -18,7 +18,7 @@ from transformers import (
 
 from tests import tiny
 from tests.checks import assert_equal_bits, assert_sqnr
-from tests.toolkit.fusing import SAME_DB, mask_of
+from tests.toolkit.fusing import SAME_DB, mask_of, with_own_norms
 from tests.toolkit.small_graphs import X, count, graph_of
 from tests.toolkit.test_cache import KINDS, SMALL, TURNED_DB, by_cache, whole
 from tests.toolkit.test_rotary import half
@@ -39,14 +39,7 @@ ALONE = torch.tensor([0.5, 2.0, -1.0, 1.5])
 
 
 def model_of(name: str) -> nn.Module:
-    """A model whose norms have weights of their own"""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = MODELS[name]().eval()
-        for key, value in model.named_parameters():
-            if key.endswith("norm.weight"):
-                nn.init.uniform_(value, 0.5, 1.5)
-    return model
+    return with_own_norms(MODELS[name])
 
 
 @pytest.mark.parametrize("padding", ["right", "left", "one token"])
