@@ -48,13 +48,22 @@ def split(qkv: Tensor, batch: int, shared: int, heads: int) -> tuple[Tensor, Ten
     return q, k, v
 
 
-def over_past(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
+def looks_at(mask: Tensor, new: int, window: int | None = None) -> Tensor:
+    """mask [B, N] → bool [B, new, N]: at which tokens the last `new` look, the real ones up to itself each, with a
+    window the last so many alone, itself and padding counted"""
+    count = mask.shape[1]
+    before = torch.ones(new, count, dtype=torch.bool, device=mask.device).tril(count - new)
+    if window is not None:
+        before = before.triu(count - new - window + 1)
+    return before & (mask != 0)[:, None]
+
+
+def over_past(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float, window: int | None = None) -> Tensor:
     """q [B, heads, S, d], keys, values [B, shared, N, d], mask [B, N] → float32 [B * S, heads * d]: the arithmetic"""
     batch, heads, new, size = q.shape
     if heads > keys.shape[1]:
         keys, values = (kept.repeat_interleave(heads // keys.shape[1], 1) for kept in (keys, values))
-    count = keys.shape[2]
-    shown = torch.ones(new, count, dtype=torch.bool, device=q.device).tril(count - new) & (mask != 0)[:, None]
+    shown = looks_at(mask, new, window)
     scores = (scale * (q.float() @ keys.float().transpose(2, 3))).masked_fill(~shown[:, None], -torch.inf)
     y = (scores.softmax(-1) @ values.float()).masked_fill(~shown.any(2)[:, None, :, None], 0)
     return y.transpose(1, 2).reshape(batch * new, heads * size)

@@ -80,23 +80,31 @@ class CachedAttention(nn.Module):
     → y [B·S, heads·d] of qkv's dtype, and keys and values of earlier and new tokens [B, shared, P + S, d]
 
     qkv: of the S new tokens of each sequence, query, key and value side by side; heads / shared heads of queries look
-    at the same of keys. Each looks at the real tokens up to itself, 0 in the mask being padding. precise: as
-    Attention's; kept: the dtype of keys and values, coming and going.
+    at the same of keys. Each looks at the real tokens up to itself, 0 in the mask being padding; with a window at the
+    last so many alone. precise: as Attention's; kept: the dtype of keys and values, coming and going.
     """
 
     grows = True  # those that take its place may write behind the keys and values that they are given
 
-    def __init__(self, heads: int, scale: float, precise: bool = False, kept: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        heads: int,
+        scale: float,
+        precise: bool = False,
+        kept: torch.dtype = torch.float32,
+        window: int | None = None,
+    ) -> None:
         super().__init__()
-        self.heads, self.scale, self.precise, self.kept = heads, scale, precise, kept
+        self.heads, self.scale, self.precise, self.kept, self.window = heads, scale, precise, kept, window
 
     def forward(self, qkv: Tensor, past_key: Tensor, past_value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = split(qkv, past_key.shape[0], past_key.shape[1], self.heads)
         keys, values = (torch.cat([past, x.to(self.kept)], 2) for past, x in ((past_key, k), (past_value, v)))
-        return over_past(q, keys, values, mask, self.scale).to(qkv.dtype), keys, values
+        return over_past(q, keys, values, mask, self.scale, self.window).to(qkv.dtype), keys, values
 
     def extra_repr(self) -> str:
-        return f"heads={self.heads}, scale={self.scale}, precise={self.precise}, kept={self.kept}"
+        how = f"heads={self.heads}, scale={self.scale}, precise={self.precise}, kept={self.kept}"
+        return how if self.window is None else f"{how}, window={self.window}"
 
 
 # an operator, so that a loop over sequences whose number nobody knows yet can be exported

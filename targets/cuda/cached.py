@@ -4,11 +4,11 @@ that can be captured."""
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from operators.attention_cached import split
+from operators.attention_cached import looks_at, split
 from targets._attention import CachedAttention
+from targets._cached import attend
 from targets._room import Room
 
 REACH = 128  # tokens: what a step's attention reaches, and the rooms, are multiples of it
@@ -36,6 +36,7 @@ class CudaCachedAttention(nn.Module):
     def __init__(self, source: CachedAttention, step: Step) -> None:
         super().__init__()
         self.heads, self.scale, self.kept, self.precise = source.heads, source.scale, source.kept, source.precise
+        self.window = source.window
         self.step, self.room = step, Room(REACH, cleared=True)
 
     def forward(self, qkv: Tensor, past_key: Tensor, past_value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,24 +45,16 @@ class CudaCachedAttention(nn.Module):
             for room, part in ((past_key, k), (past_value, v)):
                 room.index_copy_(2, self.step.at, part)
             keys, values, looks = past_key, past_value, mask[:, None]
+            if self.window is not None:
+                looks = looks & (torch.arange(mask.shape[1], device=mask.device) > self.step.at - self.window)
         else:
             past, new = past_key.shape[2], q.shape[2]
             rooms = self.room.extend(past_key, past_value, new)
             keys, values = (room.narrow(2, 0, past + new) for room in rooms)
             keys[:, :, past:], values[:, :, past:] = k, v
-            before = torch.ones(new, past + new, dtype=torch.bool, device=qkv.device).tril(past)
-            looks = before & (mask != 0)[:, None]
+            looks = looks_at(mask, new, self.window)
         return attend(q, keys, values, looks, self.scale).to(self.dtype or qkv.dtype), keys, values
 
     def extra_repr(self) -> str:
-        return f"heads={self.heads}, scale={self.scale}, kept={self.kept}"
-
-
-def attend(q: Tensor, keys: Tensor, values: Tensor, looks: Tensor, scale: float) -> Tensor:
-    """q [B, heads, S, d], keys and values [B, shared, C, d], looks bool [B, S, R], R ≤ C: at which of the first R each
-    may look → [B·S, heads·d], zeros where it may look at none"""
-    seen = looks.any(2)[..., None]  # who may look at none looks at all, and is not kept
-    keys, values = (part[:, :, : looks.shape[2]] for part in (keys, values))
-    mask, fewer = (looks | ~seen)[:, None], keys.shape[1] < q.shape[1]
-    y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=scale, enable_gqa=fewer)
-    return y.transpose(1, 2).flatten(2).masked_fill(~seen, 0).flatten(0, 1)
+        how = f"heads={self.heads}, scale={self.scale}, kept={self.kept}"
+        return how if self.window is None else f"{how}, window={self.window}"

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 import torch
 from torch import Tensor, fx, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from targets.cuda import steps
 from targets.cuda.buckets import Captured, Capturing, Run
@@ -49,7 +49,16 @@ def turning() -> nn.Module:
         return LlamaForCausalLM(LlamaConfig(**{**SMALL, "initializer_range": 0.1}, num_key_value_heads=2)).eval()
 
 
-MODELS: dict[str, Callable[[], nn.Module]] = {"gpt2": language_model, "llama": turning}
+@cache
+def in_window() -> nn.Module:
+    """The same, each of whose tokens looks at six, itself among them"""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes = {**SMALL, "initializer_range": 0.1, "num_key_value_heads": 2, "sliding_window": 6}
+        return MistralForCausalLM(MistralConfig(**sizes)).eval()
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {"gpt2": language_model, "llama": turning, "mistral": in_window}
 
 
 def model_of(precision: str, name: str = "gpt2") -> fx.GraphModule:

@@ -32,8 +32,11 @@ def cache_of(tokens: int, kept: torch.dtype, shared: int = HEADS) -> tuple[Tenso
 @pytest.mark.parametrize("kept", DB, ids=str)
 @pytest.mark.parametrize("which", MASKS)
 @pytest.mark.parametrize("past, new, shared", [(0, 1, 4), (0, 9, 4), (5, 1, 4), (5, 4, 4), (0, 9, 2), (5, 1, 1)])
-def test_any_number_of_new_tokens(device, past: int, new: int, shared: int, which: str, kept: torch.dtype) -> None:
-    source = CachedAttention(HEADS, SCALE, kept=kept)
+@pytest.mark.parametrize("window", [None, 3])
+def test_any_number_of_new_tokens(
+    device, window: int | None, past: int, new: int, shared: int, which: str, kept: torch.dtype
+) -> None:
+    source = CachedAttention(HEADS, SCALE, kept=kept, window=window)
     given = (rows(new, 0, shared), *cache_of(past, kept, shared), mask_of(which, past + new))
     y, *parts = CudaCachedAttention(source, Step())(*(part.to(device) for part in given))
     want, *wanted = source(*given)
@@ -47,12 +50,16 @@ def test_any_number_of_new_tokens(device, past: int, new: int, shared: int, whic
 @pytest.mark.parametrize("kept", DB, ids=str)
 @pytest.mark.parametrize("which", MASKS)
 @pytest.mark.parametrize("shared", [HEADS, 2])
-def test_a_step_writes_to_its_place_and_reads_what_is_shown(device, shared: int, which: str, kept: torch.dtype) -> None:
+@pytest.mark.parametrize("window", [None, 1, 4, 6])
+def test_a_step_writes_to_its_place_and_reads_what_is_shown(
+    device, window: int | None, shared: int, which: str, kept: torch.dtype
+) -> None:
     """Sizes say nothing of how many tokens there are; what is not shown may be anything finite."""
     step, past, reach, room = Step(), 5, 16, 32
-    made = CudaCachedAttention(CachedAttention(HEADS, SCALE, kept=kept), step)
+    source = CachedAttention(HEADS, SCALE, kept=kept, window=window)
+    made = CudaCachedAttention(source, step)
     qkv, mask, cache = rows(1, 0, shared), mask_of(which, past + 1), cache_of(past, kept, shared)
-    want, *wanted = CachedAttention(HEADS, SCALE, kept=kept)(qkv, *cache, mask)
+    want, *wanted = source(qkv, *cache, mask)
     empty = torch.full((BATCH, shared, room - past, SIZE), 99.0).to(kept)
     rooms = [torch.cat([part, empty], 2).to(device) for part in cache]
     step.at = torch.tensor([past], device=device)

@@ -11,9 +11,11 @@ from targets._attention import CachedAttention
 from targets._missed import found_a_way, miss
 from toolkit.fuse.attention import SDPA, erase_chain, flat_of, put_back
 from toolkit.fuse.heads import RESHAPES, Site, match
-from toolkit.fuse.mask import CAUSAL, MASK, kind_of
+from toolkit.fuse.mask import CAUSAL, MASK, kind_of, window_of
 from toolkit.fuse.matching import add_module, aten, calls, module_of, only_user, shape_of, sizes
 from toolkit.inputs import KEY, Inputs
+
+Window = int | None  # how many tokens each looks at: 0 for all up to itself, None where that is not what a mask says
 
 
 def fuse_cached(gm: fx.GraphModule) -> int:
@@ -22,13 +24,13 @@ def fuse_cached(gm: fx.GraphModule) -> int:
     → y, keys, values = CachedAttention(q, k and v side by side [B·S, 3H], past_key, past_value, attention_mask),
     y back to [B, S, H]
 
-    Keys and values may have fewer heads, each repeated for several of q: they are not, then. Any other mask is left
-    alone.
+    Keys and values may have fewer heads, each repeated for several of q: they are not, then. A causal mask may show
+    each token a window of those before it. Any other is left alone.
     """
     inputs = gm.meta.get(KEY)
     past = {one.name for one in inputs.past} if isinstance(inputs, Inputs) else set[str]()
     mask = next((node for node in gm.graph.find_nodes(op="placeholder") if node.name == MASK), None)
-    masks: dict[Any, str | None] = {None: None}
+    windows: dict[Any, Window] = {None: None}
     fused = 0
     for node in gm.graph.find_nodes(op="call_function", target=SDPA) if past and mask else []:
         wholes = {part: _unrepeated(part) for part in node.args[1:3]}
@@ -38,9 +40,10 @@ def fuse_cached(gm: fx.GraphModule) -> int:
         if site is None or size is None or len(set(appends)) < 2:
             miss(gm, "cached", node.name, "it is not plain attention over heads with a cache")
             continue
-        if site.mask not in masks:
-            masks[site.mask] = kind_of(gm, site.mask)
-        if masks[site.mask] != CAUSAL:
+        if site.mask not in windows:
+            windows[site.mask] = _window(gm, site.mask)
+        window = windows[site.mask]
+        if window is None:
             miss(gm, "cached", node.name, "its mask is not causal")
             continue
         repeats = _repeats(node, appends)
@@ -49,10 +52,15 @@ def fuse_cached(gm: fx.GraphModule) -> int:
         if not all(source < place for source in site.sources):
             miss(gm, "cached", node.name, "its keys or values are read before its query is there")
             continue
-        _rewrite(gm, node, place, site, size, appends, mask, repeats)
+        made = CachedAttention(site.heads, site.scale, kept=appends[0].meta["val"].dtype, window=window or None)
+        _rewrite(gm, node, place, site, size, appends, mask, repeats, made)
         found_a_way(gm, node.name)  # which fuse_attention has not
         fused += 1
     return fused
+
+
+def _window(gm: fx.GraphModule, mask: fx.Node) -> Window:
+    return 0 if kind_of(gm, mask) == CAUSAL else window_of(gm, mask)
 
 
 def _repeats(node: fx.Node, appends: list[Any]) -> list[Any]:
@@ -74,11 +82,12 @@ def _rewrite(
     appends: list[Any],
     mask: Any,
     repeats: list[Any],
+    made: CachedAttention,
 ) -> None:
     """place: what to insert before; appends: the two cat, of keys and of values; repeats: see _repeats"""
-    pasts, kept = [append.args[0][0] for append in appends], appends[0].meta["val"].dtype
+    pasts = [append.args[0][0] for append in appends]
     with gm.graph.inserting_before(place):
-        name = add_module(gm, "attention", CachedAttention(site.heads, site.scale, kept=kept))
+        name = add_module(gm, "attention", made)
         call = gm.graph.call_module(name, (flat_of(gm.graph, site), *pasts, mask))
         y, *wholes = (gm.graph.call_function(operator.getitem, (call, index)) for index in range(3))
         put_back(gm.graph, site, y, size)

@@ -42,6 +42,28 @@ def kind_of(gm: fx.GraphModule, mask: fx.Node) -> str | None:
     return kinds[0]
 
 
+def window_of(gm: fx.GraphModule, mask: fx.Node) -> int | None:
+    """→ how many tokens each looks at by `mask`, itself and padding counted, where it lets it look at exactly the real
+    ones of the last so many of its own sequence; None for any other mask"""
+    inputs = gm.meta.get(KEY)
+    earlier = 2 if isinstance(inputs, Inputs) and inputs.past else 0
+    try:
+        every = torch.ones(1, _longest(gm, mask), dtype=torch.int64)
+        computed = evaluate(gm, mask, every, earlier, torch.Generator().manual_seed(0))
+        last = None if computed is None or computed.dim() != 4 else computed[0, 0, -1]
+        if last is None or len(last) != every.shape[1]:
+            return None
+        window = int((last if last.dtype == torch.bool else last > LOWEST).sum())
+        for real, generator in trials(gm, mask):
+            computed = evaluate(gm, mask, real, earlier, generator)
+            if computed is None or not _says(computed, real.bool(), earlier, CAUSAL, window):
+                return None
+    except (RuntimeError, IndexError, ValueError) as error:
+        log.debug("the mask %s cannot be tried: %s", mask.name, error)
+        return None
+    return window
+
+
 def trials(gm: fx.GraphModule, mask: fx.Node) -> Iterator[tuple[Tensor, torch.Generator]]:
     """→ attention masks int64 [B, S], each with where other inputs' numbers come from; raises ValueError where `mask`
     may change beyond MOST tokens"""
@@ -77,9 +99,10 @@ def _numbers(gm: fx.GraphModule, mask: fx.Node) -> set[int]:
     return found
 
 
-def _says(mask: Tensor, real: Tensor, earlier: int, kind: str) -> bool:
+def _says(mask: Tensor, real: Tensor, earlier: int, kind: str, window: int | None = None) -> bool:
     """Whether `mask` broadcasts to [B, heads, S, P + S] and is, for each real query, True (or 0) at the real keys that
-    `kind` shows it, False (or low) at the others; real [B, P + S], earlier: P"""
+    `kind` shows it, of the last `window` alone where that is said, False (or low) at the others; real [B, P + S],
+    earlier: P"""
     batch, sequence = real.shape
     full = (batch, 1, sequence - earlier, sequence)
     wide = mask[(None,) * (4 - mask.dim())]
@@ -87,6 +110,7 @@ def _says(mask: Tensor, real: Tensor, earlier: int, kind: str) -> bool:
         return False
     shown = real[:, None, None].expand(full)
     shown = shown.tril(earlier) if kind == CAUSAL else shown
+    shown = shown if window is None else shown.triu(earlier - window + 1)
     wide, shown = (one[:, 0][real[:, earlier:]] for one in (wide.expand(full), shown))
     if wide.dtype == torch.bool:
         return torch.equal(wide, shown)
