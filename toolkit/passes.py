@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, fx
 
 from targets._memory import unchanged
+from toolkit.copies import RESHAPES, allow_copies
 from toolkit.inputs import KEY, Inputs
 
 aten = torch.ops.aten
 LAST = 2**63 - 1  # how a slice says "to the end"
 DROPOUTS = (aten.dropout.default, aten.dropout_.default)
-VIEWS = (aten.view.default, aten.reshape.default)
 CONVERSIONS = (
     aten.to.dtype_layout,
     aten.to.dtype,
@@ -51,7 +51,7 @@ def drop_whole_slices(gm: fx.GraphModule) -> int:
 
 def drop_same_views(gm: fx.GraphModule) -> int:
     """view(x, the shape that x has), alias(x) → x"""
-    targets = (*VIEWS, aten.alias.default)
+    targets = (*RESHAPES, aten.alias.default)
     found = [node for target in targets for node in gm.graph.find_nodes(op="call_function", target=target)]
     return _bypass(gm, [node for node in found if _same_shape(node)])
 
@@ -68,6 +68,7 @@ def drop_empty_parts(gm: fx.GraphModule) -> int:
         rest = [part for part in node.args[0] if part not in nothing]
         whole = nothing and len(rest) == 1 and _dtype(rest[0]) == _dtype(node)
         if whole and unchanged((node, rest[0]), node, end):
+            allow_copies(node)
             node.replace_all_uses_with(rest[0])
             gm.graph.erase_node(node)
             for part in nothing:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from transformers import (
     Exaone4Config,
     Exaone4ForCausalLM,
@@ -24,6 +24,7 @@ from tests.toolkit.test_cache import KINDS, SMALL, TURNED_DB, by_cache, whole
 from tests.toolkit.test_rotary import half
 from toolkit import Recipe, report_of, transform
 from toolkit.cache import with_cache
+from toolkit.fuse.head_norms import unnormed
 from toolkit.fuse.rotary import ROTARY, raise_rotary
 from toolkit.pipeline import clean
 
@@ -121,6 +122,21 @@ def test_norms_of_heads(name: str, before: bool) -> None:
     clean(gm)
     assert count(gm, ROTARY) == 1 and count(gm, torch.ops.aten.rms_norm.default) == 0
     assert_sqnr(gm(X), want, 120)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_without_eps_it_is_pytorchs(dtype: torch.dtype) -> None:
+    """That of float32, whatever is normalized: of numbers as small it is most of the sum."""
+    x = (torch.randn(3, 8) * 1e-2).to(dtype)
+    graph = fx.Graph()
+    given = graph.placeholder("x")
+    given.meta["val"] = x
+    heads = graph.call_function(torch.ops.aten.rms_norm.default, (given, [8]))
+    heads.meta["val"] = x
+    norm = unnormed(fx.GraphModule(nn.Module(), graph), heads)[1]
+    assert norm is not None
+    mine = x.float() * (x.float().square().mean(-1, keepdim=True) + norm.eps).rsqrt() * norm.weight
+    assert_sqnr(mine, F.rms_norm(x, (8,)).float(), 45)
 
 
 @pytest.mark.parametrize("name", STAYS)

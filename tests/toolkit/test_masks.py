@@ -81,7 +81,7 @@ def test_other_masks(kind):
     assert verdict(OTHER[kind]) is None
 
 
-@pytest.mark.parametrize("window", [LONGEST - 1, LONGEST, LONGEST + 500, MOST - 2])
+@pytest.mark.parametrize("window", [LONGEST - 1, LONGEST, LONGEST + 500.0, MOST - 2])
 def test_a_window_beyond_what_is_tried_at_first(window):
     """Mistral's is of 4,096 tokens. Its number stands in the graph."""
     assert in_window(window) is None
@@ -93,12 +93,39 @@ def test_a_window_too_wide_to_try_is_no_causal_mask(longest, kind):
     assert in_window(MOST + 1, longest) == kind
 
 
+def test_a_window_that_is_held():
+    gm = fx.GraphModule(nn.Module(), fx.Graph())
+    gm.register_buffer("shown", distance(torch.ones(1, 4096)).abs() < 3000)
+    mask, shown = gm.graph.placeholder("attention_mask"), gm.graph.get_attr("shown")
+    result = gm.graph.call_function(
+        lambda mask, shown: wide(mask) & shown[: mask.shape[1], : mask.shape[1]], (mask, shown)
+    )
+    gm.graph.output(result)
+    gm.meta[KEY] = Inputs(("attention_mask",), (), 4096)
+    assert kind_of(gm, result) is None
+
+
+@pytest.mark.parametrize("low", [-10000, -65504, -(10**9), -10000.0])
+def test_numbers_that_are_scores(low):
+    aten, graph = torch.ops.aten, fx.Graph()
+    mask = graph.placeholder("attention_mask")
+    rows = graph.call_function(wide, (mask,))
+    hidden = graph.call_function(aten.bitwise_not.default, (rows,))
+    result = graph.call_function(aten.mul.Tensor, (graph.call_function(aten.to.dtype, (hidden, torch.float32)), low))
+    filled = graph.call_function(
+        aten.masked_fill.Scalar, (graph.call_function(aten.zeros_like.default, (result,)), hidden, low)
+    )
+    graph.output((result, filled))
+    gm = fx.GraphModule(nn.Module(), graph)
+    assert [kind_of(gm, one) for one in (result, filled)] == [PADDING, PADDING]
+
+
 @pytest.mark.parametrize("number", [10**9, 2**31, 2**63 - 1])
 def test_numbers_that_are_no_window(number):
     assert in_window(number, longest=4096) == CAUSAL
 
 
-def in_window(window: int, longest: int | None = None) -> str | None:
+def in_window(window: float, longest: int | None = None) -> str | None:
     """→ what a causal mask is taken for in which no token sees the `window` that stand before it, or those before"""
     aten, graph = torch.ops.aten, fx.Graph()
     mask = graph.placeholder("attention_mask")

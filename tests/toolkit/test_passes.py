@@ -107,6 +107,17 @@ def test_drop_empty_parts_of_a_dimension():
     assert rewrites == 1 and count(gm, aten.cat.default) == count(gm, aten.slice.Tensor) == 0
 
 
+def test_drop_empty_parts_where_a_view_reads_them():
+    """cat lies in memory of its own, in order; what takes its place may not"""
+
+    def function(x):
+        heads = x.view(*x.shape[:2], 2, 3).transpose(1, 2)
+        return torch.cat([heads * 2, heads[..., 3:]], -1).unsqueeze(0).view(x.shape[0], -1)
+
+    gm, rewrites = apply(passes.drop_empty_parts, Function(function))
+    assert rewrites == 1 and count(gm, aten.cat.default) == 0
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64], ids=str)
 def test_drop_empty_parts_keeps_the_type(dtype):
     """Which cat takes from all of its parts, empty or not"""

@@ -124,6 +124,8 @@ STAYS: dict[str, Parts] = {
     "columns that another reads too": lambda y: (y[..., :8], y[..., 8:16], y[..., 16:] * y.sum()),
     "two parts": lambda y: (*heads(y, 2, 12).unbind(2), 1.0),
     "one token less": lambda y: (y[:, 1:, :8], y[:, 1:, 8:16], y[:, 1:, 16:]),
+    "a part of no columns": lambda y: (y[..., :12], y[..., 12:], y[..., 24:].sum(-1, keepdim=True)),
+    "tokens": lambda y: (y[:, 0, :8], y[:, 3, 8:16], y[:, 4, 16:]),
     "a split already": lambda y: y.split(8, -1),
 }
 

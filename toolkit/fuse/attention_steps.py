@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx
 
-from toolkit.fuse.heads import allow_copies
+from toolkit.copies import allow_copies
 from toolkit.fuse.matching import aten, broadcasts, only_user, shape_of
 
 ADD = aten.add.Tensor

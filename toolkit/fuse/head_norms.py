@@ -23,10 +23,11 @@ def unnormed(gm: fx.GraphModule, heads: Any) -> tuple[Any, HeadNorm | None]:
         return heads, None
     x, over, weight, eps = (*heads.args, None, None)[:4]
     value: Tensor = x.meta["val"]  # type: ignore[union-attr]
+    eps = torch.finfo(torch.float32).eps if eps is None else eps  # as PyTorch has it, of 16 bits too
     held = torch.ones(over) if weight is None else parameter(gm, weight)  # type: ignore[arg-type]
     if len(over) != 1 or held is None or heads.meta["val"].dtype != value.dtype:  # type: ignore[arg-type]
         return heads, None
-    return x, HeadNorm(held.detach().float(), torch.finfo(value.dtype).eps if eps is None else eps)  # type: ignore[arg-type]
+    return x, HeadNorm(held.detach().float(), eps)  # type: ignore[arg-type]
 
 
 def norm_of(graph: fx.Graph, norm: HeadNorm | None, heads: int) -> dict[str, Any]:

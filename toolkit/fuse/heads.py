@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 from torch import fx
 
-from targets._memory import VIEWS
+from toolkit.copies import RESHAPES
 from toolkit.fuse.matching import aten, only_user, shape_of
 
 NAMES = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-RESHAPES = (aten.view.default, aten.reshape.default)
 COPIES = (aten.contiguous.default, aten.clone.default)
 
 
@@ -110,14 +109,3 @@ def read_side_by_side(node: fx.Node) -> fx.Node | None:
             return None
         here, user = user, only_user(user)
     return None
-
-
-def allow_copies(heads: fx.Node) -> None:
-    """view of heads, or of a view of them → reshape: what they took the place of may have lain otherwise in memory"""
-    todo = [heads]
-    while todo:
-        for user in todo.pop().users:
-            if user.target is aten.view.default:
-                user.target = aten.reshape.default
-            if user.target in VIEWS or user.target in RESHAPES:
-                todo.append(user)

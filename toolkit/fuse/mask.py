@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from targets._memory import name_of
 from toolkit.fuse.matching import parameter
 from toolkit.inputs import KEY, Inputs
 
@@ -16,6 +17,7 @@ MASK = "attention_mask"
 LOWEST = -1e4  # an additive mask keeps a position out with this or less
 LONGEST = 2048  # how long a sequence is tried, or as long as the model goes: a window of local attention shows there
 MOST = 8192  # where the mask is made with a number beyond LONGEST, one as long is tried, up to so many tokens
+SCORES = {"mul", "masked_fill", "where", "full", "full_like", "fill", "scalar_tensor"}  # their numbers are no places
 UNBOUNDED = 2**31  # larger numbers are no places: an end that is not known, a number for the lowest score
 PADDING, CAUSAL = "padding", "causal"
 
@@ -77,26 +79,35 @@ def trials(gm: fx.GraphModule, mask: fx.Node) -> Iterator[tuple[Tensor, torch.Ge
 
 
 def _longest(gm: fx.GraphModule, mask: fx.Node) -> int:
-    """→ a length at which `mask` shows all that it does: a window begins to hide tokens where its number says so"""
+    """→ a length at which `mask` shows all that it does: a window begins to hide tokens where its number says so, or in
+    what is held for so many"""
     inputs = gm.meta.get(KEY)
     longest = inputs.longest if isinstance(inputs, Inputs) and inputs.longest else UNBOUNDED
-    far = [number for number in _numbers(gm, mask) if LONGEST - 2 <= number < min(longest, UNBOUNDED)]
+    far = [number for number in _places(gm, mask) if LONGEST - 2 <= number < min(longest, UNBOUNDED)]
     if any(number + 2 > MOST for number in far):
         raise ValueError(f"it may change at {max(far)} tokens, and is tried up to {MOST}")
-    return min(longest, max([LONGEST, *(number + 2 for number in far)]))
+    held = max((size for size in _sizes(gm, mask) if size <= MOST), default=0)
+    return min(longest, max([LONGEST, held, *(number + 2 for number in far)]))
 
 
-def _numbers(gm: fx.GraphModule, mask: fx.Node) -> set[int]:
-    """→ the whole numbers that `mask` is made with, without their signs"""
+def _places(gm: fx.GraphModule, mask: fx.Node) -> set[int]:
+    """→ the whole numbers that `mask` is made with, without their signs, but for those that are scores"""
     found = set[int]()
     for node in needed(mask):
-        for given in (*node.args, *node.kwargs.values()):
-            if isinstance(given, int) and not isinstance(given, bool):
-                found.add(abs(given))
-        held: Any = parameter(gm, node)
+        operator = name_of(node.target) if isinstance(node.target, torch._ops.OpOverload) else ""
+        given = () if operator in SCORES else (*node.args, *node.kwargs.values())
+        for one in given:
+            if isinstance(one, int | float) and not isinstance(one, bool) and float(one).is_integer():
+                found.add(abs(int(one)))
+        held = parameter(gm, node)
         if held is not None and held.numel() == 1 and not held.is_floating_point():
             found.add(abs(int(held)))
     return found
+
+
+def _sizes(gm: fx.GraphModule, mask: fx.Node) -> set[int]:
+    """→ the sizes of the parameters and buffers that `mask` is made with"""
+    return {size for node in needed(mask) if (held := parameter(gm, node)) is not None for size in held.shape}
 
 
 def _says(mask: Tensor, real: Tensor, earlier: int, kind: str, window: int | None = None) -> bool:

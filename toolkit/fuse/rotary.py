@@ -6,8 +6,9 @@ import torch
 from torch import fx
 
 from operators.rotary import FLOATS
+from toolkit.copies import allow_copies
 from toolkit.fuse.head_norms import HeadNorm, joint_norm, norm_of, unnormed
-from toolkit.fuse.heads import allow_copies, side_by_side, turns
+from toolkit.fuse.heads import side_by_side, turns
 from toolkit.fuse.matching import aten, shape_of
 from toolkit.fuse.turns import Turn, turn_of
 

@@ -92,23 +92,25 @@ def _threes(node: fx.Node) -> Iterator[list[Any]]:
 
 
 def _tried(end: fx.Node, source: fx.Node) -> Tensor | None:
-    """→ what `end` is where `source` is 0, 1, 2, ...; None where a step wants a size that is neither of TRIED"""
+    """→ what `end` is where `source` is 0, 1, 2, ...; None where a step wants a size or a place that is not of TRIED"""
     shape = shape_of(source)
     known, count = dict(zip(shape[:2], TRIED, strict=True)), math.prod(TRIED) * int(shape[2])
 
     def value(node: fx.Node) -> Any:
         if node is source:
             return torch.arange(count).view(*TRIED, -1)
-        if not isinstance(node.meta.get("val"), torch.SymInt):
-            return run(node)
-        return known[str(node.meta["val"])]
+        if isinstance(node.meta.get("val"), torch.SymInt):
+            return known[str(node.meta["val"])]
+        if node.op != "call_function":
+            raise KeyError(node.name)
+        return run(node)
 
     def run(node: fx.Node) -> Any:
         return node.target(*fx.node.map_arg(node.args, value))  # type: ignore[operator]
 
     try:
         return run(end)  # type: ignore[no-any-return]
-    except (KeyError, RuntimeError):
+    except (KeyError, RuntimeError, IndexError):
         return None
 
 
@@ -119,7 +121,7 @@ def _part(end: fx.Node, tried: Tensor | None, full: Shape) -> Part | None:
     if tried is None or tried.dim() not in (3, 4) or not (turned or shape[:2] == full[:2]):
         return None
     rows = (tried.transpose(1, 2) if turned else tried).flatten(2)
-    if rows.shape[:2] != TRIED:
+    if rows.shape[:2] != TRIED or not rows.numel():
         return None
     columns, first = rows[0, 0], torch.arange(math.prod(TRIED)).view(*TRIED, 1) * int(full[2])
     sizes = _sizes(end, full) if len(shape) == 4 else None
