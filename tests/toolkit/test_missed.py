@@ -5,13 +5,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertModel, MistralConfig, MistralForCausalLM
 
 from tests import tiny
 from tests.toolkit.fusing import model_of
-from tests.toolkit.test_cache import language_model, mistral
+from tests.toolkit.test_cache import SMALL, language_model, mistral
 from toolkit import Recipe, report_of, transform
 from toolkit.cache import with_cache
+from toolkit.fuse.mask import MOST
 
 
 def missed(model: nn.Module, precision: str = "int", **how: object) -> list[dict[str, object]]:
@@ -48,6 +49,12 @@ class Segments(BertModel):
         return super().forward(input_ids, attention_mask[:, None, None].bool() & same, token_type_ids)
 
 
+def wide() -> nn.Module:
+    """A window of more tokens than masks are tried with"""
+    sizes = {**SMALL, "max_position_embeddings": 4 * MOST, "sliding_window": MOST}
+    return MistralForCausalLM(MistralConfig(**sizes, num_key_value_heads=2))
+
+
 @pytest.mark.parametrize("precision", ["int", "bf16", "fp"])
 @pytest.mark.parametrize("name", [*tiny.BUILDERS, "classifier"])
 def test_nothing_is_missed_of_what_is_fused(name: str, precision: str) -> None:
@@ -67,9 +74,9 @@ def test_what_was_not_asked_for_is_not_missed() -> None:
     [
         (lambda: Near(CONFIG), "attention", "its mask is neither the padding's nor causal"),
         (mistral, "attention", "it is not plain attention over heads of one sequence"),
-        (lambda: with_cache(mistral()), "cached", "its mask is not causal"),
+        (lambda: with_cache(wide()), "cached", "its mask is neither causal nor a window of the last tokens"),
     ],
-    ids=["a mask of its own", "keys that heads share", "a window, with a cache"],
+    ids=["a mask of its own", "keys that heads share", "a window too wide to try, with a cache"],
 )
 def test_attention_that_is_left_alone(make: Callable[[], nn.Module], what: str, why: str) -> None:
     names = ["scaled_dot_product_attention", "scaled_dot_product_attention_1"]

@@ -44,7 +44,7 @@ def fuse_cached(gm: fx.GraphModule) -> int:
             windows[site.mask] = _window(gm, site.mask)
         window = windows[site.mask]
         if window is None:
-            miss(gm, "cached", node.name, "its mask is not causal")
+            miss(gm, "cached", node.name, "its mask is neither causal nor a window of the last tokens")
             continue
         repeats = _repeats(node, appends)
         readers = (user for append in appends for user in append.users if user not in repeats)
