@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from toolkit.fuse.matching import aten, free_name, parameter
+from toolkit.fuse.norm_nodes import eps_of
 
 NORM = aten.rms_norm.default
 
@@ -21,13 +22,12 @@ def unnormed(gm: fx.GraphModule, heads: Any) -> tuple[Any, HeadNorm | None]:
     """heads [.., d] = rms_norm(x, [d], weight, eps) → x and the norm; any others as they are, and None"""
     if not isinstance(heads, fx.Node) or heads.target is not NORM or heads.kwargs:
         return heads, None
-    x, over, weight, eps = (*heads.args, None, None)[:4]
+    x, over, weight = (*heads.args, None)[:3]
     value: Tensor = x.meta["val"]  # type: ignore[union-attr]
-    eps = torch.finfo(torch.float32).eps if eps is None else eps  # as PyTorch has it, of 16 bits too
     held = torch.ones(over) if weight is None else parameter(gm, weight)  # type: ignore[arg-type]
     if len(over) != 1 or held is None or heads.meta["val"].dtype != value.dtype:  # type: ignore[arg-type]
         return heads, None
-    return x, HeadNorm(held.detach().float(), eps)  # type: ignore[arg-type]
+    return x, HeadNorm(held.detach().float(), eps_of(heads))
 
 
 def norm_of(graph: fx.Graph, norm: HeadNorm | None, heads: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ MOST = 8192  # where the mask is made with a number beyond LONGEST, one as long 
 SCORES = {"mul", "masked_fill", "where", "full", "full_like", "fill", "scalar_tensor"}  # their numbers are no places
 UNBOUNDED = 2**31  # larger numbers are no places: an end that is not known, a number for the lowest score
 PADDING, CAUSAL = "padding", "causal"
+UNTRIED = (RuntimeError, IndexError, ValueError)  # what a mask that cannot be computed from a mask alone raises
 
 
 def kind_of(gm: fx.GraphModule, mask: fx.Node) -> str | None:
@@ -30,40 +31,40 @@ def kind_of(gm: fx.GraphModule, mask: fx.Node) -> str | None:
     What padding itself looks at is nobody's to read: a token that may look at none gets zeros, as from PyTorch's
     attention under a boolean mask, and not the average of all values, as from numbers as low as finfo.min.
     """
-    inputs, kinds = gm.meta.get(KEY), [PADDING, CAUSAL]
-    earlier = 2 if isinstance(inputs, Inputs) and inputs.past else 0
-    try:
-        for real, generator in trials(gm, mask):
-            computed = evaluate(gm, mask, real, earlier, generator)
-            kinds = [kind for kind in kinds if computed is not None and _says(computed, real.bool(), earlier, kind)]
-            if not kinds:
-                return None
-    except (RuntimeError, IndexError, ValueError) as error:  # it cannot be computed from a mask alone
-        log.debug("the mask %s cannot be tried: %s", mask.name, error)
-        return None
-    return kinds[0]
+    return next((kind for kind in (PADDING, CAUSAL) if _is(gm, mask, kind)), None)
 
 
 def window_of(gm: fx.GraphModule, mask: fx.Node) -> int | None:
     """→ how many tokens each looks at by `mask`, itself and padding counted, where it lets it look at exactly the real
     ones of the last so many of its own sequence; None for any other mask"""
-    inputs = gm.meta.get(KEY)
-    earlier = 2 if isinstance(inputs, Inputs) and inputs.past else 0
     try:
         every = torch.ones(1, _longest(gm, mask), dtype=torch.int64)
-        computed = evaluate(gm, mask, every, earlier, torch.Generator().manual_seed(0))
-        last = None if computed is None or computed.dim() != 4 else computed[0, 0, -1]
-        if last is None or len(last) != every.shape[1]:
-            return None
-        window = int((last if last.dtype == torch.bool else last > LOWEST).sum())
-        for real, generator in trials(gm, mask):
-            computed = evaluate(gm, mask, real, earlier, generator)
-            if computed is None or not _says(computed, real.bool(), earlier, CAUSAL, window):
-                return None
-    except (RuntimeError, IndexError, ValueError) as error:
+        computed = evaluate(gm, mask, every, _earlier(gm), torch.Generator().manual_seed(0))
+    except UNTRIED as error:
         log.debug("the mask %s cannot be tried: %s", mask.name, error)
         return None
-    return window
+    last = None if computed is None or computed.dim() != 4 else computed[0, 0, -1]
+    if last is None or len(last) != every.shape[1]:
+        return None
+    window = int((last if last.dtype == torch.bool else last > LOWEST).sum())
+    return window if _is(gm, mask, CAUSAL, window) else None
+
+
+def _is(gm: fx.GraphModule, mask: fx.Node, kind: str, window: int | None = None) -> bool:
+    """Whether `mask` says of all that is tried what `kind` does, of the last `window` tokens where that is said"""
+    earlier = _earlier(gm)
+    try:
+        tried = ((evaluate(gm, mask, real, earlier, noise), real.bool()) for real, noise in trials(gm, mask))
+        return all(made is not None and _says(made, real, earlier, kind, window) for made, real in tried)
+    except UNTRIED as error:
+        log.debug("the mask %s cannot be tried: %s", mask.name, error)
+        return False
+
+
+def _earlier(gm: fx.GraphModule) -> int:
+    """→ how many tokens come before what is tried, 0 without a cache"""
+    inputs = gm.meta.get(KEY)
+    return 2 if isinstance(inputs, Inputs) and inputs.past else 0
 
 
 def trials(gm: fx.GraphModule, mask: fx.Node) -> Iterator[tuple[Tensor, torch.Generator]]:

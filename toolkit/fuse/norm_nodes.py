@@ -28,7 +28,7 @@ def one_norm(gm: fx.GraphModule, nodes: list[Any]) -> Norm | None:
     something else"""
     if None in nodes or any(len(node.args[1]) != 1 for node in nodes):
         return None
-    if len({(node.target, *node.args[1], *_names(node), _eps(node)) for node in nodes}) > 1:
+    if len({(node.target, *node.args[1], *_names(node), eps_of(node)) for node in nodes}) > 1:
         return None
     first = nodes[0]
     sources = _sources(first)
@@ -37,7 +37,7 @@ def one_norm(gm: fx.GraphModule, nodes: list[Any]) -> Norm | None:
         return None
     gamma = torch.ones(*first.args[1]) if gamma is None else gamma
     beta = torch.zeros_like(gamma) if beta is None else beta
-    return Norm(gamma, beta, _eps(first), first.target is aten.rms_norm.default)
+    return Norm(gamma, beta, eps_of(first), first.target is aten.rms_norm.default)
 
 
 def _sources(norm: fx.Node) -> tuple[Any, Any]:
@@ -50,7 +50,7 @@ def _names(norm: fx.Node) -> list[str | None]:
     return [getattr(source, "target", None) for source in _sources(norm)]
 
 
-def _eps(norm: fx.Node) -> float:
+def eps_of(norm: fx.Node) -> float:
     """→ what is added under the root, as PyTorch has it where it is not given"""
     if norm.target is aten.rms_norm.default:
         given: Any = (*norm.args[3:4], None)[0]
