@@ -19,6 +19,7 @@ from toolkit.adopt import adopted
 from toolkit.export import onnx_file, pt2
 from toolkit.onnx_session import open_session
 from toolkit.pipeline import quantized
+from toolkit.recipe import Rule
 
 
 @pytest.mark.parametrize("scheme", RECIPES)
@@ -36,6 +37,18 @@ def test_a_folder_holds_both(name: str, scheme: str, tmp_path: Path) -> None:
     if found.portable is None:
         tensors = load_file(tmp_path / "saved" / "model.safetensors")
         assert tensors[f"{table}.weight"].dtype == torch.float32 and f"{head}.weight_scale" in tensors
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "gpt2"])  # its Conv1Ds are for nobody else
+def test_the_head_is_a_target_by_its_name(name: str, tmp_path: Path) -> None:
+    """vLLM's class of a head is no Linear"""
+    model, head = build(name), MODELS[name][1]
+    apart, kept = Recipe("int", symmetric=True, rules=(Rule(head, symmetric=False),)), Recipe("int", keep=(head,))
+    for recipe, targets in ((Recipe("int"), ["Linear", head]), (apart, [head]), (kept, ["Linear"])):
+        checkpoint.save(quantized(model, recipe), model, recipe, tmp_path / "saved")
+        quantization = json.loads((tmp_path / "saved" / "config.json").read_text("utf-8"))["quantization_config"]
+        assert targets in [group["targets"] for group in quantization["config_groups"].values()]
+        assert (head in quantization["ignore"]) == (recipe is kept)
 
 
 def test_a_head_in_float_stays_tied_in_its_folder(tmp_path: Path) -> None:

@@ -19,10 +19,12 @@ WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel
 Config = dict[str, Any]
 
 
-def write(layers: Mapping[str, Mapping[str, Any]], ignored: list[str]) -> Config:
-    """layers: the quantized ones by their names, as layers.kind_of says; ignored: the other linears of the model
+def write(layers: Mapping[str, Mapping[str, Any]], ignored: list[str], head: str | None) -> Config:
+    """layers: the quantized ones by their names, as layers.kind_of says; ignored: the other linears of the model; head:
+    the name of the one that makes a language model's logits
 
-    The commonest kind is said once for all linears, the others by the layers' names.
+    The commonest kind is said once for all linears, the others by the layers' names. The head is always named: vLLM's
+    class for it is no Linear, and it takes the head for float where only Linear is a target.
     """
     groups: dict[str, list[str]] = {}
     for name, kind in layers.items():
@@ -30,7 +32,7 @@ def write(layers: Mapping[str, Mapping[str, Any]], ignored: list[str]) -> Config
     order = sorted(groups.values(), key=len, reverse=True)
     made = {}
     for number, names in enumerate(order):
-        targets = ["Linear"] if number == 0 else sorted(names)
+        targets = ["Linear", *(name for name in names if name == head)] if number == 0 else sorted(names)
         inputs = activations(layers[names[0]])
         made[f"group_{number}"] = {
             "targets": targets,

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from transformers import PreTrainedModel
 
 from targets._json import parse_json
 from toolkit import tensor_file
@@ -155,8 +156,10 @@ def _config(model: nn.Module, quantized: dict[str, Any], why: str | None) -> dic
     if _is_untied(model, quantized):
         found["tie_word_embeddings"] = False  # else the head would be given the embedding's table
     if why is None:
-        linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-        found["quantization_config"] = layout.write(quantized, [name for name in linears if name not in quantized])
+        linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        output: Any = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
+        head = next((name for name, module in linears.items() if module is output), None)
+        found["quantization_config"] = layout.write(quantized, [name for name in linears if name not in quantized], head)
     return found
 
 
