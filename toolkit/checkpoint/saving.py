@@ -159,7 +159,9 @@ def _config(model: nn.Module, quantized: dict[str, Any], why: str | None) -> dic
         linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         output: Any = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
         head = next((name for name, module in linears.items() if module is output), None)
-        found["quantization_config"] = layout.write(quantized, [name for name in linears if name not in quantized], head)
+        found["quantization_config"] = layout.write(
+            quantized, [name for name in linears if name not in quantized], head
+        )
     return found
 
 
