@@ -108,7 +108,7 @@ def _load_graph(name: str, task: Task, cache: bool) -> tuple[fx.GraphModule, Any
         drop_cache(graph)
     elif not past_of(graph):
         err.print(f"{name} is saved as a graph that takes whole texts: {WITHOUT}")
-    return graph, load_tokenizer(name, graph.config.vocab_size)
+    return graph, load_tokenizer(name, graph.config)
 
 
 def _kind(name: str) -> str | None:

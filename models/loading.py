@@ -23,6 +23,9 @@ from models.tasks import ASK, ENCODE, Task, drop_missing_pooler
 # What transformers raises about a config, tokenizer or weights that it can't use.
 REFUSALS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, StrictDataclassError)
 
+TYPES = "token_type_ids"
+# To which a type is a token, of the same table: a second text laid over the first, of which no tokenizer knows.
+TYPES_ARE_TOKENS = ("codegen", "ctrl", "flaubert", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "openai-gpt", "xlm")
 GRAPH = "opswap.json"  # in a folder that toolkit.checkpoint wrote; those that only it reads hold no other sign
 
 # What BERT, RoBERTa, ELECTRA, ALBERT, DistilBERT and GPT-2 call their dropout rates.
@@ -99,8 +102,7 @@ def load(
     if not new_head:
         check_task(name, config, task)
     embedded = next(model.get_input_embeddings().parameters()).shape[0]
-    check_tokenizer(name, tokenizer, embedded)
-    return model.eval(), tokenizer
+    return model.eval(), _fitting(name, tokenizer, config, embedded)
 
 
 def load_config(name: str) -> tuple[Any, PreTrainedTokenizerFast]:
@@ -114,16 +116,24 @@ def load_config(name: str) -> tuple[Any, PreTrainedTokenizerFast]:
         raise InputError(f"the config of {name} can't be read ({_one_line(error)}): copy it again") from error
     if not hasattr(config, "vocab_size"):
         raise InputError(f"the config of {name} has no vocab_size: give a model of texts")
-    return config, load_tokenizer(name, config.vocab_size)
+    return config, load_tokenizer(name, config)
 
 
-def load_tokenizer(name: str, embedded: int) -> PreTrainedTokenizerFast:
-    """The tokenizer of a model that has `embedded` tokens. Raises InputError."""
+def load_tokenizer(name: str, config: Any) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model with this configuration. Raises InputError."""
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder_of(name), trust_remote_code=False)
     except REFUSALS as error:
         raise InputError(f"the tokenizer of {name} can't be loaded ({_one_line(error)}): copy it again") from error
+    return _fitting(name, tokenizer, config, config.vocab_size)
+
+
+def _fitting(name: str, tokenizer: Any, config: Any, embedded: int) -> PreTrainedTokenizerFast:
+    """embedded: how many tokens the model has. A tokenizer of BERT's beside a GPT-2, as Chinese ones have it, makes no
+    types any more. Raises InputError."""
     check_tokenizer(name, tokenizer, embedded)
+    if getattr(config, "model_type", None) in TYPES_ARE_TOKENS:
+        tokenizer.model_input_names = [one for one in tokenizer.model_input_names if one != TYPES]
     return tokenizer
 
 

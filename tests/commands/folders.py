@@ -26,10 +26,9 @@ CLASSES = {
 }
 
 
-def tiny_folder(folder: Path, task: str, **settings: object) -> Path:
-    """→ `folder`, with what save_pretrained writes of a model and a tokenizer for `task`"""
-    kind = "byte-level with spaces" if task == "generate" else "wordpiece"
-    words = tokenizer(kind)
+def tiny_folder(folder: Path, task: str, kind: str | None = None, **settings: object) -> Path:
+    """→ `folder`, with what save_pretrained writes of a model and a tokenizer for `task`, of this kind or the usual"""
+    words = tokenizer(kind or ("byte-level with spaces" if task == "generate" else "wordpiece"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if task == "generate":

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -143,6 +144,25 @@ def test_prompts_that_do_not_fit(cli: Cli, language_model: Path) -> None:
     options = ("--model", str(language_model), "generate", "--text", TEXT)
     result = cli(*options, "--new-tokens", "250")
     assert result.code == 1 and "more than the model's 256 positions" in result.err
+
+
+def test_a_gpt_2_beside_berts_tokenizer(cli: Cli, tmp_path: Path) -> None:
+    """As Chinese ones have it: the types that it makes would be tokens to GPT-2."""
+    folder = tiny_folder(tmp_path / "model", "generate", "wordpiece")
+    words = AutoTokenizer.from_pretrained(folder)
+    assert "token_type_ids" in words(TEXT)
+    found = cli("--json", "--model", str(folder), "encode", "--text", TEXT).json["texts"][0]
+    model = AutoModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        states = model(input_ids=words(TEXT, return_tensors="pt")["input_ids"]).last_hidden_state[0]
+    assert found["norm"] == pytest.approx(float(states.norm(dim=1).mean()), rel=1e-4)
+    lines = tmp_path / "lines.txt"
+    lines.write_text(f"{TEXT}\n{OTHER}\n")
+    static = ("--model", str(folder), "--precision", "int", "--scheme", "static", "--calibration", str(lines))
+    made = cli("--json", *static, "quantize", "--task", "generate", "--output", str(tmp_path / "saved"))
+    assert made.code == 0 and made.json["calibration"]["samples"] == 2, made.err
+    told = cli("--model", str(tmp_path / "saved"), "generate", "--text", TEXT, "--new-tokens", "3")
+    assert told.code == 0 and told.out.startswith(TEXT), told.err
 
 
 @pytest.mark.parametrize(
