@@ -34,7 +34,8 @@ typedef struct {
   float *y;            // [rows, d], y_stride elements between rows
   int64_t y_stride;
   void *work;           // aligned to 64
-  const Head *upcoming; // what this thread packs next, to be fetched into its cache on the way; or null
+  const Head *upcoming; // what this thread reads next, to be fetched into its cache on the way; or null. k
+                        // and v null: its queries alone
 } Rows;
 } // namespace attention_kernel
 using attention_kernel::Rows;

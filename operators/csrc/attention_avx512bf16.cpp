@@ -82,16 +82,19 @@ static void average_columns(const Block *b, const Rows *out) {
     average_rows<12, 1>(b, out, column);
 }
 
+static inline void ask_for(const void *rows, int64_t row, int64_t stride, int64_t d, int bf16) {
+  const int64_t element = bf16 ? 2 : 4;
+  for (int64_t at = 0; rows && at < d * element; at += 64)
+    _mm_prefetch((const char *)rows + row * stride * element + at, _MM_HINT_T0);
+}
+
 // Asks for the next few of `rows` rows of a head's queries, keys and values: they would be waited for.
 static void fetch(const Head *h, int64_t *row, int64_t last, int64_t rows) {
-  const int64_t element = h->bf16 ? 2 : 4, bytes = h->d * element;
-  for (const int64_t end = smaller(*row + rows, last); *row < end; ++*row)
-    for (int64_t at = 0; at < bytes; at += 64) {
-      const int64_t offset = *row * h->stride * element + at;
-      _mm_prefetch((const char *)h->q + offset, _MM_HINT_T0);
-      _mm_prefetch((const char *)h->k + offset, _MM_HINT_T0);
-      _mm_prefetch((const char *)h->v + offset, _MM_HINT_T0);
-    }
+  for (const int64_t end = smaller(*row + rows, last); *row < end; ++*row) {
+    ask_for(h->q, *row, h->q_stride, h->d, h->q_bf16);
+    ask_for(h->k, *row, h->stride, h->d, h->bf16);
+    ask_for(h->v, *row, h->stride, h->d, h->bf16);
+  }
 }
 
 static void attend_block(Block *b, const Rows *out) {

@@ -1,5 +1,5 @@
 // opswap::attention_cached for CPU tensors: the new keys and values are written behind the earlier ones, then
-// every head of every sequence is one task, which attends to all of them.
+// heads of each sequence are shared among threads, and attend to all of them.
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -8,7 +8,7 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "attention_checks.h"
+#include "attention_cached_checks.h"
 #include "attention_dispatch.h"
 #include "float.h"
 #include "pool.h"
@@ -16,7 +16,6 @@
 
 namespace {
 
-const char *const OP = "attention_cached";
 const int64_t FEW = 4; // rows for which keys and values are read as they are
 
 // What one call works on.
@@ -25,46 +24,14 @@ struct Call {
   Tensor qkv, kept_keys, kept_values;
   int64_t batch, fresh, past, room, heads, shared, d; // shared: heads of keys and of values
 
-  int64_t columns() const { return (heads + 2 * shared) * d; }
   float scale;
   std::vector<std::vector<int32_t>> keys; // of each sequence, which may be looked at
+  int64_t together;                       // heads of a task
+
+  int64_t columns() const { return (heads + 2 * shared) * d; }
+  int64_t group() const { return heads / shared; }   // heads that look at the same keys
+  bool keeps() const { return together == group(); } // a task writes what it reads; else that is there before
 };
-
-bool is_half(const Tensor &t) { return t.scalar_type() == ScalarType::BFloat16; }
-
-void check_kept(const char *name, const Tensor &t, int64_t shared, int64_t d) {
-  const ScalarType type = t.scalar_type();
-  const bool kind = type == ScalarType::Float || type == ScalarType::BFloat16;
-  if (!(t.is_cpu() && kind && t.dim() == 4 && t.size(0) > 0 && t.size(1) == shared && t.size(3) == d &&
-        t.is_contiguous()))
-    fail(OP,
-         std::string(name) + " must be float32 or bfloat16 [batch, " + std::to_string(shared) + ", room, " +
-             std::to_string(d) + "], contiguous",
-         named(t), "allocate them so");
-}
-
-void check(const Tensor &qkv, const Tensor &keys, const Tensor &values, int64_t past, const Tensor &mask,
-           int64_t heads, double scale) {
-  const bool divides = keys.dim() == 4 && keys.size(1) > 0 && heads % keys.size(1) == 0;
-  const int64_t shared = divides ? keys.size(1) : heads;
-  check_heads(OP, qkv, heads, scale, shared);
-  const int64_t d = qkv.size(1) / (heads + 2 * shared);
-  check_kept("keys", keys, shared, d), check_kept("values", values, shared, d);
-  if (keys.size(0) != values.size(0) || keys.size(2) != values.size(2) || is_half(keys) != is_half(values))
-    fail(OP, "keys and values must be alike", shape_of(keys) + " and " + shape_of(values), "fix them");
-  const int64_t batch = keys.size(0), room = keys.size(2), rows = qkv.size(0);
-  if (rows % batch)
-    fail(OP, "qkv must have as many rows for each of " + std::to_string(batch) + " sequences", rows,
-         "fix qkv or keys");
-  const int64_t whole = past + rows / batch;
-  if (past < 0 || whole > room)
-    fail(OP, "past and new tokens must fit into " + std::to_string(room), whole, "make more room");
-  const ScalarType type = mask.scalar_type();
-  const bool kind = type == ScalarType::Long || type == ScalarType::Bool;
-  if (!(mask.is_cpu() && kind && mask.dim() == 2 && mask.size(0) == batch && mask.size(1) == whole))
-    fail(OP, "mask must be int64 or bool [" + std::to_string(batch) + ", " + std::to_string(whole) + "]",
-         named(mask), "one column a token, past and new");
-}
 
 template <class T>
 std::vector<std::vector<int32_t>> keys_of(const Tensor &mask) {
@@ -108,55 +75,86 @@ int64_t kept_at(const Call &c, int64_t sequence, int64_t head) {
   return (sequence * c.shared + head) * c.room * c.d;
 }
 
+// Where a head of the new rows begins: of queries, then keys, then values.
+int64_t column_of(const Call &c, int64_t sequence, int64_t head) {
+  return sequence * c.fresh * c.columns() + head * c.d;
+}
+
 void keep_both(const Call &c, int64_t sequence, int64_t head) {
-  const int64_t from = sequence * c.fresh * c.columns() + (c.heads + head) * c.d;
+  const int64_t from = column_of(c, sequence, c.heads + head);
   const int64_t to = kept_at(c, sequence, head) + c.past * c.d;
   keep(c, c.kept_keys, from, to);
   keep(c, c.kept_values, from + c.shared * c.d, to);
 }
 
-void attend(const Call &c, int64_t sequence, int64_t head, float *y) {
-  const int64_t group = c.heads / c.shared, h = c.heads * c.d;
-  const int64_t from = sequence * c.fresh * c.columns() + head * c.d;
-  const int64_t kept = kept_at(c, sequence, head / group);
-  if (group == 1)
-    keep_both(c, sequence, head);
+// Heads of queries are counted through all sequences.
+Head head_of(const Call &c, int64_t number, void *packed) {
+  const int64_t sequence = number / c.heads, head = number % c.heads;
+  const int64_t kept = kept_at(c, sequence, head / c.group());
   const std::vector<int32_t> &keys = c.keys[sequence];
-  const int64_t count = keys.size(), whole = c.past + c.fresh;
+  const int64_t count = keys.size();
+  return {at(c.qkv, column_of(c, sequence, head)),
+          at(c.kept_keys, kept),
+          at(c.kept_values, kept),
+          is_half(c.qkv),
+          is_half(c.kept_keys),
+          c.columns(),
+          c.d,
+          c.d,
+          c.scale,
+          count == c.past + c.fresh ? nullptr : keys.data(),
+          count,
+          1,
+          c.past,
+          packed};
+}
+
+// What is read of the new rows when it is that head's turn: its queries, and keys and values that are to be
+// kept.
+Head coming(const Call &c, int64_t number) {
+  Head next = head_of(c, number, nullptr);
+  const int64_t key = c.heads + number % c.heads / c.group();
+  const bool keeps = c.keeps() && number % c.group() == 0;
+  next.k = keeps ? at(c.qkv, column_of(c, number / c.heads, key)) : nullptr;
+  next.v = keeps ? at(c.qkv, column_of(c, number / c.heads, key + c.shared)) : nullptr;
+  next.bf16 = next.q_bf16, next.stride = next.q_stride;
+  return next;
+}
+
+// `together` heads from `first` on, which look at the same keys.
+void attend(const Call &c, int64_t first, float *y) {
+  const int64_t sequence = first / c.heads, head = first % c.heads, h = c.heads * c.d;
+  if (c.keeps())
+    keep_both(c, sequence, head / c.group());
+  const int64_t count = c.keys[sequence].size();
   float *to = y + sequence * c.fresh * h + head * c.d;
   for (int64_t row = 0; !count && row < c.fresh; row++)
-    std::fill(to + row * h, to + row * h + c.d, 0.0f);
+    std::fill(to + row * h, to + row * h + c.together * c.d, 0.0f);
   if (!count)
     return;
-  Head one{at(c.qkv, from),
-           at(c.kept_keys, kept),
-           at(c.kept_values, kept),
-           is_half(c.qkv),
-           is_half(c.kept_keys),
-           c.columns(),
-           c.d,
-           c.d,
-           c.scale,
-           count == whole ? nullptr : keys.data(),
-           count,
-           1,
-           c.past,
-           nullptr};
-  if (c.fresh <= FEW) {
-    const Rows rows{0, c.fresh, to, h, scratch(0, few_bytes(count, c.d)), nullptr};
-    return c.kernel.attend_few(&one, &rows);
-  }
-  const AttentionBytes bytes = c.kernel.bytes(count, c.d);
+  const bool few = c.fresh <= FEW;
+  const AttentionBytes bytes = few ? AttentionBytes{0, few_bytes(count, c.d)} : c.kernel.bytes(count, c.d);
   char *own = static_cast<char *>(scratch(0, bytes.packed + bytes.work));
-  one.packed = own;
-  c.kernel.pack(&one);
-  const Rows rows{0, c.fresh, to, h, own + bytes.packed, nullptr};
-  c.kernel.attend(&one, &rows);
+  for (int64_t number = first; number < first + c.together; number++, to += c.d) {
+    const Head one = head_of(c, number, own);
+    if (!few && number == first)
+      c.kernel.pack(&one);
+    const bool more = !few && number + 1 < c.batch * c.heads;
+    const Head next = more ? coming(c, number + 1) : one;
+    const Rows rows{0, c.fresh, to, h, own + bytes.packed, more ? &next : nullptr};
+    (few ? c.kernel.attend_few : c.kernel.attend)(&one, &rows);
+  }
+}
+
+// How many heads are a task: all that look at the same keys, unless threads would wait for each other.
+int64_t together(const Tensor &keys, int64_t heads) {
+  const int64_t tasks = keys.size(0) * keys.size(1);
+  return tasks % threads() == 0 || tasks >= 4 * threads() ? heads / keys.size(1) : 1;
 }
 
 Tensor attention_cached(const Tensor &qkv, Tensor keys, Tensor values, int64_t past, const Tensor &mask,
                         int64_t heads, double scale, bool precise) {
-  check(qkv, keys, values, past, mask, heads, scale);
+  check_cached("attention_cached", qkv, keys, values, past, mask, heads, scale);
   const Tensor real = dense(mask);
   const Call c{attention_in_use(precise),
                dense(qkv),
@@ -170,11 +168,13 @@ Tensor attention_cached(const Tensor &qkv, Tensor keys, Tensor values, int64_t p
                keys.size(1),
                keys.size(3),
                static_cast<float>(scale),
-               real.scalar_type() == ScalarType::Bool ? keys_of<bool>(real) : keys_of<int64_t>(real)};
+               real.scalar_type() == ScalarType::Bool ? keys_of<bool>(real) : keys_of<int64_t>(real),
+               together(keys, heads)};
   Tensor y = empty({qkv.size(0), heads * c.d}, ScalarType::Float);
-  if (c.shared < heads) // several tasks read what one writes
+  if (!c.keeps())
     for_each_task(c.batch * c.shared, [&](int64_t i) { keep_both(c, i / c.shared, i % c.shared); });
-  for_each_task(c.batch * heads, [&](int64_t i) { attend(c, i / heads, i % heads, out<float>(y)); });
+  const int64_t tasks = c.batch * heads / c.together;
+  for_each_task(tasks, [&](int64_t i) { attend(c, i * c.together, out<float>(y)); });
   return y;
 }
 
