@@ -9,7 +9,8 @@
   extern "C" void quantize_##name(const Row *, int64_t);                                                     \
   extern "C" void gelu_##name(float *, const Row *, int64_t, int);                                           \
   extern "C" void gate_##name(const Gate *, const Row *, int64_t);                                           \
-  extern "C" void norm_##name(const Norm *, const Row *, int64_t);
+  extern "C" void norm_##name(const Norm *, const Row *, int64_t);                                           \
+  extern "C" void rotary_##name(const Heads *);
 #include "kernels.inc"
 #undef KERNELS
 
@@ -17,7 +18,7 @@ namespace {
 
 const Kernels built[] = {
 #define KERNELS(name, runs_here)                                                                             \
-  {#name, runs_here, gemm_##name, quantize_##name, gelu_##name, gate_##name, norm_##name},
+  {#name, runs_here, gemm_##name, quantize_##name, gelu_##name, gate_##name, norm_##name, rotary_##name},
 #include "kernels.inc"
 #undef KERNELS
 };

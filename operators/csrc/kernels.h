@@ -65,6 +65,19 @@ typedef struct {
   float *smoothed;                          // y * smooth_scale + smooth_shift, made where it is not null
 } Norm;
 
+// One row of heads of `size` values side by side: the first `turned` are turned by the row's angles
+// (rotary.h).
+typedef struct {
+  const float *x;                   // [columns]
+  int64_t columns, size, turned, r; // r: how many values of a head are turned, the first
+  int pairs;                        // whether neighbours are turned, else the halves
+  const float *gain;                // [turned * size], heads are normalized before; or null
+  float eps;
+  const float *cos, *sin; // [r]
+  float *work;            // [size], where there is a gain
+  float *y;               // [columns], not x
+} Heads;
+
 typedef struct {
   const char *isa;
   int (*runs_here)(void);
@@ -76,6 +89,7 @@ typedef struct {
   void (*gate)(const Gate *, const Row *, int64_t count); // then the rows, which are of y, to bytes; or null
   void (*norm)(const Norm *, const Row *,
                int64_t count); // then the rows, which are of y or smoothed, to bytes; or null
+  void (*rotary)(const Heads *);
 } Kernels;
 
 static inline Row row_at(const Row *first, int64_t i) {

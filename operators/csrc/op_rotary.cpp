@@ -1,13 +1,12 @@
 // opswap::rotary for CPU tensors: heads turned by the position of their token, a few rows a task.
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "calls.h"
 #include "checks.h"
+#include "dispatch.h"
 #include "linear.h"
 #include "pool.h"
 
@@ -64,43 +63,6 @@ void check(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, 
     check_vector(OP, "weight", *weight, ScalarType::Float, turned * size);
 }
 
-const int64_t LANES = 16; // what is added side by side: one sum alone would wait for itself
-
-// y = x / sqrt(mean of x² + eps) · weight of one head
-void normalize(const float *__restrict x, const float *__restrict weight, int64_t size, double eps,
-               float *__restrict y) {
-  float sums[LANES] = {};
-  int64_t i = 0;
-  for (; i + LANES <= size; i += LANES)
-    for (int64_t lane = 0; lane < LANES; lane++)
-      sums[lane] += x[i + lane] * x[i + lane];
-  for (; i < size; i++)
-    sums[i % LANES] += x[i] * x[i];
-  const float sum = std::accumulate(sums, sums + LANES, 0.0f);
-  const float scale = 1 / std::sqrt(sum / static_cast<float>(size) + static_cast<float>(eps));
-  for (i = 0; i < size; i++)
-    y[i] = x[i] * scale * weight[i];
-}
-
-// The first r numbers of one head. cos and sin may differ between the halves.
-void turn_halves(const float *__restrict x, const float *__restrict cos, const float *__restrict sin,
-                 int64_t r, float *__restrict y) {
-  const int64_t half = r / 2;
-  for (int64_t i = 0; i < half; i++) {
-    const float one = x[i], two = x[i + half];
-    y[i] = one * cos[i] + -two * sin[i];
-    y[i + half] = two * cos[i + half] + one * sin[i + half];
-  }
-}
-
-void turn_pairs(const float *__restrict x, const float *__restrict cos, const float *__restrict sin,
-                int64_t r, float *__restrict y) {
-  for (int64_t i = 0; i < r; i += 2) {
-    y[i] = x[i] * cos[i] + -x[i + 1] * sin[i];
-    y[i + 1] = x[i + 1] * cos[i + 1] + x[i] * sin[i + 1];
-  }
-}
-
 Tensor rotary(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t size, int64_t turned,
               bool interleaved, const std::optional<Tensor> &places, const std::optional<Tensor> &weight,
               double eps) {
@@ -112,31 +74,30 @@ Tensor rotary(const Tensor &x, const Tensor &cos, const Tensor &sin, int64_t siz
   const std::optional<Tensor> given = dense(places);
   const int64_t *const place = data<int64_t>(given);
   const std::optional<Tensor> gains = dense(weight);
-  const float *const gain = data<float>(gains);
   for (int64_t row = 0; place && row < rows; row++)
     if (place[row] < 0)
       fail(OP, "places must be 0 or more", place[row], "pass what pack_tokens returned");
   Tensor y = dims == 2 ? empty({rows, columns}, ScalarType::Float)
                        : empty({x.size(0), x.size(1), columns}, ScalarType::Float);
-  const auto turn = interleaved ? turn_pairs : turn_halves;
+  const Heads all{data<float>(from),
+                  columns,
+                  size,
+                  turned,
+                  r,
+                  interleaved,
+                  data<float>(gains),
+                  static_cast<float>(eps),
+                  data<float>(c),
+                  data<float>(s),
+                  nullptr,
+                  out<float>(y)};
   for_each_task(ceil_div(rows, ENOUGH_ROWS), [&](int64_t task) {
-    const int64_t first = task * ENOUGH_ROWS, end = std::min(rows, first + ENOUGH_ROWS);
-    std::vector<float> normal(gain ? size : 0);
-    for (int64_t row = first; row < end; row++) {
-      const float *one = data<float>(from) + row * columns;
+    std::vector<float> work(all.gain ? size : 0);
+    for (int64_t row = task * ENOUGH_ROWS; row < std::min(rows, (task + 1) * ENOUGH_ROWS); row++) {
       const int64_t at = (place ? place[row] : row) % angles * r;
-      const float *row_cos = data<float>(c) + at, *row_sin = data<float>(s) + at;
-      float *to = out<float>(y) + row * columns;
-      for (int64_t head = 0; head < turned; head++) {
-        const float *from_head = one + head * size;
-        if (gain) {
-          normalize(from_head, gain + head * size, size, eps, normal.data());
-          from_head = normal.data();
-        }
-        turn(from_head, row_cos, row_sin, r, to + head * size);
-        std::copy(from_head + r, from_head + size, to + head * size + r);
-      }
-      std::copy(one + turned * size, one + columns, to + turned * size);
+      Heads one = all;
+      one.x += row * columns, one.y += row * columns, one.cos += at, one.sin += at, one.work = work.data();
+      kernels_in_use().rotary(&one);
     }
   });
   return x.scalar_type() == ScalarType::Float ? y : torch::stable::to(y, x.scalar_type());

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "activations.h"
+#include "rotary.h"
 
 enum { SUMS = 64 };
 
@@ -89,4 +90,5 @@ static inline __attribute__((always_inline)) void norm_row(const Norm *r, int rm
       const Row r = row_at(bytes, i);                                                                        \
       quantize_row(&r);                                                                                      \
     }                                                                                                        \
-  }
+  }                                                                                                          \
+  ROTARY_KERNEL(name)

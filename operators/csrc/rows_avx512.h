@@ -4,6 +4,7 @@
 
 #include "activations_avx512.h"
 #include "norm_avx512.h"
+#include "rotary.h"
 #include "turn_avx512.h"
 
 template <int R>
@@ -76,4 +77,5 @@ static void turned_avx512(const Row *r, int64_t count) {
     (n->rms ? norm_avx512<true> : norm_avx512<false>)(n, r, count);                                          \
     if (r && r->rotation)                                                                                    \
       turned_avx512(r, count);                                                                               \
-  }
+  }                                                                                                          \
+  ROTARY_KERNEL(name)

@@ -36,7 +36,8 @@ extern "C" {
   void quantize_##name(const Row *) {}      \\
   void gelu_##name(float *, const Row *) {} \\
   void gate_##name(const Gate *, const Row *) {} \\
-  void norm_##name(const Norm *, const Row *) {}
+  void norm_##name(const Norm *, const Row *) {} \\
+  void rotary_##name(const Heads *) {}
 #include "kernels.inc"
 #define FLOAT(name, isa, runs_here)            \\
   void gemm_f32_##name(const FloatStrip *) {}  \\

@@ -12,6 +12,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as hal
 
 from operators import rotary as reference
 from tests.checks import assert_equal_bits, assert_refuses, assert_sqnr
+from tests.operators.forcing import assert_same_bits
 from tests.operators.samples import ops
 
 
@@ -35,7 +36,7 @@ def test_the_reference_is_what_models_do(apply: Any, interleaved: bool) -> None:
 
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize(("size", "part"), [(2, 2), (7, 6), (8, 4), (33, 32), (64, 64), (64, 0), (100, 98)])
-def test_any_head_size(size: int, part: int, interleaved: bool) -> None:
+def test_any_head_size(isa: str, size: int, part: int, interleaved: bool) -> None:
     x, cos, sin = random(37, 3 * size), random(37, part, seed=1), random(37, part, seed=2)
     for turned in (0, 1, 2, 3):
         have = check(x, cos, sin, size, turned, interleaved)
@@ -95,7 +96,7 @@ def test_16_bits_are_computed_in_float32_and_rounded_once(dtype: torch.dtype, an
     assert_equal_bits(check(x.float(), cos, sin, 8, 2), ops.rotary(x.float(), cos.float(), sin.float(), 8, 2))
 
 
-def test_views_and_numbers_that_are_none() -> None:
+def test_views_and_numbers_that_are_none(isa: str) -> None:
     x, cos, sin = random(64, 5).t(), random(5, 32, seed=1)[:, ::2], random(16, 5, seed=2).t()
     check(x, cos, sin, 16, 2)
     x = x.contiguous()
@@ -115,7 +116,7 @@ def test_normalized_heads_are_what_models_do() -> None:
 
 @pytest.mark.parametrize("interleaved", [False, True])
 @pytest.mark.parametrize(("size", "part"), [(1, 0), (7, 6), (16, 16), (33, 32), (64, 64), (100, 98), (128, 128)])
-def test_normalized_heads_of_any_size(size: int, part: int, interleaved: bool) -> None:
+def test_normalized_heads_of_any_size(isa: str, size: int, part: int, interleaved: bool) -> None:
     x, cos, sin = random(37, 3 * size), random(37, part, seed=1), random(37, part, seed=2)
     for turned in (0, 1, 3):
         more = turned, interleaved, None, random(turned * size, seed=3), 1e-5
@@ -132,6 +133,16 @@ def test_normalized_heads_by_places_and_on_any_number_of_threads(threads: Callab
     threads(1)
     rows = (one[places % 30] for one in normed)
     assert_equal_bits(ops.rotary(x, *rows, 16, 3, False, None, weight, 1e-6), have)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(("size", "part"), [(7, 6), (33, 32), (64, 64), (128, 96)])
+def test_every_kernel_gives_the_same_bits(
+    size: int, part: int, interleaved: bool, threads: Callable[[int], None]
+) -> None:
+    x, cos, sin = random(37, 4 * size), random(37, part, seed=1), random(37, part, seed=2)
+    more = size, 3, interleaved, None, random(3 * size, seed=3), 1e-5
+    assert_same_bits(lambda: [ops.rotary(x, cos, sin, *more)], threads)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
