@@ -1,5 +1,6 @@
 """`generate`: texts that a language model goes on with."""
 
+import os
 import time
 from typing import Any
 
@@ -51,8 +52,13 @@ def command(options: Options, texts: tuple[str, ...], path: str | None, new_toke
     result = {
         **ready.header,
         "texts": [
-            {"prompt": text, "text": ready.tokenizer.decode(one.tokens), "tokens": len(one.tokens), "ended": one.ended}
-            for text, one in zip(given, made, strict=True)
+            {
+                "prompt": text,
+                "text": behind(ready.tokenizer, ids, one.tokens),
+                "tokens": len(one.tokens),
+                "ended": one.ended,
+            }
+            for text, ids, one in zip(given, prompts, made, strict=True)
         ],
         "sample": sample,
         "seed": seed if sample else None,
@@ -77,6 +83,13 @@ def tokens_of(tokenizer: Any, texts: list[str], positions: int, new_tokens: int)
             )
         found.append(ids)
     return found
+
+
+def behind(tokenizer: Any, prompt: list[int], tokens: list[int]) -> str:
+    """→ what `tokens` add to the text of the prompt's tokens: alone they lose the space before their first word where
+    a tokenizer's decoder puts spaces between words (SentencePiece, WordPiece)"""
+    before, whole = tokenizer.decode(prompt), tokenizer.decode([*prompt, *tokens])
+    return str(whole[len(os.path.commonprefix([before, whole])) :])
 
 
 def ends(ready: Ready) -> tuple[int, ...]:

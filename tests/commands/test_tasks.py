@@ -165,6 +165,21 @@ def test_a_gpt_2_beside_berts_tokenizer(cli: Cli, tmp_path: Path) -> None:
     assert told.code == 0 and told.out.startswith(TEXT), told.err
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "sentencepiece", "byte-level with spaces"])
+def test_a_text_goes_on_as_its_tokens_say(cli: Cli, tmp_path: Path, kind: str) -> None:
+    """With the space before a new word, which some tokenizers leave out of the first word that they decode"""
+    folder = tiny_folder(tmp_path, "generate", kind)
+    words = AutoTokenizer.from_pretrained(folder)
+    model = GPT2LMHeadModel.from_pretrained(folder).eval()
+    ids = words(TEXT, return_tensors="pt")["input_ids"]
+    for count in range(1, 6):
+        ask = ("--json", "--model", str(folder), "generate", "--text", TEXT, "--new-tokens", str(count))
+        found = cli(*ask).json["texts"][0]
+        how = {"attention_mask": torch.ones_like(ids), "max_new_tokens": found["tokens"], "do_sample": False}
+        made = model.generate(ids, **how)  # type: ignore[attr-defined]
+        assert words.decode(ids[0]) + found["text"] == words.decode(made[0]), count
+
+
 @pytest.mark.parametrize(
     "command, said",
     [("classify", "classify sequences"), ("tag", "classify tokens"), ("generate", "trained to generate text")],
