@@ -78,7 +78,7 @@ def check_task(name: str, config: Any, task: Task) -> None:
 
 
 def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerFast, embedded: int) -> None:
-    """embedded: how many tokens the model has. Gives the tokenizer a token to pad with where it has none."""
+    """embedded: how many tokens the model has."""
     if not tokenizer.is_fast:
         raise InputError(f"{name} has no fast tokenizer (character offsets are needed): add its tokenizer.json")
     if len(tokenizer) > embedded:
@@ -86,5 +86,3 @@ def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerFast, embedded: int
             f"the tokenizer of {name} has {len(tokenizer)} tokens, the model only {embedded}: "
             "use the tokenizer.json saved with the weights"
         )
-    if tokenizer.pad_token_id is None:  # as GPT-2's; which token pads makes no difference, it is masked
-        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)

@@ -17,8 +17,9 @@ from transformers.utils import logging as transformers_logging
 
 from models.checks import check_folder, check_task, check_tokenizer, check_weights
 from models.errors import InputError
+from models.padding import pad_as_model, pad_as_tokenizer
 from models.places import folder_of
-from models.tasks import ASK, ENCODE, Task, drop_missing_pooler
+from models.tasks import ASK, CLASSIFY, ENCODE, Task, drop_missing_pooler
 
 # What transformers raises about a config, tokenizer or weights that it can't use.
 REFUSALS = (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError, StrictDataclassError)
@@ -102,7 +103,10 @@ def load(
     if not new_head:
         check_task(name, config, task)
     embedded = next(model.get_input_embeddings().parameters()).shape[0]
-    return model.eval(), _fitting(name, tokenizer, config, embedded)
+    check_tokenizer(name, tokenizer, embedded)
+    if task is CLASSIFY:
+        pad_as_tokenizer(name, model, tokenizer)
+    return model.eval(), _fitting(tokenizer, model.config)
 
 
 def load_config(name: str) -> tuple[Any, PreTrainedTokenizerFast]:
@@ -125,13 +129,14 @@ def load_tokenizer(name: str, config: Any) -> PreTrainedTokenizerFast:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder_of(name), trust_remote_code=False)
     except REFUSALS as error:
         raise InputError(f"the tokenizer of {name} can't be loaded ({_one_line(error)}): copy it again") from error
-    return _fitting(name, tokenizer, config, config.vocab_size)
+    check_tokenizer(name, tokenizer, config.vocab_size)
+    return _fitting(tokenizer, config)
 
 
-def _fitting(name: str, tokenizer: Any, config: Any, embedded: int) -> PreTrainedTokenizerFast:
-    """embedded: how many tokens the model has. A tokenizer of BERT's beside a GPT-2, as Chinese ones have it, makes no
-    types any more. Raises InputError."""
-    check_tokenizer(name, tokenizer, embedded)
+def _fitting(tokenizer: Any, config: Any) -> PreTrainedTokenizerFast:
+    """→ the tokenizer, which pads as the model does; BERT's beside a GPT-2, as Chinese ones have it, makes no types any
+    more"""
+    pad_as_model(tokenizer, config)
     if getattr(config, "model_type", None) in TYPES_ARE_TOKENS:
         tokenizer.model_input_names = [one for one in tokenizer.model_input_names if one != TYPES]
     return tokenizer
