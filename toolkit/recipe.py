@@ -16,7 +16,7 @@ ATTENTION = ("auto", "fast", "fp")
 RANGES = ("minmax", "percentile", "mse", "entropy")
 PERCENTILES = (99.9, 99.9999)
 # the heads of question answering and of classes: small, and their error is the answer's
-KEEP = ("qa_outputs", "*.qa_outputs", "classifier*")
+KEEP = ("qa_outputs", "*.qa_outputs", "classifier*", "score")
 LM_HEAD = "lm_head"  # of language models: large, and int8 costs their loss nothing; at fp8 it stays in float
 
 
