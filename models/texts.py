@@ -12,6 +12,12 @@ from models.numbers import require_numbers
 from models.question_answering.features import Window, collate
 from models.question_answering.predict import like_length_batches
 
+# of these, by model type, the positions of tokens begin behind the padding index
+BEHIND_PADDING = (
+    "camembert", "data2vec-text", "esm", "ibert", "lilt", "longformer", "luke", "mpnet", "roberta",
+    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+
 
 def text_windows(
     tokenizer: PreTrainedTokenizerFast,
@@ -62,8 +68,8 @@ def longest_row(tokenizer: PreTrainedTokenizerFast, config: Any, wanted: int | N
     """
     positions = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     padding = getattr(config, "pad_token_id", None) or 0
-    if positions and getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert"):
-        positions -= padding + 1  # theirs begin after the padding index
+    if positions and getattr(config, "model_type", "") in BEHIND_PADDING:
+        positions -= padding + 1
     most = min(positions or tokenizer.model_max_length, tokenizer.model_max_length)
     if wanted is not None and wanted > most:
         raise InputError(f"the model reads at most {most} tokens, {wanted} wanted: lower --max-length")

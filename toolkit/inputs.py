@@ -67,8 +67,8 @@ def _longest(model: nn.Module) -> int | None:
     """→ the most tokens that have a position; those up to the padding index, where there is one, are lost"""
     for module in model.modules():
         table = getattr(module, "position_embeddings", None)
-        if isinstance(table, nn.Embedding) and table.padding_idx is not None:
-            return table.num_embeddings - table.padding_idx - 1
+        if table is not None and getattr(table, "padding_idx", None) is not None:
+            return len(table.weight) - table.padding_idx - 1
     return getattr(getattr(model, "config", None), "max_position_embeddings", None)
 
 
