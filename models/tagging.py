@@ -1,7 +1,8 @@
 """Logits of a token classifier into labelled pieces of a text."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -34,15 +35,16 @@ class Word:
 
 def words_of(text: str, window: Window, logits: Tensor, labels: Mapping[int, str]) -> list[Word]:
     """logits [tokens, C] → the words of the part of `text` that the window holds: tokens between which there is no
-    space, and which are letters and digits, are one word"""
+    space, and which are letters, their marks and digits, are one word, and so are those that share a character, of
+    which a byte-level tokenizer gives each a part"""
     probability, best = logits.float().softmax(-1).max(-1)
     words: list[Word] = []
     for place, span in enumerate(window.offsets):
-        start, end = _without_spaces(text, span) if span else (0, 0)
+        start, end = _letters(text, span) if span else (0, 0)
         if start == end:
             continue
-        if words and words[-1].end == start and text[start - 1].isalnum() and text[start].isalnum():
-            words[-1] = Word(words[-1].start, end, words[-1].label, words[-1].score)
+        if words and (start < words[-1].end or (start == words[-1].end and _joined(text, start))):
+            words[-1] = replace(words[-1], end=max(end, words[-1].end))
         else:
             words.append(Word(start, end, labels[int(best[place])], float(probability[place])))
     return words
@@ -67,12 +69,26 @@ def entities_of(text: str, words: Sequence[Word]) -> list[Entity]:
     return found
 
 
+def _joined(text: str, place: int) -> bool:
+    """→ whether the characters before and at `place` are of one word"""
+    return all(one.isalnum() or _is_mark(one) for one in text[place - 1 : place + 1])
+
+
+def _is_mark(character: str) -> bool:
+    """→ whether it is a part of the letter before it, as accents and the vowels of Hindi may be"""
+    return unicodedata.category(character).startswith("M")
+
+
 def _kind(label: str) -> str:
     return label.removeprefix(BEGIN).removeprefix(INSIDE)
 
 
-def _without_spaces(text: str, span: tuple[int, int]) -> tuple[int, int]:
-    """Byte-level and SentencePiece tokenizers count the space before a word to its token."""
+def _letters(text: str, span: tuple[int, int]) -> tuple[int, int]:
+    """A token's characters without the space before them, which byte-level and SentencePiece tokenizers count to it,
+    and with all marks of the last, which BERT's leaves out"""
     piece = text[span[0] : span[1]]
     start = span[0] + len(piece) - len(piece.lstrip())
-    return start, max(start, span[0] + len(piece.rstrip()))
+    end = max(start, span[0] + len(piece.rstrip()))
+    while start < end < len(text) and _is_mark(text[end]):
+        end += 1
+    return start, end

@@ -1,5 +1,6 @@
 """Models by task, texts as rows, labels and entities from logits."""
 
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,6 +99,26 @@ def test_pieces_of_a_word_are_one_word_with_its_first_label() -> None:
     found = words_of(text, windows[0], logits, {0: "O", 1: "NAME"})
     assert [(word.start, word.end) for word in found] == [(0, 9), (9, 10), (11, 13), (14, 19)]
     assert [word.label for word in found] == ["NAME", "O", "O", "O"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("पानी है", ["पानी", "है"]),
+        ("re\u0301sume\u0301, Mara", ["re\u0301sume\u0301", ",", "Mara"]),
+        ("\N{FIRE}\N{FIRE} of Hallö", None),
+        ("沐沐", ["沐沐"]),
+    ],
+    ids=["marks of Hindi", "accents apart", "pictures of several tokens", "letters of several tokens"],
+)
+def test_words_are_whole_and_do_not_overlap(kind: str, text: str, words: list[str] | None) -> None:
+    windows, _ = text_windows(tokenizer(kind), [text], 60)
+    found = words_of(text, windows[0], torch.zeros(len(windows[0]), 1), {0: "O"})
+    assert all(one.end <= other.start for one, other in pairwise(found))
+    assert "".join(text[one.start : one.end] for one in found) == "".join(text.split())
+    if words:
+        assert [text[one.start : one.end] for one in found] == words
 
 
 @pytest.mark.parametrize(
