@@ -99,9 +99,9 @@ def load(
         transformers_logging.set_verbosity(level)
     if task is ENCODE:
         drop_missing_pooler(model, notes)
-    check_weights(name, notes, model.base_model_prefix, new_head, task)
-    if not new_head:
+    if not new_head:  # before the weights, which are other ones for another task, not broken
         check_task(name, config, task)
+    check_weights(name, notes, model.base_model_prefix, new_head, task)
     embedded = next(model.get_input_embeddings().parameters()).shape[0]
     check_tokenizer(name, tokenizer, embedded)
     if task is CLASSIFY:

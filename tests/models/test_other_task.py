@@ -9,18 +9,22 @@ from transformers import (
     GPT2Config,
     GPT2ForQuestionAnswering,
     GPT2ForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
 )
 
 from models import InputError, load
-from models.tasks import GENERATE, TAG
+from models.tasks import ASK, GENERATE, TAG
 from tests.models.samples import tokenizer
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 BERT = BertConfig(vocab_size=len(tokenizer()), **SIZES)
 GPT2 = GPT2Config(vocab_size=len(tokenizer()), n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+LLAMA = LlamaConfig(vocab_size=len(tokenizer()), bos_token_id=0, eos_token_id=0, **SIZES)
 CASES = {
     "BERT's head is a token's too": (BertForSequenceClassification, BERT, TAG, "a sequence-classification model"),
     "GPT-2's head is its table": (GPT2ForSequenceClassification, GPT2, GENERATE, "a sequence-classification model"),
+    "Llama's answers have a body of another name": (LlamaForCausalLM, LLAMA, ASK, "a language model"),
     "the same": (GPT2ForQuestionAnswering, GPT2, GENERATE, "a question-answering model"),
 }
 
