@@ -19,6 +19,7 @@ from toolkit.export.check import LEAST_DB, LEAST_EQUAL, LEAST_EQUAL_INT8, Agreem
 from toolkit.export.files import beside, require_place
 from toolkit.onnx_session import open_session
 from toolkit.pipeline import lowered
+from toolkit.report import extra_terms
 from toolkit.validate import Recorder
 
 PRECISIONS = {"onnx": onnx_file.PRECISIONS, "pt2": pt2.PRECISIONS}
@@ -107,13 +108,18 @@ def require_possible(options: Options, kind: str, provider: str, no_check: bool)
 def write(graph: fx.GraphModule, recipe: Recipe, options: Options, kind: str, path: Path) -> dict[str, Any]:
     """→ what is to be said of the file"""
     says = about(graph, recipe, options.model)
-    copy = checkpoint.copied(graph)
+    copy, extra = checkpoint.copied(graph), len(extra_terms(graph))
     if kind == "pt2":
-        return {"quantized": pt2.write(copy, path, says)}
+        return {"quantized": pt2.write(copy, path, says) - extra}
     made = onnx_file.write(copy, path, says)
     if made.widened:
         err.print(f"{len(made.widened)} linears in bf16 are in float32 in the file: {', '.join(made.widened)}")
-    return {"opset": made.opset, "quantized": made.linears, "widened": made.widened, "operators": made.operators}
+    return {
+        "opset": made.opset,
+        "quantized": made.linears - extra,
+        "widened": made.widened,
+        "operators": made.operators,
+    }
 
 
 def checked(reference: Any, other: Any, inputs: Inputs, least: float) -> Agreement:

@@ -69,20 +69,21 @@ def command(options: Options, output: Path, task: str) -> None:
         raise InputError(f"{output} can't be written ({error.strerror or error}): give another folder") from error
     if saved.portable:
         err.print(f"only OpSwap can read {output}: {saved.portable}")
-    attach(graph, recipe, target, NOTHING, saved.layers - len(extra_terms(graph)), {}, schemes_of(graph))
+    layers = saved.layers - len(extra_terms(graph))
+    attach(graph, recipe, target, NOTHING, layers, {}, schemes_of(graph))
     result: dict[str, Any] = {
         **header_of(options, graph, data),
         "target": not_run(options.target),
         "task": task,
         "output": str(output),
-        "layers": saved.layers,
+        "layers": layers,
         "cache": bool(past_of(graph)),
         "bytes": saved.bytes,
         "only_opswap": saved.portable,
         "seconds": round(time.perf_counter() - begun, 2),
     }
     print_json(result) if options.json else out.print(
-        f"{output}: {saved.layers} layers in 8 bits, {len(result['kept'])} kept in float, {saved.bytes / 1e6:.1f} MB, "
+        f"{output}: {layers} layers in 8 bits, {len(result['kept'])} kept in float, {saved.bytes / 1e6:.1f} MB, "
         f"{result['seconds']:.1f} s"
     )
 

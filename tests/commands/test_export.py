@@ -96,3 +96,16 @@ def test_a_missing_package_is_named(cli: Cli, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "onnxscript" else find(name, *a))
     asked = ("export", "--format", "onnx", "--output", str(tmp_path / "x.onnx"))
     cli(*asked).fails_in_one_line(1, "ONNX is written with onnxscript, which is not installed", "pip install")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pt2"])
+def test_a_linear_of_16_bits_is_one_linear(cli: Cli, tiny: str, tmp_path: Path, kind: str) -> None:
+    """However many terms it has: in what quantize and export say too"""
+    recipe, saved = tmp_path / "recipe.yaml", str(tmp_path / "saved")
+    recipe.write_text("precision: int\nactivation_bits: 16\nweight_bits: 16\n")
+    made = cli("--json", "--model", tiny, "--recipe", str(recipe), "quantize", "--output", saved)
+    assert made.code == 0 and (made.json["layers"], made.json["swapped"]) == (6, 6), made.err
+    for model, *how in ((tiny, "--recipe", str(recipe)), (saved,)):
+        output = str(tmp_path / f"made.{kind}")
+        found = cli("--json", "--model", model, *how, "export", "--format", kind, "--output", output)
+        assert found.code == 0 and (found.json["quantized"], found.json["swapped"]) == (6, 6), found.err

@@ -81,8 +81,7 @@ def _model(graph: fx.GraphModule) -> Any:
                 output_names=outputs,
             )  # fmt: skip
     except Exception as error:  # torch.onnx's own errors say much and have no common base
-        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-        raise ExportError(f"{type(graph).__name__} can't be written as ONNX: {reason}") from error
+        raise ExportError(f"{type(graph).__name__} can't be written as ONNX: {_reason(error)}") from error
     finally:
         logging.getLogger("torch.onnx").setLevel(level)
     model = made.model
@@ -91,6 +90,13 @@ def _model(graph: fx.GraphModule) -> Any:
     model.graph.name = type(graph).__name__
     model.producer_name, model.producer_version = "opswap", None
     return model
+
+
+def _reason(error: BaseException) -> str:
+    """→ the last line of what the first of these errors, each the cause of the next, says"""
+    while error.__cause__:
+        error = error.__cause__
+    return next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 def _save(model: Any, path: Path, largest: int) -> None:

@@ -6,9 +6,10 @@ Rows with a NaN or an infinity are not told apart here, as the float model gives
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from onnxscript import opset18 as op
 
-from operators.validate import TINY
+from operators.validate import TINY, require
 from toolkit.export.onnx_operators import OPERATORS
 
 FLOAT, UINT8, INT32 = 1, 2, 6  # onnx.TensorProto.DataType
@@ -78,5 +79,19 @@ def linear_rows(
     return y if bias is None else op.Add(y, bias)
 
 
+def rounding_error(x: Any, symmetric: bool, fixed_scale: float = 0.0, fixed_zero: int = 128, rotation: int = 0) -> Any:
+    """x − what its levels stand for: the second term of an input of 16 bits (operators/terms.py)
+
+    Raises ValueError for rotated rows, which a graph before its lowering has in an operator of their own.
+    """
+    require(rotation == 0, "rounding_error: a rotation of 0 is wanted in ONNX", rotation, "rotate before it")
+    if fixed_scale:
+        level: Any = op.Constant(value_int=fixed_zero)
+        return op.Sub(x, quantize_static(x, _number(fixed_scale), op.Cast(level, to=UINT8), symmetric))
+    q, scale, zero = quantize_token(x, symmetric)
+    return op.Sub(x, op.Mul(op.Cast(op.Sub(op.Cast(q, to=INT32), zero), to=FLOAT), scale))
+
+
 _HERE = (quantize_static, quantize_token, quantize_whole, linear_qdq, linear_rows)
 TABLE: dict[Callable[..., Any], Callable[..., Any]] = {getattr(OPERATORS, f.__name__).default: f for f in _HERE}
+TABLE[torch.ops.opswap.rounding_error.default] = rounding_error
