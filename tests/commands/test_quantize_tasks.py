@@ -4,9 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
 
+from models import load
+from models.tasks import ENCODE
+from tests.checks import assert_sqnr
 from tests.cli import Cli
 from tests.commands.folders import tiny_folder
+from toolkit import Recipe, transform
 
 TEXT = ("--text", "Mara Lindqvist repaired the lamp of Hallö.", "--text", "The captain learned of it in spring.")
 MORE = {"generate": ("--new-tokens", "6")}
@@ -33,6 +39,18 @@ def test_its_command_says_what_it_says_of_the_float_model_in_8_bits(cli: Cli, tm
         assert loaded.code == 0, loaded.err
         assert loaded.json["texts"] == direct["texts"] and loaded.json["kept"] == direct["kept"]
         assert (loaded.json["precision"], loaded.json["swapped"]) == ("int", direct["swapped"])
+
+
+def test_transformers_reads_an_encoder_without_a_pooler(cli: Cli, tmp_path: Path) -> None:
+    """Its class has one, of which the folder holds nothing"""
+    model, output = str(tiny_folder(tmp_path / "model", "ask")), str(tmp_path / "saved")
+    made = cli("--json", "--model", model, "quantize", "--task", "encode", "--output", output)
+    assert made.code == 0 and made.json["only_opswap"] is None, made.err
+    theirs = AutoModel.from_pretrained(output).eval()
+    given = AutoTokenizer.from_pretrained(output)("Mara Lindqvist repaired the lamp.", return_tensors="pt")
+    ours = transform(load(model, task=ENCODE)[0], Recipe("int"), "cpu")
+    with torch.no_grad():
+        assert_sqnr(theirs(**given).last_hidden_state, ours(**given).last_hidden_state, 30.0)
 
 
 def test_validate_and_export_take_it_too(cli: Cli, tmp_path: Path) -> None:

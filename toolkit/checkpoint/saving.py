@@ -22,6 +22,7 @@ from toolkit.report import CALIBRATED, ELSEWHERE, EQUALIZED, KEPT, QUANTIZER, TE
 
 VERSION, READABLE = 3, (1, 2, 3)  # 1: from before a graph could have a cache; 2: before rows could be rotated
 NOTED = (KEPT, CALIBRATED, EQUALIZED, TERMS, ELSEWHERE, QUANTIZER)  # in the graph's meta, for the report
+POOLER = r"re:pooler(\..*)?"  # all linears of it, as a pattern of compressed-tensors
 CONFIG, GENERATION, WEIGHTS = "config.json", "generation_config.json", "model.safetensors"
 GRAPH, OWN = "opswap.json", "opswap.safetensors"  # the graph, and the tensors that only it has
 SMOOTHING = "smooth_"  # how toolkit.equalize.smooth begins the names of what it adds
@@ -159,9 +160,10 @@ def _config(model: nn.Module, quantized: dict[str, Any], why: str | None) -> dic
         linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         output: Any = model.get_output_embeddings() if isinstance(model, PreTrainedModel) else None
         head = next((name for name, module in linears.items() if module is output), None)
-        found["quantization_config"] = layout.write(
-            quantized, [name for name in linears if name not in quantized], head
-        )
+        ignored = [name for name in linears if name not in quantized]
+        if getattr(model, "pooler", model) is None:  # its class has one, for which transformers would want integers
+            ignored.append(POOLER)
+        found["quantization_config"] = layout.write(quantized, ignored, head)
     return found
 
 
