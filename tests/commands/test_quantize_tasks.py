@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from models import load
 from models.tasks import ENCODE
 from tests.checks import assert_sqnr
 from tests.cli import Cli
-from tests.commands.folders import tiny_folder
+from tests.commands.folders import BERT, tiny_folder
+from tests.models.samples import tokenizer
 from toolkit import Recipe, transform
 
 TEXT = ("--text", "Mara Lindqvist repaired the lamp of Hallö.", "--text", "The captain learned of it in spring.")
@@ -51,6 +52,24 @@ def test_transformers_reads_an_encoder_without_a_pooler(cli: Cli, tmp_path: Path
     ours = transform(load(model, task=ENCODE)[0], Recipe("int"), "cpu")
     with torch.no_grad():
         assert_sqnr(theirs(**given).last_hidden_state, ours(**given).last_hidden_state, 30.0)
+
+
+def test_sizes_that_depend_on_values_are_kept(cli: Cli, tmp_path: Path) -> None:
+    """X-MOD's adapters take the rows of each language, which capture knows no number of"""
+    model, output, words = str(tmp_path / "model"), str(tmp_path / "saved"), tokenizer("sentencepiece")
+    languages = {"languages": ["en_XX", "de_DE"], "default_language": "en_XX"}
+    sizes = {**BERT, "vocab_size": len(words), "max_position_embeddings": 130, "pad_token_id": 1, **languages}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        AutoModel.from_config(AutoConfig.for_model("xmod", **sizes)).save_pretrained(model)
+    words.save_pretrained(model)
+    made = cli("--model", model, "quantize", "--task", "encode", "--output", output)
+    assert made.code == 0, made.err
+    for target in ("cpu", "customcpu"):
+        direct = cli("--json", "--model", model, "--target", target, "--precision", "int", "encode", *TEXT).json
+        loaded = cli("--json", "--model", output, "--target", target, "encode", *TEXT)
+        assert loaded.code == 0, loaded.err
+        assert loaded.json["texts"] == direct["texts"]
 
 
 def test_validate_and_export_take_it_too(cli: Cli, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 from toolkit.checkpoint.errors import CheckpointError
 
 Size = int | torch.SymInt
+ANY = 2  # a size that is no constant, as 0 and 1 are taken for
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv}
 
 
@@ -32,10 +33,11 @@ def to_json(value: Any) -> Any:
 
 
 def hints(values: list[Any]) -> dict[str, int]:
-    """→ the symbols in the sizes of the tensors among `values`, with the sizes that they had at capture"""
+    """→ the symbols in the sizes of the tensors among `values`, with the sizes that they had at capture; those that had
+    none there, as how many tokens are of a language (X-MOD) depends on values, are given one"""
     sizes = [size for value in values if isinstance(value, Tensor) for size in value.shape]
     found = [size for size in sizes if isinstance(size, torch.SymInt) and str(size).isidentifier()]
-    return {str(size): int(cast(torch.SymInt, size).node.hint) for size in found}
+    return {str(size): int(cast(torch.SymInt, size).node.hint or ANY) for size in found}
 
 
 def _size(size: Size) -> int | str:
