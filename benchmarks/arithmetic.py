@@ -38,8 +38,10 @@ def multiply_adds(model: nn.Module, batch: Batch) -> Work:
 def _counted(model: nn.Module, batch: Batch) -> Work:
     """The same, but for what linears make of parameters alone, which counts too"""
     mode = FakeTensorMode()
-    tensors = {**dict(model.named_buffers()), **model.state_dict()}  # detached: what counts asks others for gradients
-    where: dict[str, Tensor] = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    # detached, as what counts asks others for gradients; one of each, as a language model's head is its embedding
+    fakes = {id(tensor): mode.from_tensor(tensor.detach()) for _, tensor in named}
+    where: dict[str, Tensor] = {name: fakes[id(tensor)] for name, tensor in named}
     given = {name: mode.from_tensor(tensor) for name, tensor in batch.items()}
     # attention as its two products: kernels that do both at once are not counted on every device
     with torch.no_grad(), mode, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

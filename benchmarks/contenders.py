@@ -4,16 +4,16 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.inputs import Batches
 from benchmarks.one_line import one_line
+from benchmarks.peers._models import is_by_token, outputs_of
 from benchmarks.peers.base import Engine, Run, Work
 from toolkit.sensitivity.fidelity import Fidelity
 
@@ -24,7 +24,7 @@ EQUAL_DB = 150.0  # said for an equal output too: JSON has no infinity
 class Contender:
     """An engine that is ready, on the batches it is to run.
 
-    sqnr_db: of its first batch's output against the float model's, over real tokens.
+    sqnr_db: of its first batch's output against the float model's, over real tokens or classes.
     """
 
     engine: Engine
@@ -76,19 +76,16 @@ def ready(engine: Engine, model: Any, batches: Batches, threads: int) -> Contend
 def agreement(model: Any, engine: Engine, run: Run, batches: Batches) -> float:
     """SQNR in dB of an engine's output on the first batch. Raises ValueError for one of a wrong shape or with NaN."""
     batch = batches.batches[0]
-    if engine.encoder_only:
-        wanted: Sequence[Tensor] = (model.base_model(**batch).last_hidden_state,)
-    else:
-        output = model(**batch)
-        wanted = (output.start_logits, output.end_logits)
+    wanted = outputs_of((model.base_model if engine.encoder_only else model)(**batch))
     got = [torch.as_tensor(value).float() for value in run(batch)]
-    shapes = [tuple(value.shape) for value in got], [tuple(value.shape) for value in wanted]
+    shapes = [tuple(value.shape) for value in got], [tuple(value.shape) for value in wanted.values()]
     if shapes[0] != shapes[1]:
         raise ValueError(f"its output has the shapes {shapes[0]}, wanted {shapes[1]}")
     real = batch["attention_mask"].bool()
     found = Fidelity()
-    for have, want in zip(got, wanted, strict=True):
-        found.add(want[real], have[real])
+    for have, (name, want) in zip(got, wanted.items(), strict=True):
+        chosen = real if is_by_token(name, want) else slice(None)
+        found.add(want[chosen], have[chosen])
     if found.noise != found.noise:
         raise ValueError("its output is not a number (NaN)")
     return min(EQUAL_DB, found.sqnr_db)

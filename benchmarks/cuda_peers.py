@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.peers._models import outputs_of
 from benchmarks.peers.base import Batch, Run
 
 PEERS = ("torch.compile bf16", "torchao int8", "torchao fp8")
@@ -30,10 +31,10 @@ def prepare(name: str, model: Any) -> Run:
 def on_gpu(model: Callable[..., Any]) -> Run:
     """→ a Run whose inputs and outputs are on the CPU"""
 
-    def run(batch: Batch) -> tuple[Tensor, Tensor]:
+    def run(batch: Batch) -> tuple[Tensor, ...]:
         with torch.inference_mode():
             output = model(**{name: value.to("cuda", non_blocking=True) for name, value in batch.items()})
-            return output.start_logits.float().cpu(), output.end_logits.float().cpu()
+            return tuple(value.float().cpu() for value in outputs_of(output).values())
 
     return run
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from benchmarks import cuda_peers, inputs, measure
 from benchmarks.one_line import one_line
-from benchmarks.peers._models import logits_of
+from benchmarks.peers._models import run_of
 from benchmarks.peers.base import Batch, Run
 from models import load
 from models.errors import InputError
@@ -99,7 +99,7 @@ def batches_of(name: str, work: Work) -> list[Batch]:
 def prepare(name: str, work: Work) -> Run:
     """An engine of OURS or of cuda_peers.PEERS, ready for the work's model"""
     if name in OURS:
-        return logits_of(transform(work.model, Recipe(OURS[name]), "cuda", strict=True))
+        return run_of(transform(work.model, Recipe(OURS[name]), "cuda", strict=True))
     torch._dynamo.reset()
     return cuda_peers.prepare(name, work.model)
 

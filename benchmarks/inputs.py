@@ -8,15 +8,10 @@ import torch
 from torch import Tensor
 from transformers import (
     BertConfig,
-    BertForQuestionAnswering,
     DebertaV2Config,
-    DebertaV2ForQuestionAnswering,
     GPT2Config,
-    GPT2ForQuestionAnswering,
     ModernBertConfig,
-    ModernBertForQuestionAnswering,
     MPNetConfig,
-    MPNetForQuestionAnswering,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -25,6 +20,7 @@ from benchmarks.peers.base import Batch
 from models.errors import InputError
 from models.question_answering.features import Window, collate
 from models.question_answering.predict import like_length_batches
+from models.tasks import ASK, Task
 from toolkit.inputs import inputs_of
 
 # As in the papers: BERT (Devlin et al. 2019), section 3; GPT-2 (Radford et al. 2019), table 2, its smallest; base sizes
@@ -45,11 +41,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     "modernbert-base": {},
 }  # fmt: skip
 # BERT, where there is none
-ARCHITECTURES: dict[str, tuple[type[PretrainedConfig], type[PreTrainedModel]]] = {
-    "deberta-v3-base": (DebertaV2Config, DebertaV2ForQuestionAnswering),
-    "gpt2": (GPT2Config, GPT2ForQuestionAnswering),
-    "mpnet-base": (MPNetConfig, MPNetForQuestionAnswering),
-    "modernbert-base": (ModernBertConfig, ModernBertForQuestionAnswering),
+ARCHITECTURES: dict[str, type[PretrainedConfig]] = {
+    "deberta-v3-base": DebertaV2Config,
+    "gpt2": GPT2Config,
+    "mpnet-base": MPNetConfig,
+    "modernbert-base": ModernBertConfig,
 }
 MOST_ROWS = 2**31  # PyTorch counts no further than 2⁶³, bytes too
 
@@ -64,12 +60,16 @@ class Batches:
     one_shape: bool
 
 
-def random_model(shape: str) -> PreTrainedModel:
-    """A key of SHAPES → a model of that size for question answering, float32, evaluation mode, random weights."""
+def random_model(shape: str, task: Task = ASK) -> PreTrainedModel:
+    """A key of SHAPES → a model of that size for `task`, float32, evaluation mode, random weights. Raises InputError
+    where its architecture has none."""
+    config = ARCHITECTURES.get(shape, BertConfig)(**SHAPES[shape])
+    if config.pad_token_id is None:
+        config.pad_token_id = 0  # whose classes are read of the last token before the padding
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        config, model = ARCHITECTURES.get(shape, (BertConfig, BertForQuestionAnswering))
-        return model(config(**SHAPES[shape])).eval()
+        model: PreTrainedModel = task.class_of(config)(config)
+    return model.eval()
 
 
 def random_batch(model: Any, rows: int, length: int) -> Batch:

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 COLUMNS = ("engine", "median ms", "p95", "p99", "min", "samples/s", "share of int8 peak", "ours is faster", "SQNR dB")
+USUAL = "ask"  # the task that a title leaves out
 OPERATORS = ("operator", "nodes", "ms", "share")
 
 
 def title(result: dict[str, Any]) -> str:
-    """Model, shape or data, threads; in one line."""
-    what, threads = f"{result['model']}, batch {result['batch_size']}", in_threads(result["threads"])
+    """Model, task, shape or data, threads; in one line."""
+    task = result.get("task", USUAL)  # files of earlier versions have none
+    named = result["model"] if task == USUAL else f"{result['model']}, {task}"
+    what, threads = f"{named}, batch {result['batch_size']}", in_threads(result["threads"])
     if "data" in result:
         return f"{what}, {result['data']['windows']} windows of {result['data']['file']}, {threads}"
     return f"{what}, {result['sequence_length']} tokens, {threads}"

@@ -10,8 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 Batch = dict[str, Tensor]
-# A batch → the start and end logits, [batch, sequence] each; of an engine that runs the encoder only, the last hidden
-# states [batch, sequence, hidden] alone. NumPy arrays or tensors, in the engine's own float type.
+# A batch → what the model is for: start and end logits [batch, sequence] each, logits of classes [batch, classes] or of
+# each token [batch, sequence, classes], or an encoder's last hidden states [batch, sequence, hidden], which an engine
+# that runs the encoder only gives of any model. NumPy arrays or tensors, in the engine's own float type.
 Run = Callable[[Batch], tuple[Any, ...]]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch._inductor import config
 
-from benchmarks.peers._models import in_bf16, logits_of
+from benchmarks.peers._models import in_bf16, run_of
 from benchmarks.peers.base import Engine, Run, Work
 
 
@@ -24,7 +24,7 @@ def compiled(model: Callable[..., Any], work: Work, as_run: Callable[[Callable[.
 
 
 def eager_call(model: Callable[..., Any]) -> Run:
-    return logits_of(model, torch.no_grad)
+    return run_of(model, torch.no_grad)
 
 
 def fp32(work: Work) -> Run:

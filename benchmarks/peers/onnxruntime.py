@@ -11,23 +11,25 @@ from typing import Any
 import torch
 from torch import fx
 
-from benchmarks.peers._models import Logits
+from benchmarks.peers._models import Outputs, is_by_token, outputs_of
 from benchmarks.peers.base import Batch, Engine, Run, Work
 
 
 def export(work: Work) -> Path:
     """→ the file of the float model as ONNX; free sizes only where they are needed"""
-    model = copy.deepcopy(work.model)
+    model: Any = copy.deepcopy(work.model)
     if not isinstance(model, fx.GraphModule):  # of a folder that only OpSwap reads; it says what it computes itself
         model.set_attn_implementation("eager")
-    names = list(work.batch)
-    outputs = ["start_logits", "end_logits"]
-    free = {name: {0: "batch", 1: "sequence"} for name in names + outputs} if work.dynamic else None
+    names, free = list(work.batch), None
+    outputs = outputs_of(model(**work.batch))
+    if work.dynamic:
+        by_token = [*names, *(name for name, value in outputs.items() if is_by_token(name, value))]
+        free = {name: {0: "batch", **({1: "sequence"} if name in by_token else {})} for name in (*names, *outputs)}
     path = work.folder / "model.onnx"
     inputs = tuple(work.batch.values())
     torch.onnx.export(
-        Logits(model, tuple(names)).eval(), inputs, str(path), dynamo=False, opset_version=17,
-        input_names=names, output_names=outputs, dynamic_axes=free,
+        Outputs(model, tuple(names)).eval(), inputs, str(path), dynamo=False, opset_version=17,
+        input_names=names, output_names=list(outputs), dynamic_axes=free,
     )  # fmt: skip
     return path
 

@@ -6,6 +6,7 @@ On the CPU, and on its other providers where the package that brings one is inst
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.peers._models import outputs_of
 from benchmarks.peers.base import Batch, Engine, Run, Work
 
 PROVIDERS = {"CUDA": "onnxruntime-gpu", "OpenVINO": "onnxruntime-openvino"}  # name → the package that brings it
@@ -29,7 +30,7 @@ def ours(scheme: str, provider: str = "CPU") -> Callable[[Work], Run]:
             raise RuntimeError(f"{model.provider} was given none of the nodes: {model.nodes}")
 
         def run(batch: Batch) -> tuple[Any, ...]:
-            return tuple(model(**batch).values())
+            return tuple(outputs_of(model(**batch)).values())
 
         return run
 

@@ -6,7 +6,7 @@ At its best with one stream (the latency hint) and, where every call has one sha
 import copy
 from typing import Any
 
-from benchmarks.peers._models import Logits
+from benchmarks.peers._models import Outputs
 from benchmarks.peers.base import Batch, Engine, Run, Work
 
 
@@ -15,7 +15,7 @@ def convert(work: Work) -> Any:
     import openvino
 
     names = tuple(work.batch)
-    model = Logits(copy.deepcopy(work.model), names).eval()
+    model = Outputs(copy.deepcopy(work.model), names).eval()
     converted = openvino.convert_model(model, example_input=tuple(work.batch.values()))
     shape = [-1, -1] if work.dynamic else list(work.batch["input_ids"].shape)
     converted.reshape({port: shape for port in converted.inputs})

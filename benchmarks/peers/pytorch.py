@@ -2,22 +2,22 @@
 
 import warnings
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
-from benchmarks.peers._models import in_bf16, logits_of
+from benchmarks.peers._models import in_bf16, run_of
 from benchmarks.peers.base import Engine, Run, Work
-
-HEAD = "qa_outputs"  # stays in float, as in ours
+from toolkit.recipe import KEEP
 
 
 def fp32(work: Work) -> Run:
-    return logits_of(work.model)
+    return run_of(work.model)
 
 
 def bf16(work: Work) -> Run:
-    return logits_of(in_bf16(work.model))
+    return run_of(in_bf16(work.model))
 
 
 def dynamic_int8(backend: str) -> Callable[[Work], Run]:
@@ -29,7 +29,7 @@ def dynamic_int8(backend: str) -> Callable[[Work], Run]:
         before = torch.backends.quantized.engine
         torch.backends.quantized.engine = backend  # decides how weights are packed; a packed one keeps its own code
         try:
-            return logits_of(_quantized(work.model))
+            return run_of(_quantized(work.model))
         finally:
             torch.backends.quantized.engine = before
 
@@ -37,8 +37,12 @@ def dynamic_int8(backend: str) -> Callable[[Work], Run]:
 
 
 def _quantized(model: nn.Module) -> nn.Module:
+    """→ a copy whose linears are int8, but for the heads that stay in float in ours too. Raises RuntimeError where it
+    has none: a GPT-2's are of a class that `quantize_dynamic` passes by."""
     linears = {name for name, part in model.named_modules() if isinstance(part, nn.Linear)}
-    wanted = {name for name in linears if not name.endswith(HEAD)}
+    wanted = {name for name in linears if not any(fnmatchcase(name, pattern) for pattern in KEEP)}
+    if not wanted:
+        raise RuntimeError(f"{type(model).__name__} has no nn.Linear that it would quantize")
     config = torch.ao.quantization.default_dynamic_qconfig
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated, and still what people run

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.export import Dim
 
-from benchmarks.peers._models import Logits
+from benchmarks.peers._models import Outputs
 from benchmarks.peers.base import Batch, Engine, Run, Work
 from benchmarks.peers.inductor import compiled
 
@@ -22,7 +22,7 @@ def pt2e(is_dynamic: bool) -> Callable[[Work], Run]:
         quantizer = x86.X86InductorQuantizer()
         quantizer.set_global(x86.get_default_x86_inductor_quantization_config(is_dynamic=is_dynamic))
         inputs = tuple(work.batch.values())
-        model = Logits(copy.deepcopy(work.model), tuple(work.batch)).eval()
+        model = Outputs(copy.deepcopy(work.model), tuple(work.batch)).eval()
         free = (tuple({0: Dim.AUTO, 1: Dim.AUTO} for _ in inputs),) if work.dynamic else None
         with torch.no_grad():
             graph = torch.export.export(model, inputs, dynamic_shapes=free).module()
